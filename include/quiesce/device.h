@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VFIO device as its user sees it: the one interface of Quiesce. The runtime, the vfio-user
+ * client and the kernel client implement it; the server, the set, the migration engine and the
+ * checker use it; layers (trace, audit, fault) implement it on top of another one.
+ *
+ * A `struct qsc_device` is an open handle: the user holds the device from open to
+ * qsc_device_close(). Closing it is "the last user lets go" of clause STATE-5.
+ *
+ * Results: 0 or a count on success, -errno on failure. -ENODEV from a session call means that the
+ * session has ended (SESS-2); -ENOTCONN that the device itself is gone (its server died); -ENOTTY
+ * that this device does not have that facility at all.
+ *
+ * Threads: calls on one device may be made from several threads at once, except that close must be
+ * the last. A state change, a reset and session calls exclude one another inside the device.
+ * Nothing here may be called from a signal handler.
+ *
+ * Values with a VFIO name (region flags, interrupt flags and indices, device flags) are those of
+ * <linux/vfio.h>.
+ */
+#ifndef QUIESCE_DEVICE_H
+#define QUIESCE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <quiesce/base.h>
+#include <quiesce/contract.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct qsc_device;
+
+/* VFIO_DEVICE_GET_INFO */
+struct qsc_device_info {
+	uint32_t flags; /* VFIO_DEVICE_FLAGS_* */
+	uint32_t num_regions;
+	uint32_t num_irqs;
+};
+
+#define QSC_MAX_MMAP_AREAS 8
+
+struct qsc_mmap_area {
+	uint64_t offset; /* bytes from the start of the region, page aligned */
+	uint64_t size;	 /* bytes, page aligned */
+};
+
+/* VFIO_DEVICE_GET_REGION_INFO with its capability chain unpacked. */
+struct qsc_region_info {
+	uint32_t flags; /* VFIO_REGION_INFO_FLAG_READ, _WRITE, _MMAP */
+	uint64_t size;	/* bytes; 0 when the device does not implement this index */
+	/* What may be mapped: with _MMAP and no area, all of it (no sparse-mmap capability). */
+	uint32_t num_areas;
+	struct qsc_mmap_area areas[QSC_MAX_MMAP_AREAS];
+	/*
+	 * What an access to this region comes to while the device is stopped, where the device
+	 * says so (a vendor-defined capability): `stopped_known`, then `stopped`.
+	 */
+	bool stopped_known;
+	enum qsc_verdict stopped;
+};
+
+/* VFIO_DEVICE_GET_IRQ_INFO */
+struct qsc_irq_info {
+	uint32_t flags; /* VFIO_IRQ_INFO_* */
+	uint32_t count; /* vectors; 0 when the device does not implement this index */
+};
+
+/* VFIO_DEVICE_SET_IRQS */
+struct qsc_irq_set {
+	uint32_t flags; /* one VFIO_IRQ_SET_DATA_* and one VFIO_IRQ_SET_ACTION_* */
+	uint32_t index;
+	uint32_t start;
+	uint32_t count;
+	const uint8_t *bools; /* count values, with DATA_BOOL */
+	const int *fds; /* count eventfds or -1, with DATA_EVENTFD; the device duplicates them */
+};
+
+#define QSC_DMA_READ  1U /* the device may read */
+#define QSC_DMA_WRITE 2U /* the device may write */
+/*
+ * The range is a region of another device. A hint that lets a device tell peers from memory
+ * (DEV-4); a device that is never told must treat every mapping as a possible peer.
+ */
+#define QSC_DMA_PEER 4U
+
+/* Memory that can be reached only by asking its holder. Calls may come from any thread. */
+struct qsc_dma_access {
+	/* All of [iova, iova + size), or -errno and nothing. */
+	int (*read)(void *ctx, uint64_t iova, void *buf, size_t size);
+	int (*write)(void *ctx, uint64_t iova, const void *buf, size_t size);
+	void *ctx;
+};
+
+/*
+ * A range of the device's DMA address space. At least one of vaddr, fd and access says where the
+ * memory is; an implementer takes the first it can use, in that order. `iova` and `size` are
+ * multiples of 4 KiB, size is above zero and iova + size does not wrap.
+ */
+struct qsc_dma_mapping {
+	uint64_t iova;
+	uint64_t size;
+	uint32_t flags; /* QSC_DMA_* */
+	void *vaddr;	/* in this process, valid until unmapped; or NULL */
+	int fd;		/* same memory as a file, duplicated by the device; or -1 */
+	uint64_t fd_offset;
+	const struct qsc_dma_access *access; /* valid until unmapped; or NULL */
+};
+
+struct qsc_dma_range {
+	uint64_t iova;
+	uint64_t size;
+};
+
+/* VFIO_DEVICE_FEATURE_MIGRATION and what stands beside it. */
+struct qsc_migration_info {
+	uint32_t flags; /* QSC_MIGRATION_* */
+	bool dirty_log; /* DMA_LOGGING_START, _STOP and _REPORT exist */
+};
+
+/* VFIO_MIG_GET_PRECOPY_INFO */
+struct qsc_precopy_info {
+	uint64_t initial_bytes;
+	uint64_t dirty_bytes;
+};
+
+/* One small write of several, VFIO_USER_REGION_WRITE_MULTI: count is 1 to 8 bytes. */
+struct qsc_region_write {
+	uint64_t offset;
+	uint32_t region;
+	uint32_t count;
+	uint8_t data[8];
+};
+
+/* A part of a region that can be written by signalling an eventfd (an ioeventfd). */
+struct qsc_io_fd {
+	uint64_t offset; /* bytes from the start of the region */
+	uint64_t size;	 /* bytes of an access that signals; 0 for any */
+	int fd;		 /* eventfd, owned by the caller */
+	bool match;	 /* only a write of `value` signals */
+	uint64_t value;
+};
+
+/*
+ * What an implementer provides. An operation that is NULL does not exist and answers -ENOTTY.
+ * Callers use the functions further down, which check the arguments that are wrong for any device,
+ * so that an implementer need not.
+ */
+struct qsc_device_ops {
+	const char *kind; /* "runtime", "vfio-user", "trace", … */
+	int (*get_info)(struct qsc_device *dev, struct qsc_device_info *info);
+	int (*get_region_info)(struct qsc_device *dev, uint32_t region,
+			       struct qsc_region_info *info);
+	int (*get_irq_info)(struct qsc_device *dev, uint32_t index, struct qsc_irq_info *info);
+	ssize_t (*region_read)(struct qsc_device *dev, uint32_t region, uint64_t offset, void *buf,
+			       size_t count);
+	ssize_t (*region_write)(struct qsc_device *dev, uint32_t region, uint64_t offset,
+				const void *buf, size_t count);
+	int (*region_write_multi)(struct qsc_device *dev, const struct qsc_region_write *writes,
+				  size_t count);
+	int (*region_map)(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
+			  int prot, void **addr);
+	int (*region_unmap)(struct qsc_device *dev, void *addr, size_t size);
+	int (*region_fd)(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset);
+	int (*region_io_fds)(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
+			     size_t max);
+	int (*set_irqs)(struct qsc_device *dev, const struct qsc_irq_set *set);
+	int (*dma_map)(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
+	int (*dma_unmap)(struct qsc_device *dev, uint64_t iova, uint64_t size);
+	int (*get_migration)(struct qsc_device *dev, struct qsc_migration_info *info);
+	int (*get_state)(struct qsc_device *dev, enum qsc_state *state);
+	int (*set_state)(struct qsc_device *dev, uint32_t target, uint64_t *session);
+	int (*data_size)(struct qsc_device *dev, uint64_t *size_bytes);
+	int (*log_start)(struct qsc_device *dev, uint64_t *page_size,
+			 const struct qsc_dma_range *ranges, size_t num_ranges);
+	int (*log_stop)(struct qsc_device *dev);
+	int (*log_report)(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
+			  uint64_t *bitmap);
+	ssize_t (*session_read)(struct qsc_device *dev, uint64_t session, void *buf, size_t size);
+	ssize_t (*session_write)(struct qsc_device *dev, uint64_t session, const void *buf,
+				 size_t size);
+	int (*session_precopy_info)(struct qsc_device *dev, uint64_t session,
+				    struct qsc_precopy_info *info);
+	int (*session_close)(struct qsc_device *dev, uint64_t session);
+	int (*reset)(struct qsc_device *dev);
+	void (*close)(struct qsc_device *dev);
+};
+
+/* Embedded first in an implementer's own structure. */
+struct qsc_device {
+	const struct qsc_device_ops *ops;
+};
+
+/* ---- queries: legal in every state ---- */
+
+/* Kind of the implementer, "runtime" or "trace"; static storage. */
+QSC_API const char *qsc_device_kind(const struct qsc_device *dev);
+QSC_API int qsc_device_get_info(struct qsc_device *dev, struct qsc_device_info *info);
+/* -EINVAL for an index the device does not have; size 0 for one it does not implement. */
+QSC_API int qsc_device_get_region_info(struct qsc_device *dev, uint32_t region,
+				       struct qsc_region_info *info);
+QSC_API int qsc_device_get_irq_info(struct qsc_device *dev, uint32_t index,
+				    struct qsc_irq_info *info);
+
+/* ---- regions ---- */
+
+/*
+ * Access a region. ORD-1: registers only in RUNNING and PRE_COPY; a stopped device answers reads
+ * with all ones and drops writes (DEV-7) and both still return count. The configuration space
+ * region stays accessible as the allowed list says. Returns count, or -EINVAL for a range outside
+ * the region, -EPERM for a direction the region does not have, -EIO for a configuration write in
+ * ERROR, or what the device refuses it with.
+ */
+QSC_API ssize_t qsc_device_region_read(struct qsc_device *dev, uint32_t region, uint64_t offset,
+				       void *buf, size_t count);
+QSC_API ssize_t qsc_device_region_write(struct qsc_device *dev, uint32_t region, uint64_t offset,
+					const void *buf, size_t count);
+
+/* Several small writes in order. Returns how many were done, or -errno when the first failed. */
+QSC_API int qsc_device_region_write_multi(struct qsc_device *dev,
+					  const struct qsc_region_write *writes, size_t count);
+
+/*
+ * Map part of a mappable region into this process: page-aligned offset and size within one mappable
+ * area, prot of PROT_READ and PROT_WRITE. The mapping stays at its address until region_unmap (same
+ * addr and size) or close. While the device is stopped it is revoked: it reads as all ones and
+ * writes do not reach the device (DEV-7). A write made through it while revoked may be read back
+ * through the same mapping until the device leaves STOP, and is then gone.
+ */
+QSC_API int qsc_device_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset,
+				  size_t size, int prot, void **addr);
+QSC_API int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t size);
+
+/*
+ * The file behind a mappable region, to hand to another device or process; the region starts at
+ * *fd_offset. The caller owns *fd. Such a mapping cannot be revoked; a change made through it by
+ * the user while the device is stopped is found when the device leaves STOP and reported as ORD-1.
+ */
+QSC_API int qsc_device_region_fd(struct qsc_device *dev, uint32_t region, int *fd,
+				 uint64_t *fd_offset);
+
+/* Ioeventfds of a region: returns how many there are and fills at most max. */
+QSC_API int qsc_device_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
+				     size_t max);
+
+/* ---- interrupts ---- */
+
+/*
+ * VFIO_DEVICE_SET_IRQS. Legal in every state but ERROR (-EIO); promised everywhere but in RESUMING.
+ * ORD-2: done after RESUMING is left and before RUNNING is entered. ACTION_TRIGGER with DATA_NONE
+ * and count 0 tears an index down. A trigger from the user side of a device that is not fully
+ * running takes effect at its next RUNNING.
+ */
+QSC_API int qsc_device_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set);
+
+/* Set up `count` vectors of an index with eventfds (set), or tear the index down (fds NULL). */
+QSC_API int qsc_device_set_eventfds(struct qsc_device *dev, uint32_t index, const int *fds,
+				    uint32_t count);
+
+/* ---- DMA mappings: legal in every state ---- */
+
+/* -EEXIST when it overlaps a mapping, -EINVAL for what no mapping can be, -ENOSPC for too many. */
+QSC_API int qsc_device_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
+/*
+ * Remove exactly one mapping made before. When it returns, no access through it is under way or
+ * will come. -ENOENT when there is none at that iova and size.
+ */
+QSC_API int qsc_device_dma_unmap(struct qsc_device *dev, uint64_t iova, uint64_t size);
+
+/* ---- migration ---- */
+
+/* -ENOTTY: this device cannot migrate. */
+QSC_API int qsc_device_get_migration(struct qsc_device *dev, struct qsc_migration_info *info);
+/* STATE-4: the true state, after a failed request above all. */
+QSC_API int qsc_device_get_state(struct qsc_device *dev, enum qsc_state *state);
+/*
+ * ARC-1 to ARC-7. Complete when it returns. *session receives the identifier of a session that was
+ * opened (SESS-1), else 0; never 0 for a session. After a failure read the state (ORD-4).
+ */
+QSC_API int qsc_device_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);
+/* SESS-10: estimate of the stop-copy stream in bytes; in every state but ERROR (-EIO). */
+QSC_API int qsc_device_data_size(struct qsc_device *dev, uint64_t *size_bytes);
+
+/*
+ * SESS-2, SESS-3: bytes of the stream, 0 at its end (STOP_COPY), -ENOMSG when drained for now
+ * (PRE_COPY states), -ENODEV when the session has ended.
+ */
+QSC_API ssize_t qsc_device_session_read(struct qsc_device *dev, uint64_t session, void *buf,
+					size_t size);
+/* SESS-5: any segmentation. Returns size, or -errno when the stream is refused (SESS-6, 11). */
+QSC_API ssize_t qsc_device_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
+					 size_t size);
+/* SESS-4: only in PRE_COPY and PRE_COPY_P2P, else -EINVAL. */
+QSC_API int qsc_device_session_precopy_info(struct qsc_device *dev, uint64_t session,
+					    struct qsc_precopy_info *info);
+/* Let go of the handle; the device stays in its state. Its number is never used again. */
+QSC_API int qsc_device_session_close(struct qsc_device *dev, uint64_t session);
+
+/* ---- dirty log: LOG-1 to LOG-4 ---- */
+
+/* *page_size: wished in, chosen out; a power of two of at least 4096 bytes. */
+QSC_API int qsc_device_log_start(struct qsc_device *dev, uint64_t *page_size,
+				 const struct qsc_dma_range *ranges, size_t num_ranges);
+QSC_API int qsc_device_log_stop(struct qsc_device *dev);
+/*
+ * Set in `bitmap` (one bit per page_size from iova on, little-endian words of 64; never cleared
+ * here) every page written since it was last reported, and clear it in the log. Any page size that
+ * is a power of two of at least 4096; iova a multiple of it and size at least 1.
+ */
+QSC_API int qsc_device_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size,
+				  uint64_t page_size, uint64_t *bitmap);
+
+/* ---- reset and close ---- */
+
+/* ARC-5: RUNNING with power-on contents, from every state; sessions and log end. */
+QSC_API int qsc_device_reset(struct qsc_device *dev);
+/* STATE-5. dev may be NULL. */
+QSC_API void qsc_device_close(struct qsc_device *dev);
+
+/* ---- layers ---- */
+
+/*
+ * A layer that writes one line for every action to `line` (without newline; calls may come from
+ * several threads at once): microseconds since the layer was made, name, state the action met where
+ * known, action, arguments, result, nanoseconds it took. *out takes over `inner` and closes it.
+ * With line NULL it only passes through; qsc_trace_set() switches at any time.
+ */
+typedef void qsc_trace_fn(void *ctx, const char *line);
+QSC_API int qsc_trace_open(struct qsc_device *inner, const char *name, qsc_trace_fn *line,
+			   void *ctx, struct qsc_device **out);
+QSC_API void qsc_trace_set(struct qsc_device *trace, qsc_trace_fn *line, void *ctx);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* Unit tests of base: errors, ranges, bitmaps, guarded memory, running tasks side by side. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <quiesce/base.h>
+
+#include "base/bitmap.h"
+#include "base/fd.h"
+#include "base/guard.h"
+#include "base/log.h"
+
+static void test_error_text_and_prefix(void **state)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	char big[2 * QSC_ERROR_TEXT_SIZE];
+
+	(void)state;
+	assert_int_equal(qsc_error_set(&err, EINVAL, "ARC-3", "target %d", 8), -EINVAL);
+	qsc_error_prefix(&err, "device %d: ", 2);
+	assert_string_equal(err.text, "device 2: target 8");
+	assert_string_equal(err.clause, "ARC-3");
+	assert_int_equal(qsc_error_set(NULL, EIO, NULL, "nobody reads this"), -EIO);
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	qsc_error_prefix(&err, "%s", big);
+	assert_int_equal(strlen(err.text), QSC_ERROR_TEXT_SIZE - 1);
+}
+
+static void test_ranges(void **state)
+{
+	(void)state;
+	assert_true(qsc_range_valid(UINT64_MAX, 1));
+	assert_false(qsc_range_valid(UINT64_MAX, 2));
+	assert_false(qsc_range_valid(0, 0));
+	assert_true(qsc_range_within(4096, 0, 4096));
+	assert_false(qsc_range_within(4096, 1, 4096));
+	assert_false(qsc_range_within(1, UINT64_MAX, 4096));
+	assert_true(qsc_ranges_overlap(0, 10, 9, 1));
+	assert_false(qsc_ranges_overlap(0, 10, 10, 1));
+	assert_true(qsc_ranges_overlap(UINT64_MAX, 1, 0xfffffffffffff000U, 4096));
+}
+
+static void test_bitmap_against_plain_loop(void **state)
+{
+	enum { BITS = 333 };
+	_Atomic uint64_t map[(BITS + 63) / 64];
+	uint64_t first;
+	uint64_t count;
+	uint64_t i;
+
+	(void)state;
+	for (first = 0; first < BITS; first += 13) {
+		for (count = 1; count <= BITS - first; count += 17) {
+			uint64_t seen = 0;
+
+			memset((void *)map, 0, sizeof(map));
+			qsc_bitmap_atomic_set_range(map, first, count);
+			for (i = 0; i < BITS; i++)
+				assert_int_equal(qsc_bitmap_test((uint64_t *)map, i),
+						 i >= first && i < first + count);
+			i = qsc_bitmap_next((uint64_t *)map, BITS, 0);
+			assert_int_equal(i, first);
+			assert_int_equal(qsc_bitmap_next_clear((uint64_t *)map, BITS, i),
+					 first + count);
+			for (; i < BITS; i = qsc_bitmap_next((uint64_t *)map, BITS, i + 1))
+				seen++;
+			assert_int_equal(seen, count);
+			assert_int_equal(qsc_bitmap_count((uint64_t *)map, BITS), count);
+		}
+	}
+}
+
+static void test_guard_survives_truncated_file(void **state)
+{
+	struct qsc_guard *guard = NULL;
+	int fd = memfd_create("guard", MFD_CLOEXEC);
+	volatile unsigned char *memory;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 16384), 0);
+	memory = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_int_equal(qsc_guard_add((void *)memory, 16384, &guard), 0);
+	memory[8192] = 7;
+	assert_false(qsc_guard_hit(guard));
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(memory[8192], 0);
+	memory[0] = 1;
+	assert_true(qsc_guard_hit(guard));
+	qsc_guard_remove(guard);
+	munmap((void *)memory, 16384);
+	close(fd);
+}
+
+static void test_memory_file_keeps_its_size(void **state)
+{
+	qsc_autoclose int fd = qsc_fd_memory("test", 8192);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+struct rendezvous {
+	_Atomic int arrived;
+	int all;
+};
+
+/* Returns only when every task has arrived, so it proves that all of them run at once. */
+static void meet(void *arg)
+{
+	struct rendezvous *r = arg;
+
+	atomic_fetch_add(&r->arrived, 1);
+	while (atomic_load(&r->arrived) < r->all)
+		usleep(100);
+}
+
+static void test_parallel_runs_side_by_side(void **state)
+{
+	const struct qsc_env *env = qsc_env_real();
+	struct rendezvous r = {.all = 20};
+	void *args[20];
+	int i;
+
+	(void)state;
+	for (i = 0; i < 20; i++)
+		args[i] = &r;
+	assert_int_equal(env->parallel(env->ctx, meet, args, 20), 0);
+	assert_int_equal(r.arrived, 20);
+	assert_int_equal(env->parallel(env->ctx, meet, args, 0), 0);
+}
+
+static void count_line(void *ctx, enum qsc_log_level level, const char *line)
+{
+	(void)level;
+	assert_string_equal(line, "hello 1");
+	++*(int *)ctx;
+}
+
+static void test_log_level(void **state)
+{
+	int lines = 0;
+
+	(void)state;
+	qsc_log(QSC_LOG_ERROR, "nobody");
+	qsc_log_set(count_line, &lines, QSC_LOG_WARNING);
+	qsc_log(QSC_LOG_WARNING, "hello %d", 1);
+	qsc_log(QSC_LOG_INFO, "too low");
+	qsc_log_set(NULL, NULL, QSC_LOG_ERROR);
+	assert_int_equal(lines, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_error_text_and_prefix),
+		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_bitmap_against_plain_loop),
+		cmocka_unit_test(test_guard_survives_truncated_file),
+		cmocka_unit_test(test_memory_file_keeps_its_size),
+		cmocka_unit_test(test_parallel_runs_side_by_side),
+		cmocka_unit_test(test_log_level),
+	};
+
+	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* See fd.h. */
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void qsc_fd_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+int qsc_fd_dup(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return copy < 0 ? -errno : copy;
+}
+
+int qsc_fd_memory(const char *name, uint64_t size)
+{
+	qsc_autoclose int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -errno;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (ftruncate(fd, (off_t)size) < 0)
+		return -errno;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	return qsc_fd_steal(&fd);
+}
+
+int qsc_eventfd_signal(int fd, uint64_t value)
+{
+	ssize_t n;
+
+	do
+		n = write(fd, &value, sizeof(value));
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+uint64_t qsc_eventfd_drain(int fd)
+{
+	uint64_t value = 0;
+	ssize_t n;
+
+	do
+		n = read(fd, &value, sizeof(value));
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(value) ? value : 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* File descriptors: owned locals, duplicates, shareable memory. Every fd made here is CLOEXEC. */
+#ifndef QSC_BASE_FD_H
+#define QSC_BASE_FD_H
+
+#include <stdint.h>
+
+#include "base/cleanup.h"
+
+/* Close *fd if it is one, and make it -1. errno is kept. */
+void qsc_fd_close(int *fd);
+
+#define qsc_autoclose qsc_cleanup(qsc_fd_close)
+
+/* Take the fd out of such a local, so that it outlives the scope. */
+static inline int qsc_fd_steal(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
+
+/* A duplicate, or -errno. */
+int qsc_fd_dup(int fd);
+
+/* A zeroed memory file of that size which cannot change its size any more, or -errno. */
+int qsc_fd_memory(const char *name, uint64_t size);
+
+/* Add `value` to an eventfd; never blocks. 0 or -errno. */
+int qsc_eventfd_signal(int fd, uint64_t value);
+
+/* Take an eventfd's count; 0 when it has none. */
+uint64_t qsc_eventfd_drain(int fd);
+
+#endif
