@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The models by name, made from what a person types: "dmacopy,flags=7,memory=64M". */
+#ifndef MODELS_H
+#define MODELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <quiesce/runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the program decides and no person types. */
+struct models_options {
+	const char *name; /* for messages, where the SPEC has no name=; or NULL */
+	/* As in struct qsc_runtime_options. */
+	bool manual;
+	void (*violation)(void *ctx, enum qsc_clause clause, const char *text);
+	void *violation_ctx;
+};
+
+struct model_entry {
+	const char *name;
+	const char *summary; /* one line */
+	const char *help;    /* its options, one a line: "name=VALUE  what it does" */
+	int (*create)(char *arguments, const struct models_options *options, bool destroy_on_close,
+		      struct qsc_runtime **rt, struct qsc_error *err);
+};
+
+/* All models; ended by an entry with name NULL. */
+extern const struct model_entry models_table[];
+
+/*
+ * Make the device that SPEC, "NAME[,OPTION=VALUE…]", describes. options may be NULL. -EINVAL with
+ * one sentence that lists what there is when the model, an option or a value is unknown.
+ */
+int models_create(const char *spec, const struct models_options *options, struct qsc_runtime **rt,
+		  struct qsc_error *err);
+
+/* The same, opened; closing the handle destroys the device. */
+int models_open(const char *spec, const struct models_options *options, struct qsc_device **dev,
+		struct qsc_error *err);
+
+/* A size as people write it: "64M", "4KiB", "65536". 0 or -EINVAL. */
+int models_parse_size(const char *text, uint64_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
