@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* See mapping.h. */
+#include "device/mapping.h"
+
+#include <errno.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/guard.h"
+
+struct qsc_mapping {
+	struct qsc_mapping *next;
+	void *addr;
+	size_t size;
+	int prot;
+	bool revoked;
+	struct qsc_mapping_source source;
+	struct qsc_guard *guard;
+};
+
+/*
+ * One file of 0xff for the process, mapped as often as it takes to cover a mapping. Large enough
+ * that the largest device memory stays far below the kernel's limit of mappings for a process.
+ */
+#define ONES_SIZE (2UL << 20)
+
+static pthread_mutex_t ones_lock = PTHREAD_MUTEX_INITIALIZER;
+static int ones_fd = -1;
+
+static int make_ones(void)
+{
+	qsc_autoclose int fd = qsc_fd_memory("quiesce-ones", ONES_SIZE);
+	void *memory;
+
+	if (fd < 0)
+		return fd;
+	memory = mmap(NULL, ONES_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return -errno;
+	memset(memory, 0xff, ONES_SIZE);
+	munmap(memory, ONES_SIZE);
+	return qsc_fd_steal(&fd);
+}
+
+/* The fd, which lives as long as the process, or -errno. */
+static int get_ones(void)
+{
+	int fd;
+
+	pthread_mutex_lock(&ones_lock);
+	if (ones_fd < 0) {
+		fd = make_ones();
+		if (fd >= 0)
+			ones_fd = fd;
+	} else {
+		fd = ones_fd;
+	}
+	pthread_mutex_unlock(&ones_lock);
+	return fd;
+}
+
+int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint64_t size, int prot)
+{
+	if (!(info->flags & VFIO_REGION_INFO_FLAG_MMAP) ||
+	    !qsc_range_within(offset, size, info->size))
+		return -EINVAL;
+	if (((prot & PROT_READ) && !(info->flags & VFIO_REGION_INFO_FLAG_READ)) ||
+	    ((prot & PROT_WRITE) && !(info->flags & VFIO_REGION_INFO_FLAG_WRITE)))
+		return -EPERM;
+	if (!info->num_areas)
+		return 0;
+	for (uint32_t i = 0; i < info->num_areas && i < QSC_MAX_MMAP_AREAS; i++) {
+		const struct qsc_mmap_area *area = &info->areas[i];
+
+		if (offset >= area->offset &&
+		    qsc_range_within(offset - area->offset, size, area->size))
+			return 0;
+	}
+	return -EINVAL;
+}
+
+static int map_source(struct qsc_mapping *mapping)
+{
+	if (mmap(mapping->addr, mapping->size, mapping->prot, MAP_SHARED | MAP_FIXED,
+		 mapping->source.fd, (off_t)mapping->source.fd_offset) == MAP_FAILED)
+		return -errno;
+	mapping->revoked = false;
+	return 0;
+}
+
+static int map_ones(struct qsc_mapping *mapping)
+{
+	int fd = get_ones();
+
+	if (fd < 0)
+		return fd;
+	/* Before the first page changes: a failure half way leaves pages to be brought back. */
+	mapping->revoked = true;
+	for (size_t done = 0; done < mapping->size;) {
+		size_t piece = (size_t)qsc_min_u64(ONES_SIZE, mapping->size - done);
+
+		if (mmap((char *)mapping->addr + done, piece, mapping->prot,
+			 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED)
+			return -errno;
+		done += piece;
+	}
+	return 0;
+}
+
+static void drop(struct qsc_mapping *mapping)
+{
+	qsc_guard_remove(mapping->guard);
+	munmap(mapping->addr, mapping->size);
+	free(mapping);
+}
+
+int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_source *source,
+		     size_t size, int prot, void **addr)
+{
+	struct qsc_mapping *mapping = calloc(1, sizeof(*mapping));
+	int result;
+
+	if (!mapping)
+		return -ENOMEM;
+	mapping->size = size;
+	mapping->prot = prot;
+	mapping->source = *source;
+	/* Also where it begins revoked: what cannot be mapped must fail here and not later. */
+	mapping->addr = mmap(NULL, size, prot, MAP_SHARED, source->fd, (off_t)source->fd_offset);
+	if (mapping->addr == MAP_FAILED) {
+		result = -errno;
+		free(mapping);
+		return result;
+	}
+	if (source->foreign) {
+		result = qsc_guard_add(mapping->addr, size, &mapping->guard);
+		if (result < 0) {
+			drop(mapping);
+			return result;
+		}
+	}
+	pthread_mutex_lock(&mappings->lock);
+	result = mappings->revoked ? map_ones(mapping) : 0;
+	if (!result) {
+		mapping->next = mappings->first;
+		mappings->first = mapping;
+		*addr = mapping->addr;
+	}
+	pthread_mutex_unlock(&mappings->lock);
+	if (result < 0)
+		drop(mapping);
+	return result;
+}
+
+int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size)
+{
+	struct qsc_mapping **link;
+	struct qsc_mapping *found;
+
+	pthread_mutex_lock(&mappings->lock);
+	for (link = &mappings->first; *link; link = &(*link)->next)
+		if ((*link)->addr == addr && (*link)->size == size)
+			break;
+	found = *link;
+	if (found)
+		*link = found->next;
+	pthread_mutex_unlock(&mappings->lock);
+	if (!found)
+		return -EINVAL;
+	drop(found);
+	return 0;
+}
+
+bool qsc_mappings_any(struct qsc_mappings *mappings, int fd, bool writable)
+{
+	struct qsc_mapping *mapping;
+
+	pthread_mutex_lock(&mappings->lock);
+	for (mapping = mappings->first; mapping; mapping = mapping->next)
+		if (mapping->source.fd == fd && (!writable || (mapping->prot & PROT_WRITE)))
+			break;
+	pthread_mutex_unlock(&mappings->lock);
+	return mapping;
+}
+
+/* With the lock held: every one that is revoked back to its memory; the first error. */
+static int restore_all(struct qsc_mappings *mappings)
+{
+	int first_error = 0;
+
+	for (struct qsc_mapping *mapping = mappings->first; mapping; mapping = mapping->next) {
+		int result = mapping->revoked ? map_source(mapping) : 0;
+
+		if (result < 0 && !first_error)
+			first_error = result;
+	}
+	return first_error;
+}
+
+int qsc_mappings_revoke(struct qsc_mappings *mappings)
+{
+	struct qsc_mapping *mapping;
+	int result = 0;
+
+	pthread_mutex_lock(&mappings->lock);
+	for (mapping = mappings->first; mapping && !result; mapping = mapping->next)
+		if (!mapping->revoked)
+			result = map_ones(mapping);
+	if (result < 0)
+		(void)restore_all(mappings);
+	else
+		mappings->revoked = true;
+	pthread_mutex_unlock(&mappings->lock);
+	return result;
+}
+
+int qsc_mappings_restore(struct qsc_mappings *mappings)
+{
+	int result;
+
+	pthread_mutex_lock(&mappings->lock);
+	result = restore_all(mappings);
+	mappings->revoked = false;
+	pthread_mutex_unlock(&mappings->lock);
+	return result;
+}
+
+void qsc_mappings_release(struct qsc_mappings *mappings)
+{
+	struct qsc_mapping *mapping;
+
+	pthread_mutex_lock(&mappings->lock);
+	mapping = mappings->first;
+	mappings->first = NULL;
+	mappings->revoked = false;
+	pthread_mutex_unlock(&mappings->lock);
+	while (mapping) {
+		struct qsc_mapping *next = mapping->next;
+
+		drop(mapping);
+		mapping = next;
+	}
+}
