@@ -327,7 +327,8 @@ QSC_API void qsc_device_close(struct qsc_device *dev);
  * A layer that writes one line for every action to `line` (without newline; calls may come from
  * several threads at once): microseconds since the layer was made, name, state the action met where
  * known, action, arguments, result, nanoseconds it took. *out takes over `inner` and closes it.
- * With line NULL it only passes through; qsc_trace_set() switches at any time.
+ * With line NULL it only passes through. qsc_trace_set() switches at any time, except from inside
+ * `line`; when it returns, nobody is in the old one any more.
  */
 typedef void qsc_trace_fn(void *ctx, const char *line);
 QSC_API int qsc_trace_open(struct qsc_device *inner, const char *name, qsc_trace_fn *line,
