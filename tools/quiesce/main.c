@@ -1,7 +1,61 @@
 /* SPDX-License-Identifier: MIT */
+/* The tool: one file a subcommand, over one table. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 #include <stdio.h>
-int main(void)
+#include <string.h>
+
+#include <quiesce/base.h>
+
+#include "tool.h"
+
+struct command {
+	const char *name;
+	const char *help;
+	tool_run *run;
+};
+
+static const struct command commands[] = {
+	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
+};
+
+#define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static int print_help(void)
 {
-	puts("quiesce");
-	return 0;
+	printf("Usage: quiesce COMMAND [OPTION...]\n\n"
+	       "Live migration of VFIO devices.\n\n");
+	for (size_t i = 0; i < NUM_COMMANDS; i++)
+		printf("  %-12s%s\n", commands[i].name, commands[i].help);
+	printf("\n'quiesce COMMAND --help' tells the options of a command. Exit codes: 0 done,\n"
+	       "1 failed, 2 wrong usage.\n");
+	return TOOL_OK;
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2)
+		tool_usage("a command is missing");
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-?") || !strcmp(argv[1], "-h"))
+		return print_help();
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("quiesce %s\n", qsc_version());
+		return TOOL_OK;
+	}
+	for (size_t i = 0; i < NUM_COMMANDS; i++) {
+		if (strcmp(argv[1], commands[i].name) != 0)
+			continue;
+		(void)snprintf(tool_name, sizeof(tool_name), "quiesce %s", commands[i].name);
+		argv[1] = tool_name;
+		return commands[i].run(argc - 1, argv + 1);
+	}
+	tool_usage("there is no command '%s'", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int code = run(argc, argv);
+
+	/* What did not reach its reader was not done. */
+	if ((fflush(stdout) || ferror(stdout)) && code == TOOL_OK)
+		return tool_fail("cannot write to standard output");
+	return code;
 }

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* See tool.h. */
+#include "tool.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+char tool_name[64] = "quiesce";
+
+static void complain(const char *fmt, va_list args)
+{
+	(void)fprintf(stderr, "%s: ", tool_name);
+	/* The analyzer loses the callers' va_start(). */
+	(void)vfprintf(stderr, fmt, args); /* NOLINT(clang-analyzer-valist.*) */
+}
+
+int tool_fail(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	complain(fmt, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+	return TOOL_FAILED;
+}
+
+int tool_fail_error(const struct qsc_error *err, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	complain(fmt, args);
+	va_end(args);
+	(void)fprintf(stderr, ": %s", err->text[0] ? err->text : strerror(err->number));
+	if (err->clause)
+		(void)fprintf(stderr, " (clause %s)", err->clause);
+	(void)fputc('\n', stderr);
+	return TOOL_FAILED;
+}
+
+void tool_usage(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	complain(fmt, args);
+	va_end(args);
+	(void)fprintf(stderr, "; see '%s --help'\n", tool_name);
+	exit(TOOL_USAGE);
+}
+
+/* Last in the line: takes what the subcommand's own parser did not want. */
+static error_t parse_rest(int key, char *arg, struct argp_state *state)
+{
+	switch (key) {
+	case ARGP_KEY_INIT:
+		/* getopt() says in one line what is wrong with an option; that is enough. */
+		state->err_stream = NULL;
+		return 0;
+	case ARGP_KEY_ARG:
+		tool_usage("unexpected argument '%s'", arg);
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+void tool_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+	static const struct argp rest = {.parser = parse_rest};
+	const struct argp_child children[] = {{&rest, 0, NULL, 0}, {0}};
+	struct argp top = *argp;
+
+	top.children = children;
+	if (argp_parse(&top, argc, argv, 0, NULL, input))
+		exit(TOOL_USAGE);
+}
+
+static int parse_digits(const char *text, uint64_t *number, char **end)
+{
+	/* strtoull() takes signs and blanks, which no number here has. */
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	*number = strtoull(text, end, 10);
+	return errno ? -errno : 0;
+}
+
+int tool_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *number)
+{
+	uint64_t value;
+	char *end;
+	int result = parse_digits(text, &value, &end);
+
+	if (result < 0)
+		return result;
+	if (*end)
+		return -EINVAL;
+	if (value < min || value > max)
+		return -ERANGE;
+	*number = value;
+	return 0;
+}
+
+int tool_parse_size(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	unsigned int shift = 0;
+	uint64_t value;
+	char *end;
+	int result = parse_digits(text, &value, &end);
+
+	if (result < 0)
+		return result;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			return -EINVAL;
+		shift = 10 * (unsigned int)(unit - units + 1);
+	}
+	if (value > UINT64_MAX >> shift)
+		return -ERANGE;
+	*bytes = value << shift;
+	return 0;
+}
+
+const char *tool_size_text(uint64_t bytes, char text[32])
+{
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	unsigned int unit = 0;
+
+	while (bytes && !(bytes % 1024) && unit < 6) {
+		bytes /= 1024;
+		unit++;
+	}
+	(void)snprintf(text, 32, "%" PRIu64 " %s", bytes, units[unit]);
+	return text;
+}
+
+int tool_print_json(struct json_object *object)
+{
+	const char *text = NULL;
+
+	if (object)
+		text = json_object_to_json_string_ext(
+			object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+					JSON_C_TO_STRING_NOSLASHESCAPE);
+	if (!text) {
+		json_object_put(object);
+		return tool_fail("out of memory");
+	}
+	(void)puts(text);
+	json_object_put(object);
+	return TOOL_OK;
+}
+
+unsigned int tool_columns(void)
+{
+	struct winsize size;
+	unsigned int columns = 100;
+
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
+		columns = size.ws_col;
+	if (columns < 60)
+		return 60;
+	return columns > 120 ? 120 : columns;
+}
+
+void tool_print_wrapped(const char *text, unsigned int indent)
+{
+	unsigned int width = tool_columns();
+	unsigned int column = indent;
+
+	while (*text) {
+		size_t word = strcspn(text, " ");
+
+		if (column > indent && column + 1 + word > width) {
+			printf("\n%*s", (int)indent, "");
+			column = indent;
+		}
+		if (column > indent) {
+			(void)putchar(' ');
+			column++;
+		}
+		(void)fwrite(text, 1, word, stdout);
+		column += (unsigned int)word;
+		text += word;
+		text += strspn(text, " ");
+	}
+	(void)putchar('\n');
+}

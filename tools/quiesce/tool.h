@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* What the subcommands share: exit codes, messages, options, numbers, JSON, text on a terminal. */
+#ifndef TOOL_H
+#define TOOL_H
+
+#include <argp.h>
+#include <stdint.h>
+
+#include <quiesce/base.h>
+
+struct json_object;
+
+enum {
+	TOOL_OK = 0,
+	TOOL_FAILED = 1,
+	TOOL_USAGE = 2,
+};
+
+/* Gets argv from the subcommand's name on; returns an exit code. */
+typedef int tool_run(int argc, char **argv);
+
+tool_run cmd_contract;
+
+/* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
+extern char tool_name[64];
+
+/* One sentence on stderr, without full stop. Returns TOOL_FAILED, so that one can `return` it. */
+int tool_fail(const char *fmt, ...) QSC_PRINTF(1, 2);
+/* The same from an error of the library: context, text and the clause it names. */
+int tool_fail_error(const struct qsc_error *err, const char *fmt, ...) QSC_PRINTF(2, 3);
+/* The command line is wrong: one sentence on stderr, and the program ends with TOOL_USAGE. */
+_Noreturn void tool_usage(const char *fmt, ...) QSC_PRINTF(1, 2);
+
+/*
+ * argp_parse() for a subcommand: whatever is wrong with the command line ends the program as
+ * tool_usage() does, arguments the subcommand has not asked for included.
+ */
+void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* A size in bytes, "4096", "64K", "256M", "2G" or "1T". 0, -EINVAL, or -ERANGE when too large. */
+int tool_parse_size(const char *text, uint64_t *bytes);
+/* A plain number from min to max. 0, -EINVAL or -ERANGE. */
+int tool_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *number);
+
+/* A size the way a person reads it, "64 MiB"; exact when it can be. */
+const char *tool_size_text(uint64_t bytes, char text[32]);
+
+/* Print and free. A NULL object (out of memory on the way) fails. Returns an exit code. */
+int tool_print_json(struct json_object *object);
+
+/* Columns of the terminal, between 60 and 120; 100 when the output is none. */
+unsigned int tool_columns(void);
+/* Print text from the current column `indent` on, wrapped, every line indented so far. */
+void tool_print_wrapped(const char *text, unsigned int indent);
+
+#endif
