@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .PHONY: all setup demo test lint bench docs install clean
 
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet | { grep -v '^ninja: no work to do' || true; }
+	@ninja -C $(BUILD) --quiet | { grep -v -E '^(ninja: no work to do|Found ninja|Cleaning)' || true; }
 
 $(BUILD)/build.ninja: | setup
 	@meson setup $(BUILD) >/dev/null || { cat $(BUILD)/meson-logs/meson-log.txt; exit 1; }

@@ -163,10 +163,9 @@ int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size)
 	struct qsc_mapping *found;
 
 	pthread_mutex_lock(&mappings->lock);
-	for (link = &mappings->first; *link; link = &(*link)->next)
-		if ((*link)->addr == addr && (*link)->size == size)
+	for (link = &mappings->first; (found = *link) != NULL; link = &found->next)
+		if (found->addr == addr && found->size == size)
 			break;
-	found = *link;
 	if (found)
 		*link = found->next;
 	pthread_mutex_unlock(&mappings->lock);
