@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -84,11 +85,23 @@ int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint6
 	return -EINVAL;
 }
 
+/*
+ * Put other pages where some are mapped, while a user may be in the middle of an access. The system
+ * call itself, because ThreadSanitizer takes mmap() for a write to the whole range, which would
+ * make every such access a race.
+ */
+static int replace(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset)
+{
+	return syscall(SYS_mmap, addr, size, prot, flags | MAP_FIXED, fd, offset) < 0 ? -errno : 0;
+}
+
 static int map_source(struct qsc_mapping *mapping)
 {
-	if (mmap(mapping->addr, mapping->size, mapping->prot, MAP_SHARED | MAP_FIXED,
-		 mapping->source.fd, (off_t)mapping->source.fd_offset) == MAP_FAILED)
-		return -errno;
+	int result = replace(mapping->addr, mapping->size, mapping->prot, MAP_SHARED,
+			     mapping->source.fd, mapping->source.fd_offset);
+
+	if (result < 0)
+		return result;
 	mapping->revoked = false;
 	return 0;
 }
@@ -104,9 +117,11 @@ static int map_ones(struct qsc_mapping *mapping)
 	for (size_t done = 0; done < mapping->size;) {
 		size_t piece = (size_t)qsc_min_u64(ONES_SIZE, mapping->size - done);
 
-		if (mmap((char *)mapping->addr + done, piece, mapping->prot,
-			 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED)
-			return -errno;
+		int result = replace((char *)mapping->addr + done, piece, mapping->prot,
+				     MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+
+		if (result < 0)
+			return result;
 		done += piece;
 	}
 	return 0;
