@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The interrupts of a device: eventfds that the user set up, and how many interrupts of each vector
+ * are held back until the next RUNNING (DEV-2, DEV-6). One mutex orders every interrupt against the
+ * change of mode, so that each is either delivered before it or held: none is lost or doubled.
+ */
+#ifndef QSC_RUNTIME_IRQ_H
+#define QSC_RUNTIME_IRQ_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <quiesce/contract.h>
+#include <quiesce/device.h>
+
+#define QSC_IRQ_INDICES 3 /* INTx, MSI, MSI-X: their VFIO index */
+#define QSC_IRQ_VECTORS 2048
+
+struct qsc_irq_vector {
+	int fd;		/* -1: not set up */
+	bool masked;	/* INTx only */
+	uint64_t held;	/* delivered when the mode allows and there is an eventfd */
+	uint64_t asked; /* of those, triggered by the user since loading began */
+};
+
+struct qsc_irqs {
+	pthread_mutex_t lock;
+	enum qsc_verdict mode; /* of QSC_ACTION_DEVICE_IRQ: ALLOW, HOLD or DROP */
+	uint32_t counts[QSC_IRQ_INDICES];
+	struct qsc_irq_vector *vectors[QSC_IRQ_INDICES];
+};
+
+/* A number of interrupts of one vector, as it stands in a stream. */
+struct qsc_irq_held {
+	uint32_t index;
+	uint32_t vector;
+	uint64_t count;
+};
+
+/* Mode ALLOW. -ENOMEM, and then nothing is to be destroyed. */
+int qsc_irqs_init(struct qsc_irqs *irqs, const uint32_t counts[QSC_IRQ_INDICES]);
+void qsc_irqs_destroy(struct qsc_irqs *irqs);
+
+void qsc_irqs_info(const struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_info *info);
+
+/* VFIO_DEVICE_SET_IRQS; `trigger` is the verdict on a trigger by the user in the present state. */
+int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_verdict trigger);
+
+/* The device raises an interrupt. Numbers it does not have are ignored. */
+void qsc_irqs_raise(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);
+
+/* ALLOW delivers what was held. When it returns no interrupt of the former mode is under way. */
+void qsc_irqs_set_mode(struct qsc_irqs *irqs, enum qsc_verdict mode);
+
+/* Whether an interrupt of that vector waits: its bit in the pending bit array. */
+bool qsc_irqs_pending(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);
+
+/* Forget what is held. */
+void qsc_irqs_forget(struct qsc_irqs *irqs);
+/* Undo every set up; what is held stays. */
+void qsc_irqs_tear_down(struct qsc_irqs *irqs);
+
+/* Fill at most max entries, in the order of index and vector; returns how many there are. */
+size_t qsc_irqs_save(struct qsc_irqs *irqs, struct qsc_irq_held *held, size_t max);
+/* A load begins: what the user triggers from now on is not replaced by it. */
+void qsc_irqs_load_begin(struct qsc_irqs *irqs);
+/* Replace what is held; the numbers exist. */
+void qsc_irqs_load(struct qsc_irqs *irqs, const struct qsc_irq_held *held, size_t count);
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See log.h. A mark is one atomic OR after the data was written; a report takes a word with an
+ * atomic exchange before the data is read. So a write is either seen by whoever reads the memory
+ * after this report, or its bit is there for the next one.
+ */
+#include "runtime/log.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/cleanup.h"
+
+/* 16 TiB: 512 MiB of address space, of which only what is marked becomes memory. */
+#define MAX_PAGES (1ULL << 32)
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct qsc_dirty_range *x = a;
+	const struct qsc_dirty_range *y = b;
+
+	return (x->first > y->first) - (x->first < y->first);
+}
+
+static int compare_dma_ranges(const void *a, const void *b)
+{
+	const struct qsc_dma_range *x = a;
+	const struct qsc_dma_range *y = b;
+
+	return (x->iova > y->iova) - (x->iova < y->iova);
+}
+
+/* LOG-3 for the ranges; *pages: how many pages they have together. */
+static int check_ranges(const struct qsc_dma_range *ranges, size_t num_ranges, uint64_t *pages)
+{
+	qsc_autofree struct qsc_dma_range *sorted = NULL;
+	size_t i;
+
+	if (!num_ranges)
+		return -EINVAL;
+	if (num_ranges > MAX_PAGES / 64)
+		return -E2BIG;
+	sorted = calloc(num_ranges, sizeof(*sorted));
+	if (!sorted)
+		return -ENOMEM;
+	memcpy(sorted, ranges, num_ranges * sizeof(*sorted));
+	qsort(sorted, num_ranges, sizeof(*sorted), compare_dma_ranges);
+	*pages = 0;
+	for (i = 0; i < num_ranges; i++) {
+		if (!qsc_range_valid(sorted[i].iova, sorted[i].size))
+			return -EINVAL;
+		if (i && qsc_ranges_overlap(sorted[i - 1].iova, sorted[i - 1].size, sorted[i].iova,
+					    sorted[i].size))
+			return -EINVAL;
+		*pages += (sorted[i].size >> QSC_DIRTY_PAGE_SHIFT) + 2;
+		if (*pages > MAX_PAGES)
+			return -E2BIG;
+	}
+	return 0;
+}
+
+static size_t bitmap_bytes(const struct qsc_dirty_range *range)
+{
+	return qsc_bitmap_words(range->count) * sizeof(uint64_t);
+}
+
+int qsc_dirty_log_create(const struct qsc_dma_range *ranges, size_t num_ranges,
+			 struct qsc_dirty_log **log)
+{
+	struct qsc_dirty_log *made;
+	struct qsc_dirty_range *range;
+	uint64_t pages = 0;
+	int result = check_ranges(ranges, num_ranges, &pages);
+	size_t i;
+
+	if (result < 0)
+		return result;
+	made = calloc(1, sizeof(*made) + num_ranges * sizeof(made->ranges[0]));
+	if (!made)
+		return -ENOMEM;
+	for (i = 0; i < num_ranges; i++) {
+		uint64_t last = ranges[i].iova + (ranges[i].size - 1);
+
+		made->ranges[i].first = ranges[i].iova >> QSC_DIRTY_PAGE_SHIFT;
+		made->ranges[i].count = (last >> QSC_DIRTY_PAGE_SHIFT) - made->ranges[i].first + 1;
+	}
+	qsort(made->ranges, num_ranges, sizeof(made->ranges[0]), compare_ranges);
+	/* Unaligned neighbours may share a page: it belongs to the first of them. */
+	for (i = 0; i < num_ranges; i++) {
+		range = &made->ranges[made->num_ranges];
+		*range = made->ranges[i];
+		if (made->num_ranges) {
+			struct qsc_dirty_range *before = range - 1;
+			uint64_t end = before->first + before->count;
+
+			if (range->first < end) {
+				range->count -= end - range->first;
+				range->first = end;
+			}
+			if (!range->count)
+				continue;
+		}
+		made->num_ranges++;
+		range->bitmap = NULL;
+	}
+	for (i = 0; i < made->num_ranges; i++) {
+		void *bitmap = mmap(NULL, bitmap_bytes(&made->ranges[i]), PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (bitmap == MAP_FAILED) {
+			qsc_dirty_log_destroy(made);
+			return -ENOMEM;
+		}
+		made->ranges[i].bitmap = bitmap;
+	}
+	*log = made;
+	return 0;
+}
+
+void qsc_dirty_log_destroy(struct qsc_dirty_log *log)
+{
+	size_t i;
+
+	if (!log)
+		return;
+	for (i = 0; i < log->num_ranges; i++) {
+		if (log->ranges[i].bitmap)
+			munmap((void *)log->ranges[i].bitmap, bitmap_bytes(&log->ranges[i]));
+	}
+	free(log);
+}
+
+/* First range that ends behind `page`. */
+static size_t first_range(const struct qsc_dirty_log *log, uint64_t page)
+{
+	size_t low = 0;
+	size_t high = log->num_ranges;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (page - log->ranges[middle].first < log->ranges[middle].count ||
+		    page < log->ranges[middle].first)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last)
+{
+	size_t i;
+
+	for (i = first_range(log, first); i < log->num_ranges && log->ranges[i].first <= last;
+	     i++) {
+		const struct qsc_dirty_range *range = &log->ranges[i];
+		uint64_t from = qsc_max_u64(first, range->first);
+		uint64_t to = qsc_min_u64(last, range->first + (range->count - 1));
+
+		qsc_bitmap_atomic_set_range(range->bitmap, from - range->first, to - from + 1);
+	}
+}
+
+/* Take the bits of `mask` out of a word. Words that hold none of them stay unwritten. */
+static uint64_t take(_Atomic uint64_t *word, uint64_t mask)
+{
+	if (!(atomic_load_explicit(word, memory_order_acquire) & mask))
+		return 0;
+	if (mask == ~0ULL)
+		return atomic_exchange_explicit(word, 0, memory_order_acq_rel);
+	return atomic_fetch_and_explicit(word, ~mask, memory_order_acq_rel) & mask;
+}
+
+/*
+ * OR `bits`, whose bit 0 stands for the 4 KiB page `page` of the report, into the caller's bitmap.
+ * `shift` is log2 of 4 KiB pages in one of the report's pages.
+ */
+static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shift)
+{
+	if (!shift) {
+		unsigned int bit = (unsigned int)(page % 64);
+
+		bitmap[page / 64] |= bits << bit;
+		if (bit && bits >> (64 - bit))
+			bitmap[page / 64 + 1] |= bits >> (64 - bit);
+		return;
+	}
+	while (bits) {
+		unsigned int bit = (unsigned int)__builtin_ctzll(bits);
+		uint64_t to = (page + bit) >> shift;
+		/* All further bits of the same report page are done with it. */
+		uint64_t done = ((to + 1) << shift) - page;
+
+		qsc_bitmap_set(bitmap, to);
+		bits = done < 64 ? bits & (~0ULL << done) : 0;
+	}
+}
+
+void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t size,
+			  uint64_t page_size, uint64_t *bitmap)
+{
+	unsigned int shift = (unsigned int)__builtin_ctzll(page_size) - QSC_DIRTY_PAGE_SHIFT;
+	uint64_t first = iova >> QSC_DIRTY_PAGE_SHIFT;
+	uint64_t last = (iova + (size - 1)) >> QSC_DIRTY_PAGE_SHIFT;
+	size_t i;
+
+	for (i = first_range(log, first); i < log->num_ranges && log->ranges[i].first <= last;
+	     i++) {
+		const struct qsc_dirty_range *range = &log->ranges[i];
+		uint64_t bit = qsc_max_u64(first, range->first) - range->first;
+		uint64_t end = qsc_min_u64(last - range->first + 1, range->count);
+
+		while (bit < end) {
+			unsigned int in_word = (unsigned int)(bit % 64);
+			unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
+			uint64_t bits = take(&range->bitmap[bit / 64], qsc_bitmap_mask(in_word, n));
+
+			if (bits)
+				put(bitmap, bits >> in_word, range->first + bit - first, shift);
+			bit += n;
+		}
+	}
+}

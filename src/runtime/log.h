@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The dirty log of a device (LOG-1 to LOG-4): one bit for every 4 KiB of the ranges that are
+ * logged. Always at that granularity, whatever page size a report asks for: a report can then never
+ * be finer than the log, and takes exactly the bits of the range it was asked about, so none is
+ * lost at any page size.
+ */
+#ifndef QSC_RUNTIME_LOG_H
+#define QSC_RUNTIME_LOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <quiesce/device.h>
+
+#include "base/bitmap.h"
+
+#define QSC_DIRTY_PAGE_SHIFT 12
+
+/* A logged range in whole 4 KiB pages: pages [first, first + count). */
+struct qsc_dirty_range {
+	uint64_t first;
+	uint64_t count;
+	_Atomic uint64_t *bitmap; /* mapped lazily: what was never marked costs no memory */
+};
+
+/* Immutable but for the bits. */
+struct qsc_dirty_log {
+	size_t num_ranges;
+	struct qsc_dirty_range ranges[]; /* sorted, disjoint */
+};
+
+/*
+ * A log of these ranges. -EINVAL for none, an empty, wrapping or overlapping one (LOG-3), -E2BIG
+ * for more than can be tracked.
+ */
+int qsc_dirty_log_create(const struct qsc_dma_range *ranges, size_t num_ranges,
+			 struct qsc_dirty_log **log);
+void qsc_dirty_log_destroy(struct qsc_dirty_log *log);
+
+/* See qsc_device_log_report(); the arguments are valid. */
+void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t size,
+			  uint64_t page_size, uint64_t *bitmap);
+
+void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last);
+
+/* [iova, iova + size) has been written; size is above zero. Any thread, also during a report. */
+static inline void qsc_dirty_log_mark(struct qsc_dirty_log *log, uint64_t iova, uint64_t size)
+{
+	uint64_t first = iova >> QSC_DIRTY_PAGE_SHIFT;
+	uint64_t last = (iova + (size - 1)) >> QSC_DIRTY_PAGE_SHIFT;
+	const struct qsc_dirty_range *range = log->ranges;
+
+	/* One page of the first range: nearly all there is with a guest's memory in one piece. */
+	if (__builtin_expect(first == last && first - range->first < range->count, true)) {
+		uint64_t bit = first - range->first;
+
+		/* Not looked at before: see qsc_bitmap_atomic_set_range(). */
+		atomic_fetch_or_explicit(&range->bitmap[bit / 64], 1ULL << (bit % 64),
+					 memory_order_acq_rel);
+		return;
+	}
+	qsc_dirty_log_mark_pages(log, first, last);
+}
+
+#endif
