@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One vfio-user connection, the same on both sides: calls that wait for their reply, and commands
+ * that the peer sends. Several threads may call at once; one of those that wait receives for all
+ * (it leads), and hands that role on when its own reply has come, so that a lone caller costs one
+ * send and one receive and no other thread is woken. Nothing is allocated after create, and
+ * everything a peer can make wait has a deadline.
+ *
+ * A connection breaks once: at the end of the stream, at an error, at a deadline, at a message that
+ * cannot be. From then on everything answers -ENOTCONN at once.
+ */
+#ifndef QSC_CHANNEL_CHANNEL_H
+#define QSC_CHANNEL_CHANNEL_H
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#include "wire/stream.h"
+
+#define QSC_CHANNEL_CALLS 64
+
+struct qsc_channel;
+
+/* A request and where its reply goes. The caller fills the first part. */
+struct qsc_call {
+	uint16_t command;
+	size_t min_size;   /* of the reply's body; less is malformed */
+	void *fixed;	   /* its first fixed_size bytes */
+	size_t fixed_size; /* may be 0 */
+	void *data;	   /* what follows them, at most data_max bytes; more is malformed */
+	size_t data_max;
+	int *fds; /* descriptors that came with it; the caller's from then on */
+	size_t max_fds;
+
+	int result;  /* 0, or -errno that the peer answered */
+	size_t body; /* bytes of the reply's body */
+	size_t num_fds;
+	unsigned int slot;
+	uint16_t id;
+	bool done;
+	bool diverted; /* its data are being received straight into place */
+};
+
+/*
+ * A command came. Called by whoever receives, with no lock held; the message lies in the receive
+ * buffer. Returns 0, or -errno to break the connection.
+ */
+typedef int qsc_channel_command_fn(void *ctx, struct qsc_channel *channel,
+				   const struct qsc_message *message);
+
+struct qsc_channel_options {
+	int fd;		      /* taken over, also on failure */
+	uint32_t max_message; /* bytes of the largest message that may come */
+	size_t slack;	      /* bytes of the receive buffer beyond that */
+	/*
+	 * Bytes to receive before it is known what comes; the rest of a long reply then goes
+	 * straight to where its call wants it. 0: as much as fits.
+	 */
+	size_t receive_max;
+	size_t max_fds;			 /* with one message, at most QSC_STREAM_MAX_FDS */
+	uint32_t call_timeout_ms;	 /* for a reply */
+	uint32_t message_timeout_ms;	 /* first byte to last, received or sent */
+	bool poll;			 /* spin instead of sleeping */
+	qsc_channel_command_fn *command; /* NULL: commands wait for qsc_channel_next() */
+	void *ctx;
+};
+
+int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **channel);
+/* No call may be under way. NULL is allowed. */
+void qsc_channel_destroy(struct qsc_channel *channel);
+
+/* Give the connection up: every call returns. Any thread. */
+void qsc_channel_shutdown(struct qsc_channel *channel);
+bool qsc_channel_broken(struct qsc_channel *channel);
+
+/*
+ * Say that nothing more will be sent and wait until the peer has let go as well, at most
+ * timeout_ms. For the end of a connection: no call may be under way.
+ */
+void qsc_channel_farewell(struct qsc_channel *channel, uint32_t timeout_ms);
+
+/* How long a reply may take from now on. Before anything else is under way. */
+int qsc_channel_set_call_timeout(struct qsc_channel *channel, uint32_t timeout_ms);
+
+/* Largest message from now on, within what create was given. Before anything else is under way. */
+void qsc_channel_set_max_message(struct qsc_channel *channel, uint32_t max_message);
+
+/*
+ * Send a request and wait for its reply. iov[0] begins with a struct qsc_wire_header, which is
+ * filled in here. 0 and call->result, -ETIMEDOUT when no reply came in time, -EPROTO when it was
+ * not one, -ENOTCONN.
+ */
+int qsc_channel_call(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
+		     size_t iovcnt, const int *fds, size_t num_fds);
+
+/* Send a request that has no reply. */
+int qsc_channel_post(struct qsc_channel *channel, uint16_t command, struct iovec *iov,
+		     size_t iovcnt);
+
+/* Send a message whose header is complete. 0 or -errno, then the connection is broken. */
+int qsc_channel_send(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt, const int *fds,
+		     size_t num_fds);
+
+/* Answer a command: `size` bytes whose first 16 are filled in here, or an error (negative). */
+int qsc_channel_reply(struct qsc_channel *channel, const struct qsc_wire_header *command,
+		      void *message, size_t size, const int *fds, size_t num_fds);
+int qsc_channel_reply_error(struct qsc_channel *channel, const struct qsc_wire_header *command,
+			    int error);
+
+/*
+ * Wait for the next command, in order; one thread only. deadline_us (CLOCK_MONOTONIC) or 0. Before
+ * it is called again, qsc_channel_done() lets go of the message and closes its descriptors. 0,
+ * -ETIMEDOUT, -ENOTCONN.
+ */
+int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct qsc_message *message,
+		     const int **fds, size_t *num_fds);
+void qsc_channel_done(struct qsc_channel *channel, const struct qsc_message *message);
+
+/*
+ * Receive for as long as the connection stands, on behalf of the command callback: the whole life
+ * of a thread of its own. With `shared`, only while no call waits for a reply.
+ */
+void qsc_channel_serve(struct qsc_channel *channel, bool shared);
+
+uint64_t qsc_channel_now_us(void);
+
+#endif

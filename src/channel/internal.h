@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* What the halves of the channel share: the structure, and moving bytes with a deadline. */
+#ifndef QSC_CHANNEL_INTERNAL_H
+#define QSC_CHANNEL_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "channel/channel.h"
+
+struct qsc_channel {
+	int fd;
+	bool poll;
+	uint32_t call_timeout_ms;
+	uint32_t message_timeout_ms;
+	size_t max_fds;
+	qsc_channel_command_fn *command;
+	void *ctx;
+	size_t mapped; /* bytes of the receive buffer */
+	size_t receive_max;
+
+	pthread_mutex_t send_lock; /* one message at a time; never taken inside `lock` */
+
+	pthread_mutex_t lock; /* all below */
+	pthread_cond_t idle;  /* for who waits for a command, a free slot, or the leader's role */
+	unsigned int idlers;
+	pthread_cond_t turn[QSC_CHANNEL_CALLS]; /* one for each waiting call */
+	struct qsc_call *calls[QSC_CHANNEL_CALLS];
+	uint64_t busy;	     /* slots in use */
+	uint64_t waiting;    /* slots whose owner sleeps */
+	uint16_t generation; /* in the high bits of identifiers, so that a late reply is noticed */
+	bool leading;	     /* somebody receives */
+	bool pinned;	     /* a kept command is being worked on where it lies */
+	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
+	bool ended;	     /* the peer has nothing more to send: it may still wait for our end */
+	atomic_bool broken;
+	struct qsc_stream stream;
+	int held_fds[QSC_STREAM_MAX_FDS]; /* of the command being worked on */
+	size_t num_held;
+};
+
+/* Bytes and descriptors of one receive. */
+struct qsc_channel_input {
+	size_t size;
+	int fds[QSC_STREAM_MAX_FDS];
+	size_t num_fds;
+};
+
+/*
+ * Receive once. deadline_us 0: for as long as it takes. 0, -ETIMEDOUT, -ENOTCONN at the end or at
+ * an error, -EPROTO when more descriptors came than may.
+ */
+int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
+			uint64_t deadline_us, struct qsc_channel_input *input);
+
+/* Send everything, within the message deadline. */
+int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
+			 const int *fds, size_t num_fds);
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving bytes and descriptors over the socket. The common case is one system call: nothing is
+ * polled before something has turned out to be incomplete.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "channel/internal.h"
+
+/* How many spins between two looks at the clock. */
+#define SPINS_PER_CLOCK 1024U
+
+uint64_t qsc_channel_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int wait_for(int fd, short events, uint64_t deadline_us)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = events};
+	uint64_t now = qsc_channel_now_us();
+	int timeout;
+
+	if (now >= deadline_us)
+		return -ETIMEDOUT;
+	timeout = (int)qsc_min_u64((deadline_us - now + 999) / 1000, 3600000);
+	if (poll(&poll_fd, 1, timeout) < 0 && errno != EINTR)
+		return -ENOTCONN;
+	return 0;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#else
+	__asm__ volatile("" ::: "memory");
+#endif
+}
+
+/* Descriptors that a control message brought; -EPROTO when the kernel had to drop some. */
+static int take_fds(struct msghdr *message, struct qsc_channel_input *input)
+{
+	struct cmsghdr *control;
+	int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+
+	for (control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
+		size_t count;
+
+		if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		if (count > QSC_STREAM_MAX_FDS - input->num_fds)
+			return -EPROTO;
+		memcpy(input->fds + input->num_fds, CMSG_DATA(control), count * sizeof(int));
+		input->num_fds += count;
+	}
+	return result;
+}
+
+int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
+			uint64_t deadline_us, struct qsc_channel_input *input)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * QSC_STREAM_MAX_FDS)];
+	} control;
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt, .msg_control = &control};
+	bool spin = channel->poll;
+	int flags = MSG_CMSG_CLOEXEC | (deadline_us || spin ? MSG_DONTWAIT : 0);
+	unsigned int spins = 0;
+	ssize_t n;
+	int result;
+
+	input->num_fds = 0;
+	for (;;) {
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * channel->max_fds);
+		n = recvmsg(channel->fd, &message, flags);
+		if (n >= 0)
+			break;
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return -ENOTCONN;
+		if (atomic_load_explicit(&channel->broken, memory_order_relaxed))
+			return -ENOTCONN;
+		if (!(flags & MSG_DONTWAIT))
+			return -ETIMEDOUT;
+		if (spin && (++spins % SPINS_PER_CLOCK || !deadline_us)) {
+			relax();
+			continue;
+		}
+		if (spin) {
+			if (qsc_channel_now_us() >= deadline_us)
+				return -ETIMEDOUT;
+			continue;
+		}
+		result = wait_for(channel->fd, POLLIN, deadline_us);
+		if (result < 0)
+			return result;
+	}
+	input->size = (size_t)n;
+	result = message.msg_controllen ? take_fds(&message, input) : 0;
+	if (!result && !n) {
+		channel->ended = true;
+		result = -ENOTCONN;
+	}
+	while (result < 0 && input->num_fds)
+		qsc_fd_close(&input->fds[--input->num_fds]);
+	return result;
+}
+
+void qsc_channel_farewell(struct qsc_channel *channel, uint32_t timeout_ms)
+{
+	uint64_t deadline_us = qsc_channel_now_us() + (uint64_t)timeout_ms * 1000;
+	struct qsc_channel_input input;
+	char sink[256];
+	struct iovec iov = {.iov_base = sink, .iov_len = sizeof(sink)};
+
+	if (qsc_channel_broken(channel) || shutdown(channel->fd, SHUT_WR) < 0)
+		return;
+	while (qsc_channel_receive(channel, &iov, 1, deadline_us, &input) == 0)
+		while (input.num_fds)
+			qsc_fd_close(&input.fds[--input.num_fds]);
+}
+
+/* Take `size` bytes that are dealt with from the front. */
+static void skip(struct iovec **iov, size_t *iovcnt, size_t size)
+{
+	while (*iovcnt && size >= (*iov)->iov_len) {
+		size -= (*iov)->iov_len;
+		(*iov)++;
+		(*iovcnt)--;
+	}
+	if (size) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + size;
+		(*iov)->iov_len -= size;
+	}
+}
+
+static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int *fds,
+			     size_t num_fds, int flags)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int) * QSC_STREAM_MAX_FDS)];
+	} control;
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt};
+
+	if (num_fds) {
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * num_fds);
+		memset(&control, 0, message.msg_controllen);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int) * num_fds);
+		memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * num_fds);
+	}
+	return sendmsg(fd, &message, flags);
+}
+
+int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
+			 const int *fds, size_t num_fds)
+{
+	uint64_t deadline_us = 0;
+	size_t left = 0;
+	size_t i;
+
+	if (num_fds > QSC_STREAM_MAX_FDS)
+		return -EINVAL;
+	for (i = 0; i < iovcnt; i++)
+		left += iov[i].iov_len;
+	for (;;) {
+		/* The first try may sleep, for as long as SO_SNDTIMEO says. */
+		ssize_t n = send_with_fds(channel->fd, iov, iovcnt, fds, num_fds,
+					  MSG_NOSIGNAL | (deadline_us ? MSG_DONTWAIT : 0));
+
+		if (n < 0 && errno != EINTR && (errno != EAGAIN || !deadline_us))
+			return errno == EAGAIN ? -ETIMEDOUT : -ENOTCONN;
+		if (n > 0) {
+			left -= (size_t)n;
+			if (!left)
+				return 0;
+			skip(&iov, &iovcnt, (size_t)n);
+			num_fds = 0;
+		} else if (n < 0 && errno == EAGAIN) {
+			int result = wait_for(channel->fd, POLLOUT, deadline_us);
+
+			if (result < 0)
+				return result;
+		}
+		if (!deadline_us)
+			deadline_us = qsc_channel_now_us() +
+				      (uint64_t)channel->message_timeout_ms * 1000;
+	}
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The dirty log over the wire. A report comes in as few replies as the server allows: one where its
+ * bitmap fits, straight into a buffer of ours, and from there into the user's with OR.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/cleanup.h"
+#include "client/internal.h"
+
+/* In one message; a server takes more, but not every one. */
+#define MAX_RANGES 2048U
+
+int qsc_client_log_start(struct qsc_device *dev, uint64_t *page_size,
+			 const struct qsc_dma_range *ranges, size_t num_ranges)
+{
+	struct qsc_client *client = qsc_client_of(dev);
+	struct {
+		struct qsc_wire_header header;
+		struct qsc_wire_feature feature;
+		struct qsc_wire_log_start start;
+	} request = {.feature = {.flags = QSC_WIRE_FEATURE_LOG_START | QSC_WIRE_FEATURE_SET},
+		     .start = {.page_size = *page_size, .num_ranges = (uint32_t)num_ranges}};
+	qsc_autofree uint8_t *echo = NULL;
+	struct {
+		struct qsc_wire_feature feature;
+		struct qsc_wire_log_start start;
+	} reply;
+	struct qsc_call call = {
+		.command = QSC_WIRE_FEATURE,
+		.min_size = sizeof(reply),
+		.fixed = &reply,
+		.fixed_size = sizeof(reply),
+	};
+	struct iovec iov[2] = {
+		{.iov_base = &request, .iov_len = sizeof(request)},
+		{.iov_base = (void *)(uintptr_t)ranges, .iov_len = num_ranges * sizeof(*ranges)},
+	};
+	int result;
+
+	if (num_ranges > MAX_RANGES)
+		return -E2BIG;
+	request.feature.argsz = (uint32_t)(sizeof(reply) + iov[1].iov_len);
+	echo = malloc(iov[1].iov_len);
+	if (!echo)
+		return -ENOMEM;
+	call.data = echo;
+	call.data_max = iov[1].iov_len;
+	result = qsc_channel_call(client->channel, &call, iov, 2, NULL, 0);
+	if (!result)
+		result = call.result;
+	if (result < 0)
+		return result;
+	if (!qsc_is_power_of_two(reply.start.page_size))
+		return qsc_client_distrust(client, "DMA_LOGGING_START");
+	*page_size = reply.start.page_size;
+	return 0;
+}
+
+int qsc_client_log_stop(struct qsc_device *dev)
+{
+	struct {
+		struct qsc_wire_header header;
+		struct qsc_wire_feature feature;
+	} request = {.feature = {.argsz = sizeof(request.feature),
+				 .flags = QSC_WIRE_FEATURE_LOG_STOP | QSC_WIRE_FEATURE_SET}};
+	struct qsc_wire_feature reply;
+
+	return qsc_client_request(qsc_client_of(dev), QSC_WIRE_FEATURE, &request, sizeof(request),
+				  &reply, sizeof(reply));
+}
+
+/* Report lock held. A range whose bitmap fits one reply. */
+static int report_part(struct qsc_client *client, const struct qsc_wire_log_report *range,
+		       uint64_t *bitmap)
+{
+	uint64_t bits = (range->length - 1) / range->page_size + 1;
+	size_t words = qsc_bitmap_words(bits);
+	struct {
+		struct qsc_wire_header header;
+		struct qsc_wire_feature feature;
+		struct qsc_wire_log_report report;
+	} request = {.feature = {.flags = QSC_WIRE_FEATURE_LOG_REPORT | QSC_WIRE_FEATURE_GET},
+		     .report = *range};
+	struct {
+		struct qsc_wire_feature feature;
+		struct qsc_wire_log_report report;
+	} reply;
+	struct qsc_call call = {
+		.command = QSC_WIRE_FEATURE,
+		.min_size = sizeof(reply) + words * sizeof(*bitmap),
+		.fixed = &reply,
+		.fixed_size = sizeof(reply),
+		.data = client->report,
+		.data_max = words * sizeof(*bitmap),
+	};
+	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
+	const uint64_t *reported = client->report;
+	size_t i;
+	int result;
+
+	request.feature.argsz = (uint32_t)call.min_size;
+	result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	if (!result)
+		result = call.result;
+	if (result < 0)
+		return result;
+	for (i = 0; i + 1 < words; i++)
+		bitmap[i] |= reported[i];
+	/* Bits behind the range are not the server's to set. */
+	bitmap[i] |= reported[i] & qsc_bitmap_mask(0, (unsigned int)((bits - 1) % 64 + 1));
+	return 0;
+}
+
+int qsc_client_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
+			  uint64_t *bitmap)
+{
+	struct qsc_client *client = qsc_client_of(dev);
+	uint64_t max_bits = 8ULL * QSC_CLIENT_BITMAP_MAX;
+	int result = 0;
+
+	/* Other servers bound a bitmap by what they transfer in one message. */
+	if (!client->caps.quiesce)
+		max_bits = qsc_max_u64(client->xfer_size / 16, sizeof(uint64_t)) * 64;
+	pthread_mutex_lock(&client->report_lock);
+	while (size && !result) {
+		struct qsc_wire_log_report range = {
+			.iova = iova, .length = size, .page_size = page_size};
+
+		if ((size - 1) / page_size >= max_bits)
+			range.length = max_bits * page_size;
+		result = report_part(client, &range, bitmap);
+		iova += range.length;
+		size -= range.length;
+		bitmap += max_bits / 64;
+	}
+	pthread_mutex_unlock(&client->report_lock);
+	return result;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One client of a server: the handshake, then commands one after the other, each answered by a
+ * handler. Everything here runs in the connection's own thread, except that the device may reach
+ * the client's memory (qsc_server_access_*) from any.
+ */
+#ifndef QSC_SERVER_CONNECTION_H
+#define QSC_SERVER_CONNECTION_H
+
+#include <quiesce/server.h>
+
+#include "channel/channel.h"
+#include "channel/table.h"
+#include "wire/version.h"
+
+/* Descriptors with one message, offered to the client: a SET_IRQS of many vectors comes in parts.
+ */
+#define QSC_SERVER_MSG_FDS 64
+/* Largest bitmap of one log report: 128 GiB in pages of 4 KiB. */
+#define QSC_SERVER_BITMAP_MAX (4U << 20)
+#define QSC_SERVER_IO_FDS_MAX QSC_SERVER_MSG_FDS
+
+struct qsc_connection {
+	const struct qsc_server_options *options; /* no field 0 */
+	struct qsc_channel *channel;
+	struct qsc_channel *twin; /* for the server's own commands; NULL: on the main socket */
+	struct qsc_device *dev;
+	struct qsc_dma_access access;
+	struct qsc_wire_caps caps; /* what both ends can */
+	uint32_t peer_xfer_size;   /* most that the client takes in one DMA_READ or _WRITE */
+	uint64_t session;	   /* the one that MIG_DATA_READ and _WRITE mean */
+	struct qsc_dma_table table;
+	bool log_all; /* the log was asked for without ranges: later mappings belong to it */
+	uint8_t *reply;
+	size_t reply_size;
+};
+
+/* A command being handled. A handler puts the reply's body at `out`. */
+struct qsc_request {
+	struct qsc_wire_header header;
+	const uint8_t *body;
+	size_t size;
+	const int *fds; /* not the handler's: it duplicates what it keeps */
+	size_t num_fds;
+	uint8_t *out;
+	size_t out_max;
+	int out_fds[QSC_SERVER_IO_FDS_MAX]; /* closed when they have been sent */
+	size_t num_out_fds;
+};
+
+/* Size of the reply's body, or -errno for an error reply. */
+typedef ssize_t qsc_handler_fn(struct qsc_connection *connection, struct qsc_request *request);
+
+/* dma.c */
+qsc_handler_fn qsc_server_dma_map, qsc_server_dma_unmap;
+int qsc_server_access_read(void *ctx, uint64_t iova, void *buf, size_t size);
+int qsc_server_access_write(void *ctx, uint64_t iova, const void *buf, size_t size);
+/* Add to a report what the device could not log, and begin or end keeping account of that. */
+void qsc_server_report_unlogged(struct qsc_connection *connection, uint64_t iova, uint64_t size,
+				uint64_t page_size, uint64_t *bitmap);
+void qsc_server_set_log_all(struct qsc_connection *connection, bool log_all);
+
+/* regions.c */
+qsc_handler_fn qsc_server_get_info, qsc_server_get_region_info, qsc_server_get_region_io_fds,
+	qsc_server_get_irq_info, qsc_server_set_irqs, qsc_server_region_read,
+	qsc_server_region_write, qsc_server_region_write_multi, qsc_server_reset;
+
+/* migration.c */
+qsc_handler_fn qsc_server_feature, qsc_server_mig_data_read, qsc_server_mig_data_write;
+
+/* Options with every default filled in; -EINVAL with the reason. */
+int qsc_server_resolve(const struct qsc_server_options *options, struct qsc_server_options *out,
+		       struct qsc_error *err);
+
+/*
+ * Make a connection of a connected socket, which it takes over, also on failure. `options` must
+ * outlive it.
+ */
+int qsc_connection_create(const struct qsc_server_options *options, int fd,
+			  struct qsc_connection **connection);
+/*
+ * Serve it to its end; returns whether it held the device. `established` (may be NULL) is called
+ * when the handshake is done.
+ */
+bool qsc_connection_run(struct qsc_connection *connection, void (*established)(void *ctx),
+			void *ctx);
+/* Make run end. Any thread. */
+void qsc_connection_shutdown(struct qsc_connection *connection);
+void qsc_connection_destroy(struct qsc_connection *connection);
+
+#endif

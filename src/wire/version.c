@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* See version.h. */
+#include "wire/version.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "base/cleanup.h"
+
+#define MAX_DEPTH 8
+
+static void put_object(struct json_object **object)
+{
+	json_object_put(*object);
+}
+
+static void free_tokener(struct json_tokener **tokener)
+{
+	if (*tokener)
+		json_tokener_free(*tokener);
+}
+
+int qsc_wire_encode_version(const struct qsc_wire_version *version,
+			    const struct qsc_wire_caps *caps, void *out, size_t max)
+{
+	char twin[80] = "";
+	int n;
+
+	if (max < sizeof(*version))
+		return -EMSGSIZE;
+	memcpy(out, version, sizeof(*version));
+	max -= sizeof(*version);
+	if (caps->twin_socket && caps->twin_fd_index != UINT32_MAX)
+		(void)snprintf(twin, sizeof(twin),
+			       ",\"twin_socket\":{\"supported\":true,\"fd_index\":%u}",
+			       caps->twin_fd_index);
+	else if (caps->twin_socket)
+		(void)snprintf(twin, sizeof(twin), ",\"twin_socket\":{\"supported\":true}");
+	n = snprintf((char *)out + sizeof(*version), max,
+		     "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%u,"
+		     "\"max_dma_maps\":%u,\"pgsizes\":%llu%s%s%s}}",
+		     caps->max_msg_fds, caps->max_data_xfer_size, caps->max_dma_maps,
+		     (unsigned long long)caps->pgsizes, twin,
+		     caps->write_multiple ? ",\"write_multiple\":true" : "",
+		     caps->quiesce ? ",\"quiesce\":{\"version\":1}" : "");
+	if (n < 0 || (size_t)n >= max)
+		return -EMSGSIZE;
+	return (int)sizeof(*version) + n + 1;
+}
+
+/* A number in [min, max] of that name, where there is one. */
+static int get_number(struct json_object *from, const char *name, uint64_t min, uint64_t max,
+		      uint64_t *value)
+{
+	struct json_object *object;
+	int64_t number;
+
+	if (!json_object_object_get_ex(from, name, &object))
+		return 0;
+	if (!json_object_is_type(object, json_type_int))
+		return -EINVAL;
+	number = json_object_get_int64(object);
+	if (number < 0 || (uint64_t)number < min)
+		return -EINVAL;
+	*value = qsc_min_u64((uint64_t)number, max);
+	return 0;
+}
+
+static int get_u32(struct json_object *from, const char *name, uint32_t min, uint32_t *value)
+{
+	uint64_t number = *value;
+	int result = get_number(from, name, min, UINT32_MAX, &number);
+
+	*value = (uint32_t)number;
+	return result;
+}
+
+static int get_bool(struct json_object *from, const char *name, bool *value)
+{
+	struct json_object *object;
+
+	if (!json_object_object_get_ex(from, name, &object))
+		return 0;
+	if (!json_object_is_type(object, json_type_boolean))
+		return -EINVAL;
+	*value = json_object_get_boolean(object);
+	return 0;
+}
+
+/* 1 with *object, 0 when there is none of that name, -EINVAL when it is something else. */
+static int get_object(struct json_object *from, const char *name, struct json_object **object)
+{
+	if (!json_object_object_get_ex(from, name, object))
+		return 0;
+	return json_object_is_type(*object, json_type_object) ? 1 : -EINVAL;
+}
+
+static int decode_caps(struct json_object *from, struct qsc_wire_caps *caps)
+{
+	struct json_object *object;
+	uint32_t version = 0;
+	int result;
+
+	if (get_u32(from, "max_msg_fds", 0, &caps->max_msg_fds) < 0 ||
+	    get_u32(from, "max_data_xfer_size", 1, &caps->max_data_xfer_size) < 0 ||
+	    get_u32(from, "max_dma_maps", 0, &caps->max_dma_maps) < 0 ||
+	    get_number(from, "pgsizes", 1, UINT64_MAX, &caps->pgsizes) < 0 ||
+	    get_bool(from, "write_multiple", &caps->write_multiple) < 0)
+		return -EINVAL;
+	result = get_object(from, "twin_socket", &object);
+	if (result < 0)
+		return result;
+	if (result && (get_bool(object, "supported", &caps->twin_socket) < 0 ||
+		       get_u32(object, "fd_index", 0, &caps->twin_fd_index) < 0))
+		return -EINVAL;
+	result = get_object(from, "quiesce", &object);
+	if (result < 0 || (result && get_u32(object, "version", 0, &version) < 0))
+		return -EINVAL;
+	caps->quiesce = version >= 1;
+	return 0;
+}
+
+int qsc_wire_decode_version(const void *body, size_t size, struct qsc_wire_version *version,
+			    struct qsc_wire_caps *caps)
+{
+	struct json_tokener *tokener qsc_cleanup(free_tokener) = NULL;
+	struct json_object *root qsc_cleanup(put_object) = NULL;
+	struct json_object *list;
+	const char *text = (const char *)body + sizeof(*version);
+	int result;
+
+	*caps = QSC_WIRE_CAPS_DEFAULT;
+	if (size < sizeof(*version) || size > QSC_WIRE_VERSION_MAX)
+		return -EINVAL;
+	memcpy(version, body, sizeof(*version));
+	size -= sizeof(*version);
+	if (!size)
+		return 0;
+	if (strnlen(text, size) != size - 1)
+		return -EINVAL;
+	tokener = json_tokener_new_ex(MAX_DEPTH);
+	if (!tokener)
+		return -ENOMEM;
+	root = json_tokener_parse_ex(tokener, text, (int)size);
+	if (!root || json_tokener_get_error(tokener) != json_tokener_success ||
+	    !json_object_is_type(root, json_type_object))
+		return -EINVAL;
+	result = get_object(root, "capabilities", &list);
+	return result > 0 ? decode_caps(list, caps) : result;
+}
