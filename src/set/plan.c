@@ -91,13 +91,14 @@ int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_set_plan
 	plan = plan ? plan : &unused;
 	*plan = (struct qsc_set_plan){.strategy = QSC_QUIESCE_NATIVE};
 	if (find_levels(set, &mapping, &i) < 0)
-		return qsc_error_set(err, EOPNOTSUPP, qsc_clause_id(QSC_CLAUSE_SET_3),
-				     "devices without P2P states reach one another in a circle, "
-				     "so no order of starting them keeps SET-2; one of its mappings "
-				     "is that of device '%s' (region %u) in device '%s' at IOVA "
-				     "%#llx: remove one",
-				     set->members[mapping->peer.peer].name, mapping->peer.region,
-				     set->members[i].name, (unsigned long long)mapping->dma.iova);
+		return qsc_error_set(
+			err, EOPNOTSUPP, qsc_clause_id(QSC_CLAUSE_SET_3),
+			"devices without P2P states reach one another in a circle, "
+			"so no order of starting them keeps SET-2; one of its mappings "
+			"is that of device '%s' (region %u) in device '%s' at IOVA "
+			"%#llx: remove one",
+			set->members[mapping->peer.peer].name, mapping->peer.region,
+			set->members[i].name, (unsigned long long)mapping->dma.iova);
 	for (i = 0; i < set->count; i++) {
 		if (qsc_set_has_p2p(&set->members[i])) {
 			native++;

@@ -156,13 +156,13 @@ static int map_and_keep(struct qsc_set *set, uint32_t member, struct qsc_set_map
 	int result = qsc_device_dma_map(owner->dev, &mapping->dma);
 
 	if (result < 0) {
+		qsc_error_set(err, -result, NULL,
+			      "device '%s' refused the DMA mapping of %#llx bytes at IOVA %#llx: "
+			      "%s",
+			      owner->name, (unsigned long long)mapping->dma.size,
+			      (unsigned long long)mapping->dma.iova, strerrordesc_np(-result));
 		mapping_free(mapping);
-		return qsc_error_set(err, -result, NULL,
-				     "device '%s' refused the DMA mapping of %#llx bytes at IOVA "
-				     "%#llx: %s",
-				     owner->name, (unsigned long long)mapping->dma.size,
-				     (unsigned long long)mapping->dma.iova,
-				     strerrordesc_np(-result));
+		return result;
 	}
 	mapping->next = owner->mappings;
 	owner->mappings = mapping;

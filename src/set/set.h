@@ -26,7 +26,8 @@ struct qsc_set_member {
 	bool dirty_log;
 	uint64_t session;
 	struct qsc_set_mapping *mappings;
-	/* From the plan: order of leaving STOP for a member without P2P, targets first from 0 on. */
+	/* From the plan: order of leaving STOP for a member without P2P, targets first from 0 on.
+	 */
 	uint32_t level;
 };
 

@@ -41,8 +41,8 @@ void qsc_timeline_add(struct qsc_timeline *timeline, const struct qsc_phase *pha
 	pthread_mutex_lock(&timeline->lock);
 	if (timeline->count == timeline->room) {
 		size_t room = timeline->room ? 2 * timeline->room : 64;
-		struct qsc_phase *grown =
-			reallocarray(timeline->phases, room, sizeof(*timeline->phases));
+		struct qsc_phase *grown = reallocarray(timeline->phases, room,
+						       sizeof(*timeline->phases));
 
 		if (grown) {
 			timeline->phases = grown;

@@ -153,8 +153,7 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 	int result;
 
 	if (!moving)
-		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices",
-				     set->count);
+		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
 	for (i = 0; i < set->count; i++)
 		if (steps[i].target != STAY || steps[i].revoke)
 			moving[count++] = &steps[i];
@@ -182,8 +181,7 @@ static int read_states(struct qsc_set *set, struct step **out, struct qsc_error 
 	uint32_t i;
 
 	if (!steps)
-		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices",
-				     set->count);
+		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
 	for (i = 0; i < set->count; i++) {
 		int result = qsc_device_get_state(set->members[i].dev, &steps[i].before);
 
@@ -328,8 +326,7 @@ static int restore_mappings(struct qsc_set *set, struct qsc_error *err)
 					err, -result, qsc_clause_id(QSC_CLAUSE_SET_4),
 					"device '%s' did not take back its revoked mapping of "
 					"device '%s' at IOVA %#llx (%s); no device was started",
-					set->members[i].name,
-					set->members[mapping->peer.peer].name,
+					set->members[i].name, set->members[mapping->peer.peer].name,
 					(unsigned long long)mapping->dma.iova,
 					strerrordesc_np(-result));
 			mapping->revoked = false;
@@ -361,10 +358,11 @@ static int refuse_error(struct qsc_set *set, const struct step *steps, struct qs
 	if (i == set->count)
 		return 0;
 	(void)wave(set, "run", decide_leave_precopy, NULL);
-	return qsc_error_set(err, EIO, qsc_clause_id(QSC_CLAUSE_ORD_8),
-			     "device '%s' is in ERROR and its state is lost, so the set cannot run: "
-			     "reset it and set it up anew, the others stay as they are",
-			     set->members[i].name);
+	return qsc_error_set(
+		err, EIO, qsc_clause_id(QSC_CLAUSE_ORD_8),
+		"device '%s' is in ERROR and its state is lost, so the set cannot run: "
+		"reset it and set it up anew, the others stay as they are",
+		set->members[i].name);
 }
 
 /*
@@ -493,8 +491,7 @@ int qsc_set_reset(struct qsc_set *set, struct qsc_error *err)
 			reset_step(&steps[i]);
 	for (i = 0; i < set->count; i++)
 		if (steps[i].result < 0)
-			return qsc_error_set(err, -steps[i].result,
-					     qsc_clause_id(QSC_CLAUSE_ARC_5),
+			return qsc_error_set(err, -steps[i].result, qsc_clause_id(QSC_CLAUSE_ARC_5),
 					     "device '%s' could not be reset (%s)",
 					     set->members[i].name,
 					     strerrordesc_np(-steps[i].result));

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What both sides of a migration share: options with their defaults, the lanes (one task for each
+ * channel, all of a round side by side), progress, phases and the first failure.
+ */
+#ifndef QSC_MIGRATE_ENGINE_H
+#define QSC_MIGRATE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include <quiesce/migrate.h>
+
+#include "migrate/link.h"
+#include "migrate/memory.h"
+#include "migrate/stream.h"
+
+struct qsc_engine;
+
+/* The task of one channel in one round. */
+struct qsc_lane {
+	struct qsc_engine *engine;
+	uint32_t channel;
+	uint8_t *buffer; /* QSC_FRAME_MAX_DATA bytes */
+	int result;
+	bool peer_failed; /* the error is what the other side said */
+	struct qsc_error err;
+	uint64_t memory_bytes;
+	uint64_t device_bytes;
+};
+
+struct qsc_engine {
+	struct qsc_set *set;
+	const struct qsc_migrate_user *user;
+	struct qsc_transport *transport;
+	struct qsc_migrate_options options;
+	const struct qsc_env *env;
+	struct qsc_migrate_report *report;
+	const char *other; /* "source" or "destination", for messages */
+
+	struct qsc_link link;
+	struct qsc_lane *lanes;	    /* one for each channel */
+	struct qsc_stream *streams; /* one for each member */
+	struct qsc_memory memory;
+
+	uint32_t round;
+	bool last_round;
+	_Atomic(bool) failed; /* a lane of this round failed: the others stop */
+	_Atomic(struct qsc_lane *) first_failed;
+
+	const char *phase;
+	uint64_t start_us;
+	uint64_t stop_us; /* when the downtime began; 0 before */
+};
+
+int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
+		    const struct qsc_migrate_user *user, struct qsc_transport *transport,
+		    const struct qsc_migrate_options *options, struct qsc_migrate_report *report,
+		    struct qsc_error *err);
+/* Closes the channels. */
+void qsc_engine_release(struct qsc_engine *engine);
+
+uint64_t qsc_engine_now(const struct qsc_engine *engine);
+
+/* The migration is now in this phase: tells the user, who may cancel: -ECANCELED. */
+int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
+		     struct qsc_error *err);
+
+void qsc_engine_phase(struct qsc_engine *engine, const char *name, uint32_t member,
+		      uint64_t start_us, uint64_t bytes);
+
+/* Which channel carries a member's stream. */
+uint32_t qsc_engine_lane_of(const struct qsc_engine *engine, uint32_t member);
+
+/* Make the lanes; the number of channels is known. */
+int qsc_engine_make_lanes(struct qsc_engine *engine, struct qsc_error *err);
+
+/* Run a task for every lane and report the failure that came first. */
+int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), struct qsc_error *err);
+
+/*
+ * A lane has failed. The first to fail wakes the others by shutting down the channels of streams
+ * (channel 0 stays, to tell the other side why). True for the first. When the lane has no text yet
+ * it gets one about the connection.
+ */
+bool qsc_engine_lane_failed(struct qsc_lane *lane, int result);
+
+/* Whether an error says that the connection, not a device or a frame, is the matter. */
+bool qsc_engine_is_lost(int result);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The migration protocol's frames: pure, bytes in and out, no I/O. Every frame is a header of 40
+ * bytes, little-endian, and `size` bytes of payload:
+ *
+ *   u32 type   u32 size   u32 index   u32 arg   u64 offset   u64 extent   u64 digest
+ *
+ * The digest is XXH3-64 of the payload, seeded with that of the header's first 32 bytes: it finds
+ * what a transport or a copy corrupted, and is no proof of who sent it. What the fields mean stands
+ * with each type below; a field that a type does not use is zero.
+ *
+ *   source                                        destination
+ *   HELLO on every channel, OFFER           →
+ *                                           ←     ANSWER
+ *   ROUND, bulk frames, ROUND_END each      →     (again and again while everything runs)
+ *                                           ←     ROUND_DONE: all of it is in place
+ *   STOPPING, USER_STATE, last ROUND        →
+ *                                           ←     READY: all is loaded and validated
+ *   COMMIT: this side never runs again      →
+ *                                           ←     RUNNING
+ *
+ * FAILED may stand in place of anything, in both directions, on channel 0.
+ */
+#ifndef QSC_MIGRATE_FRAME_H
+#define QSC_MIGRATE_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define QSC_FRAME_SIZE	  40
+#define QSC_FRAME_VERSION 0x00010000U /* major << 16 | minor */
+#define QSC_FRAME_MAGIC	  0x43455351U /* "QSEC" as bytes */
+
+enum qsc_frame_type {
+	/* index channel, arg version, offset migration id, extent MAGIC and number of channels */
+	QSC_FRAME_HELLO = 1,
+	QSC_FRAME_OFFER,       /* payload: the shape of the source */
+	QSC_FRAME_ANSWER,      /* arg errno of a refusal, else 0; payload: its reasons */
+	QSC_FRAME_ROUND,       /* index number, arg 1 for the last */
+	QSC_FRAME_PAGES,       /* index region, offset in it; payload: whole pages */
+	QSC_FRAME_ZERO,	       /* index region, offset in it, extent bytes: pages of zeroes */
+	QSC_FRAME_DEVICE_DATA, /* index member; payload: the next piece of its stream */
+	QSC_FRAME_DEVICE_END,  /* index member, extent bytes of its stream, offset their XXH3-64 */
+	QSC_FRAME_ROUND_END,   /* index number */
+	QSC_FRAME_ROUND_DONE,  /* index number */
+	QSC_FRAME_STOPPING,    /* the source pauses its user */
+	QSC_FRAME_USER_STATE,  /* payload: state of the user itself */
+	QSC_FRAME_READY,
+	QSC_FRAME_COMMIT,
+	QSC_FRAME_RUNNING,
+	QSC_FRAME_FAILED, /* arg errno; payload: one sentence */
+};
+
+struct qsc_frame {
+	uint32_t type;
+	uint32_t size; /* bytes of payload */
+	uint32_t index;
+	uint32_t arg;
+	uint64_t offset;
+	uint64_t extent;
+	uint64_t digest;
+};
+
+/* Largest payload of each kind, bytes. */
+#define QSC_FRAME_MAX_OFFER (1U << 20)
+#define QSC_FRAME_MAX_TEXT  2048U
+#define QSC_FRAME_MAX_PAGES (256U << 10)
+#define QSC_FRAME_MAX_DATA  (1U << 20)
+#define QSC_FRAME_MAX_USER  (1U << 20)
+
+void qsc_frame_encode(const struct qsc_frame *frame, uint8_t bytes[QSC_FRAME_SIZE]);
+
+/* -EPROTO for a type that does not exist, a payload too large for it, or a field it has not. */
+int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *frame);
+
+/* The digest of a frame whose other fields are set. */
+uint64_t qsc_frame_digest(const struct qsc_frame *frame, const void *payload);
+
+/* "OFFER"; "?" for no type. */
+const char *qsc_frame_name(uint32_t type);
+
+/* Little-endian integers within a payload. */
+void qsc_put_u32(uint8_t *bytes, uint32_t value);
+void qsc_put_u64(uint8_t *bytes, uint64_t value);
+uint32_t qsc_get_u32(const uint8_t *bytes);
+uint64_t qsc_get_u64(const uint8_t *bytes);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* See link.h. */
+#include "migrate/link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* A channel's first frame is due at once: whoever takes longer is no source. */
+#define HELLO_TIMEOUT_MS 1000U
+#define ACCEPT_POLL_MS	 200U
+
+int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
+		  const void *payload, uint32_t size)
+{
+	struct qsc_channel *ch = link->channels[channel];
+	uint8_t header[QSC_FRAME_SIZE];
+	const struct iovec iov[2] = {{header, sizeof(header)}, {(void *)payload, size}};
+
+	frame->size = size;
+	frame->digest = qsc_frame_digest(frame, payload);
+	qsc_frame_encode(frame, header);
+	return ch->ops->send(ch, iov, size ? 2 : 1);
+}
+
+static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame)
+{
+	uint8_t header[QSC_FRAME_SIZE];
+	int result = ch->ops->recv(ch, header, sizeof(header));
+
+	if (result < 0)
+		return result;
+	result = qsc_frame_decode(header, frame);
+	if (result == 0 && !frame->size && frame->digest != qsc_frame_digest(frame, NULL))
+		result = -EBADMSG;
+	return result;
+}
+
+int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame)
+{
+	return recv_header(link->channels[channel], frame);
+}
+
+int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
+			  void *buf)
+{
+	struct qsc_channel *ch = link->channels[channel];
+	int result = ch->ops->recv(ch, buf, frame->size);
+
+	if (result < 0)
+		return result;
+	return qsc_frame_digest(frame, buf) == frame->digest ? 0 : -EBADMSG;
+}
+
+void qsc_link_shutdown(struct qsc_link *link, uint32_t channel)
+{
+	struct qsc_channel *ch = link->channels[channel];
+
+	if (ch)
+		ch->ops->shutdown(ch);
+}
+
+void qsc_link_close(struct qsc_link *link)
+{
+	uint32_t i;
+
+	for (i = 0; i < QSC_LINK_MAX_CHANNELS; i++) {
+		struct qsc_channel *ch = link->channels[i];
+
+		if (ch)
+			ch->ops->close(ch);
+		link->channels[i] = NULL;
+	}
+}
+
+/* ---- finding each other ---- */
+
+int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
+		     uint32_t timeout_ms, struct qsc_error *err)
+{
+	uint32_t i;
+	int result;
+
+	if (getrandom(&link->id, sizeof(link->id), 0) != sizeof(link->id))
+		return qsc_error_set(err, EIO, NULL, "no randomness for a migration identifier");
+	for (i = 0; i < count; i++) {
+		struct qsc_channel *ch;
+		struct qsc_frame hello = {
+			.type = QSC_FRAME_HELLO,
+			.index = i,
+			.arg = QSC_FRAME_VERSION,
+			.offset = link->id,
+			.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | count,
+		};
+
+		result = transport->ops->open(transport, timeout_ms, &ch, err);
+		if (result < 0)
+			return result;
+		link->channels[i] = ch;
+		link->count = i + 1;
+		ch->ops->set_stall_timeout(ch, timeout_ms);
+		result = qsc_link_send(link, i, &hello, NULL, 0);
+		if (result < 0)
+			return qsc_error_set(err, -result, NULL,
+					     "the destination closed connection %u of %u at once "
+					     "(%s)",
+					     i + 1, count, strerrordesc_np(-result));
+	}
+	return 0;
+}
+
+/*
+ * Whether this HELLO is the one of a channel that is still missing. The first one on channel 0
+ * decides which migration this is; channels of it that came before have been dropped, so a source
+ * opens channel 0 first.
+ */
+static bool take_hello(struct qsc_link *link, struct qsc_channel *ch, const struct qsc_frame *hello)
+{
+	uint32_t channels = (uint32_t)hello->extent;
+
+	if (hello->type != QSC_FRAME_HELLO || hello->extent >> 32 != QSC_FRAME_MAGIC)
+		return false;
+	if (!link->count) {
+		if (hello->index != 0 || channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
+			return false;
+		link->id = hello->offset;
+		link->count = channels;
+	} else if (hello->offset != link->id || channels != link->count ||
+		   hello->index >= link->count || link->channels[hello->index]) {
+		return false;
+	}
+	link->channels[hello->index] = ch;
+	return true;
+}
+
+static int refuse_version(struct qsc_link *link, const struct qsc_frame *hello,
+			  struct qsc_error *err)
+{
+	int result = qsc_error_set(err, EPROTONOSUPPORT, NULL,
+				   "the source speaks migration protocol %u.%u and this side %u.%u",
+				   hello->arg >> 16, hello->arg & 0xffffU, QSC_FRAME_VERSION >> 16,
+				   QSC_FRAME_VERSION & 0xffffU);
+
+	if (err)
+		qsc_link_send_failed(link, EPROTONOSUPPORT, err->text);
+	return result;
+}
+
+static int accept_one(struct qsc_link *link, struct qsc_channel *ch, uint32_t timeout_ms,
+		      struct qsc_error *err)
+{
+	struct qsc_frame hello;
+	int result;
+
+	ch->ops->set_stall_timeout(ch, HELLO_TIMEOUT_MS);
+	result = recv_header(ch, &hello);
+	if (result < 0 || !take_hello(link, ch, &hello)) {
+		qsc_log(QSC_LOG_WARNING, "dropped a connection that is no channel of a migration");
+		ch->ops->close(ch);
+		return 0;
+	}
+	ch->ops->set_stall_timeout(ch, timeout_ms);
+	if (hello.arg >> 16 != QSC_FRAME_VERSION >> 16)
+		return refuse_version(link, &hello, err);
+	return 1;
+}
+
+int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
+		    const struct qsc_link_wait *wait, struct qsc_error *err)
+{
+	uint64_t deadline = wait->env->now_us(wait->env->ctx) + wait->timeout_ms * 1000ULL;
+	uint32_t found = 0;
+
+	while (!link->count || found < link->count) {
+		struct qsc_channel *ch;
+		int result = wait->step(wait->ctx);
+
+		if (result)
+			return qsc_error_set(err, ECANCELED, NULL,
+					     "cancelled while waiting for the source");
+		if (wait->env->now_us(wait->env->ctx) >= deadline)
+			return qsc_error_set(err, ETIMEDOUT, NULL,
+					     "%u of %u connections of a source came within %u ms",
+					     found, link->count, wait->timeout_ms);
+		result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, err);
+		if (result == -ETIMEDOUT)
+			continue;
+		if (result < 0)
+			return result;
+		result = accept_one(link, ch, wait->timeout_ms, err);
+		if (result < 0)
+			return result;
+		found += (uint32_t)result;
+	}
+	return 0;
+}
+
+/* ---- control ---- */
+
+void qsc_link_send_failed(struct qsc_link *link, int number, const char *text)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_FAILED, .arg = (uint32_t)number};
+	size_t size = strlen(text);
+
+	if (size > QSC_FRAME_MAX_TEXT)
+		size = QSC_FRAME_MAX_TEXT;
+	if (link->channels[0])
+		(void)qsc_link_send(link, 0, &frame, text, (uint32_t)size);
+}
+
+int qsc_link_recv_text(struct qsc_link *link, const struct qsc_frame *frame,
+		       char text[QSC_ERROR_TEXT_SIZE])
+{
+	char bytes[QSC_FRAME_MAX_TEXT];
+	uint32_t i;
+	int result = qsc_link_recv_payload(link, 0, frame, bytes);
+
+	if (result < 0)
+		return result;
+	for (i = 0; i < frame->size && i < QSC_ERROR_TEXT_SIZE - 1; i++)
+		text[i] = (char)(bytes[i] >= ' ' && bytes[i] < 0x7f ? bytes[i] : '?');
+	text[i] = '\0';
+	return 0;
+}
+
+int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
+		    struct qsc_frame *frame, struct qsc_error *err)
+{
+	char text[QSC_ERROR_TEXT_SIZE];
+	int result = qsc_link_recv(link, 0, frame);
+
+	if (result == 0 && frame->type == type)
+		return 0;
+	if (result == 0 && frame->type == QSC_FRAME_FAILED) {
+		result = qsc_link_recv_text(link, frame, text);
+		if (result == 0) {
+			/* Whatever number it claims must be an errno here. */
+			int number = (int)(frame->arg > 0 && frame->arg < 4096 ? frame->arg : EIO);
+
+			return qsc_error_set(err, number, NULL, "the %s failed: %s", other, text);
+		}
+	} else if (result == 0) {
+		return qsc_error_set(err, EPROTO, NULL, "the %s sent %s where %s was due", other,
+				     qsc_frame_name(frame->type), qsc_frame_name(type));
+	}
+	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
+			     qsc_frame_name(type), other, strerrordesc_np(-result));
+}

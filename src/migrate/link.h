@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The channels of one migration, and frames over them. Channel 0 carries control and memory, the
+ * others the devices' streams. The destination tells the channels of its migration from strangers
+ * by the identifier in their first frame.
+ */
+#ifndef QSC_MIGRATE_LINK_H
+#define QSC_MIGRATE_LINK_H
+
+#include <quiesce/migrate.h>
+
+#include "migrate/frame.h"
+
+#define QSC_LINK_MAX_CHANNELS 64
+
+struct qsc_link {
+	struct qsc_channel *channels[QSC_LINK_MAX_CHANNELS];
+	uint32_t count;
+	uint64_t id;
+};
+
+/* Called between polls while the destination waits; non-zero ends the wait with -ECANCELED. */
+struct qsc_link_wait {
+	const struct qsc_env *env;
+	uint32_t timeout_ms;
+	int (*step)(void *ctx);
+	void *ctx;
+};
+
+/* Source: make `count` channels and say HELLO on each. */
+int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
+		     uint32_t timeout_ms, struct qsc_error *err);
+
+/*
+ * Destination: wait for a source and for all of its channels. Whoever connects and says anything
+ * but the HELLO that is due is dropped, and does not prolong the wait.
+ */
+int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
+		    const struct qsc_link_wait *wait, struct qsc_error *err);
+
+void qsc_link_close(struct qsc_link *link);
+
+/* Wake whoever sends or receives on a channel; it gets an error. */
+void qsc_link_shutdown(struct qsc_link *link, uint32_t channel);
+
+/* Send a frame; size and digest are filled in. */
+int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
+		  const void *payload, uint32_t size);
+
+/* Receive a header. The payload, if any, must be received next. */
+int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame);
+
+/* -EBADMSG when it is not what was sent. */
+int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
+			  void *buf);
+
+/* FAILED with a sentence, on channel 0; nothing can be done when it does not arrive. */
+void qsc_link_send_failed(struct qsc_link *link, int number, const char *text);
+
+/*
+ * Receive on channel 0 until a header of `type` comes, its payload next. The other side's FAILED
+ * becomes the error, with `other` ("destination") in front; anything else is -EPROTO.
+ */
+int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
+		    struct qsc_frame *frame, struct qsc_error *err);
+
+/* The payload of a FAILED or ANSWER as a printable text. */
+int qsc_link_recv_text(struct qsc_link *link, const struct qsc_frame *frame,
+		       char text[QSC_ERROR_TEXT_SIZE]);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+/* See memory.h. */
+#include "migrate/memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/cleanup.h"
+
+#define MAX_BATCH      32		   /* frames in one send */
+#define MAX_ZERO_PAGES (64ULL << 20 >> 12) /* looked at before something is sent */
+
+static uint64_t pages_of(const struct qsc_memory_region *region)
+{
+	return region->size / QSC_PAGE_SIZE;
+}
+
+int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
+		    const struct qsc_migrate_user *user)
+{
+	uint32_t i;
+
+	memory->regions = user->regions;
+	memory->num_regions = user->num_regions;
+	memory->cause = user->dirty ? NULL : "the user";
+	for (i = 0; i < qsc_set_count(set) && !memory->cause; i++)
+		if (!qsc_set_has_dirty_log(set, i))
+			memory->cause = qsc_set_name(set, i);
+	memory->dirty = calloc(user->num_regions + 1U, sizeof(*memory->dirty));
+	if (!memory->dirty)
+		return -ENOMEM;
+	for (i = 0; i < user->num_regions; i++) {
+		memory->dirty[i] = calloc(qsc_bitmap_words(pages_of(&user->regions[i])),
+					  sizeof(uint64_t));
+		if (!memory->dirty[i])
+			return -ENOMEM;
+	}
+	qsc_memory_mark_all(memory);
+	return 0;
+}
+
+void qsc_memory_release(struct qsc_memory *memory)
+{
+	uint32_t i;
+
+	for (i = 0; memory->dirty && i < memory->num_regions; i++)
+		free(memory->dirty[i]);
+	free(memory->dirty);
+	memory->dirty = NULL;
+}
+
+void qsc_memory_mark_all(struct qsc_memory *memory)
+{
+	uint32_t i;
+
+	for (i = 0; i < memory->num_regions; i++)
+		memset(memory->dirty[i], 0xff,
+		       qsc_bitmap_words(pages_of(&memory->regions[i])) * sizeof(uint64_t));
+}
+
+int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, struct qsc_error *err)
+{
+	uint32_t member;
+	uint32_t i;
+	int result;
+
+	for (i = 0; i < memory->num_regions; i++) {
+		const struct qsc_memory_region *region = &memory->regions[i];
+
+		result = user->dirty ? user->dirty(user->ctx, i, memory->dirty[i]) : 0;
+		if (result < 0)
+			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_ORD_7),
+					     "the user does not tell what it wrote to memory "
+					     "region %u (%s)",
+					     i, strerrordesc_np(-result));
+		for (member = 0; member < qsc_set_count(set); member++) {
+			if (!qsc_set_has_dirty_log(set, member))
+				continue;
+			result = qsc_device_log_report(qsc_set_device(set, member), region->address,
+						       region->size, QSC_PAGE_SIZE,
+						       memory->dirty[i]);
+			if (result < 0)
+				return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_LOG_1),
+						     "device '%s' does not tell what it wrote to "
+						     "memory region %u (%s)",
+						     qsc_set_name(set, member), i,
+						     strerrordesc_np(-result));
+		}
+	}
+	return 0;
+}
+
+uint64_t qsc_memory_dirty_bytes(const struct qsc_memory *memory)
+{
+	uint64_t pages = 0;
+	uint32_t i;
+
+	for (i = 0; i < memory->num_regions; i++)
+		pages += qsc_bitmap_count(memory->dirty[i], pages_of(&memory->regions[i]));
+	return pages * QSC_PAGE_SIZE;
+}
+
+void qsc_memory_rewind(struct qsc_memory *memory)
+{
+	memory->region = 0;
+	memory->page = 0;
+}
+
+static bool is_zero(const uint8_t *page)
+{
+	/* Equal to itself one word on, and the first word is zero. */
+	static const uint64_t zero;
+
+	return memcmp(page, &zero, sizeof(zero)) == 0 &&
+	       memcmp(page, page + sizeof(zero), QSC_PAGE_SIZE - sizeof(zero)) == 0;
+}
+
+/* ---- sending ---- */
+
+/* Frames that go out in one send. */
+struct batch {
+	struct qsc_memory_sending *sending;
+	struct iovec iov[2 * MAX_BATCH];
+	uint8_t headers[MAX_BATCH][QSC_FRAME_SIZE];
+	int vectors;
+	unsigned int frames;
+	size_t bytes; /* of pages, and used of the buffer */
+};
+
+static int flush(struct batch *batch)
+{
+	struct qsc_channel *ch = batch->sending->link->channels[0];
+	int result = batch->vectors ? ch->ops->send(ch, batch->iov, batch->vectors) : 0;
+
+	batch->sending->sent += batch->bytes;
+	batch->vectors = 0;
+	batch->frames = 0;
+	batch->bytes = 0;
+	return result;
+}
+
+static void add(struct batch *batch, struct qsc_frame *frame, const uint8_t *payload)
+{
+	uint8_t *header = batch->headers[batch->frames++];
+
+	frame->digest = qsc_frame_digest(frame, payload);
+	qsc_frame_encode(frame, header);
+	batch->iov[batch->vectors++] = (struct iovec){header, QSC_FRAME_SIZE};
+	if (frame->size)
+		batch->iov[batch->vectors++] = (struct iovec){(void *)payload, frame->size};
+	batch->bytes += frame->size;
+}
+
+/* Dirty pages from `first` on, at most `most`, that are zeroes (or are not). */
+static uint64_t run_of(const struct qsc_memory *memory, uint64_t first, uint64_t most, bool zeroes)
+{
+	const struct qsc_memory_region *region = &memory->regions[memory->region];
+	const uint64_t *dirty = memory->dirty[memory->region];
+	uint64_t count;
+
+	most = qsc_min_u64(most, pages_of(region) - first);
+	for (count = 0; count < most && qsc_bitmap_test(dirty, first + count); count++) {
+		const uint8_t *page = (uint8_t *)region->vaddr + (first + count) * QSC_PAGE_SIZE;
+
+		if (is_zero(page) != zeroes)
+			break;
+	}
+	return count;
+}
+
+static void add_zeroes(struct qsc_memory *memory, struct batch *batch, uint64_t first,
+		       uint64_t count)
+{
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_ZERO,
+		.index = memory->region,
+		.offset = first * QSC_PAGE_SIZE,
+		.extent = count * QSC_PAGE_SIZE,
+	};
+
+	add(batch, &frame, NULL);
+}
+
+static void add_pages(struct qsc_memory *memory, struct batch *batch, uint64_t first,
+		      uint64_t count)
+{
+	const uint8_t *payload = (uint8_t *)memory->regions[memory->region].vaddr +
+				 first * QSC_PAGE_SIZE;
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_PAGES,
+		.size = (uint32_t)(count * QSC_PAGE_SIZE),
+		.index = memory->region,
+		.offset = first * QSC_PAGE_SIZE,
+	};
+
+	if (!batch->sending->stable) {
+		uint8_t *copy = batch->sending->buffer + batch->bytes;
+
+		memcpy(copy, payload, frame.size);
+		payload = copy;
+	}
+	add(batch, &frame, payload);
+}
+
+/* One frame from `first` on, which is dirty; returns how many pages it covers. */
+static uint64_t add_run(struct qsc_memory *memory, struct batch *batch, uint64_t first)
+{
+	uint64_t room = (QSC_FRAME_MAX_PAGES - batch->bytes) / QSC_PAGE_SIZE;
+	uint64_t count = run_of(memory, first, MAX_ZERO_PAGES, true);
+	uint64_t i;
+
+	if (count) {
+		add_zeroes(memory, batch, first, count);
+	} else {
+		/*
+		 * A page may turn into zeroes while we look; it then still goes out as it is, so
+		 * that every round makes progress.
+		 */
+		count = qsc_max_u64(run_of(memory, first, room, false), 1);
+		add_pages(memory, batch, first, count);
+	}
+	for (i = 0; i < count; i++)
+		qsc_bitmap_clear(memory->dirty[memory->region], first + i);
+	return count;
+}
+
+int qsc_memory_send(struct qsc_memory *memory, struct qsc_memory_sending *sending)
+{
+	struct batch batch = {.sending = sending};
+	uint64_t covered = 0;
+	int result = 0;
+
+	sending->sent = 0;
+	sending->done = false;
+	while (memory->region < memory->num_regions && covered < sending->limit) {
+		uint64_t pages = pages_of(&memory->regions[memory->region]);
+		uint64_t count;
+
+		if (atomic_load_explicit(sending->cancelled, memory_order_acquire))
+			return -ECANCELED;
+		memory->page = qsc_bitmap_next(memory->dirty[memory->region], pages, memory->page);
+		if (memory->page >= pages) {
+			memory->region++;
+			memory->page = 0;
+			continue;
+		}
+		count = add_run(memory, &batch, memory->page);
+		memory->page += count;
+		covered += count * QSC_PAGE_SIZE;
+		if (batch.frames == MAX_BATCH || batch.bytes == QSC_FRAME_MAX_PAGES) {
+			result = flush(&batch);
+			if (result < 0)
+				return result;
+		}
+	}
+	sending->done = memory->region >= memory->num_regions;
+	return flush(&batch);
+}
+
+/* ---- putting in place ---- */
+
+int qsc_memory_receive(struct qsc_memory *memory, struct qsc_link *link, uint32_t channel,
+		       const struct qsc_frame *frame)
+{
+	uint64_t size = frame->type == QSC_FRAME_ZERO ? frame->extent : frame->size;
+	const struct qsc_memory_region *region;
+	uint8_t *target;
+	uint64_t i;
+
+	if (frame->index >= memory->num_regions)
+		return -EPROTO;
+	region = &memory->regions[frame->index];
+	if (!size || size % QSC_PAGE_SIZE || frame->offset % QSC_PAGE_SIZE ||
+	    !qsc_range_within(frame->offset, size, region->size))
+		return -EPROTO;
+	target = (uint8_t *)region->vaddr + frame->offset;
+	if (frame->type == QSC_FRAME_PAGES)
+		return qsc_link_recv_payload(link, channel, frame, target);
+	/* Pages that were never touched stay so. */
+	for (i = 0; i < size; i += QSC_PAGE_SIZE)
+		if (!is_zero(target + i))
+			memset(target + i, 0, QSC_PAGE_SIZE);
+	return 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The user's memory on its way: which pages still have to be sent, sending them, putting them in
+ * place. A page's bit is taken before the page is read, so a write that comes after is either sent
+ * or reported again by the log that sees it.
+ */
+#ifndef QSC_MIGRATE_MEMORY_H
+#define QSC_MIGRATE_MEMORY_H
+
+#include <stdatomic.h>
+
+#include <quiesce/migrate.h>
+
+#include "migrate/link.h"
+
+struct qsc_memory {
+	const struct qsc_memory_region *regions;
+	uint32_t num_regions;
+	uint64_t **dirty;  /* a bit for each 4 KiB page of each region: to be sent */
+	uint32_t region;   /* where sending goes on */
+	uint64_t page;	   /* in that region */
+	const char *cause; /* name of who writes memory untracked (ORD-7), or NULL */
+};
+
+/* All pages are to be sent. */
+int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
+		    const struct qsc_migrate_user *user);
+void qsc_memory_release(struct qsc_memory *memory);
+
+/* Take what was written since the last call from the user and from every device's log. */
+int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, struct qsc_error *err);
+
+/* ORD-7: memory that somebody writes without tracking it is dirty as a whole. */
+void qsc_memory_mark_all(struct qsc_memory *memory);
+
+uint64_t qsc_memory_dirty_bytes(const struct qsc_memory *memory);
+
+/* Begin at the first page. */
+void qsc_memory_rewind(struct qsc_memory *memory);
+
+struct qsc_memory_sending {
+	struct qsc_link *link;
+	uint8_t *buffer; /* QSC_FRAME_MAX_PAGES bytes */
+	uint64_t limit;	 /* of bytes of memory to cover now */
+	/*
+	 * Whether nobody writes any more. While somebody does, a page may change between the
+	 * computation of its digest and its sending, so both are done on a copy.
+	 */
+	bool stable;
+	const _Atomic(bool) *cancelled; /* looked at between frames */
+	uint64_t sent;			/* out: bytes of pages, zeroes left out */
+	bool done;			/* out: no page is left behind the place reached */
+};
+
+/* 0, -ECANCELED, or what the channel answered. */
+int qsc_memory_send(struct qsc_memory *memory, struct qsc_memory_sending *sending);
+
+/* A PAGES or ZERO frame has come: -EPROTO when it does not fit the memory. */
+int qsc_memory_receive(struct qsc_memory *memory, struct qsc_link *link, uint32_t channel,
+		       const struct qsc_frame *frame);
+
+#endif

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The destination. Until COMMIT has come, nothing that was loaded may run, and any failure resets
+ * the devices. Once READY is out and neither COMMIT nor the source's failure has been heard, nobody
+ * here can know who owns the set, so everything stays stopped (SET-5).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "migrate/engine.h"
+#include "migrate/shape.h"
+#include "set/set.h"
+
+struct destination {
+	struct qsc_engine engine;
+	uint8_t *user_state;
+	uint32_t user_size;
+	bool have_user_state;
+	bool touched; /* devices are, or were, in RESUMING */
+	bool said_failed;
+	bool source_failed; /* the source said so: it has the set */
+	bool ready;
+	bool committed;
+};
+
+/* ---- negotiation ---- */
+
+static int cancel_wait(void *ctx)
+{
+	struct destination *destination = ctx;
+
+	return qsc_engine_enter(&destination->engine, "negotiate", 0, NULL);
+}
+
+static int answer(struct destination *destination, int number, const char *text)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_ANSWER, .arg = (uint32_t)number};
+	size_t size = strlen(text);
+
+	destination->said_failed = number != 0;
+	return qsc_link_send(&destination->engine.link, 0, &frame, text,
+			     (uint32_t)qsc_min_u64(size, QSC_FRAME_MAX_TEXT));
+}
+
+static int compare(struct destination *destination, const uint8_t *bytes, size_t size,
+		   struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	qsc_cleanup(qsc_shape_release) struct qsc_shape theirs = QSC_SHAPE_NONE;
+	qsc_cleanup(qsc_shape_release) struct qsc_shape ours = QSC_SHAPE_NONE;
+	char text[QSC_FRAME_MAX_TEXT];
+	unsigned int differences;
+	int result = qsc_shape_describe(&ours, engine->set, engine->user, err);
+
+	if (result < 0)
+		return result;
+	result = qsc_shape_decode(&theirs, bytes, size);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the source's description of its set cannot be read (%s)",
+				     strerrordesc_np(-result));
+	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
+	if (differences)
+		return qsc_error_set(
+			err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
+			"%u difference%s between the source's set (there) and this one "
+			"(here): %.400s",
+			differences, differences == 1 ? "" : "s", text);
+	return 0;
+}
+
+static int hear_offer(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	qsc_autofree uint8_t *bytes = NULL;
+	struct qsc_frame frame;
+	int result = qsc_link_expect(&engine->link, QSC_FRAME_OFFER, engine->other, &frame, err);
+
+	if (result < 0)
+		return result;
+	bytes = malloc(frame.size + 1U);
+	if (!bytes)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for the source's offer");
+	result = qsc_link_recv_payload(&engine->link, 0, &frame, bytes);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the source's offer is broken (%s)",
+				     strerrordesc_np(-result));
+	return compare(destination, bytes, frame.size, err);
+}
+
+static int negotiate(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	const struct qsc_link_wait wait = {
+		.env = engine->env,
+		.timeout_ms = engine->options.stall_timeout_ms,
+		.step = cancel_wait,
+		.ctx = destination,
+	};
+	uint64_t start;
+	int result = qsc_link_accept(&engine->link, engine->transport, &wait, err);
+
+	start = qsc_engine_now(engine);
+	if (result == 0)
+		result = qsc_engine_make_lanes(engine, err);
+	if (result == 0)
+		result = hear_offer(destination, err);
+	if (result == 0)
+		result = qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
+	if (result == 0) {
+		destination->touched = true;
+		result = qsc_set_resuming(engine->set, err);
+	}
+	if (result < 0) {
+		if (err->number && engine->link.channels[0])
+			(void)answer(destination, err->number, err->text);
+		return result;
+	}
+	result = answer(destination, 0, "");
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the connection to the source was lost in phase 'negotiate' "
+				     "(%s)",
+				     strerrordesc_np(-result));
+	qsc_engine_phase(engine, "negotiate", QSC_TIMELINE_ALL, start, 0);
+	return 0;
+}
+
+/* ---- rounds ---- */
+
+static int receive_memory(struct qsc_lane *lane, const struct qsc_frame *frame)
+{
+	struct qsc_engine *engine = lane->engine;
+
+	if (lane->channel != 0)
+		return -EPROTO;
+	lane->memory_bytes += frame->size;
+	return qsc_memory_receive(&engine->memory, &engine->link, 0, frame);
+}
+
+/* A member's frames come on its channel only, so its session has one writer. */
+static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
+{
+	struct qsc_engine *engine = lane->engine;
+
+	if (frame->index >= qsc_set_count(engine->set) ||
+	    qsc_engine_lane_of(engine, frame->index) != lane->channel)
+		return -EPROTO;
+	if (frame->type == QSC_FRAME_DEVICE_END && !engine->last_round)
+		return -EPROTO;
+	lane->device_bytes += frame->size;
+	return qsc_stream_receive(&engine->streams[frame->index], &engine->link, lane->channel,
+				  frame, lane->buffer, &lane->err);
+}
+
+static int receive_failed(struct qsc_lane *lane, const struct qsc_frame *frame)
+{
+	char text[QSC_ERROR_TEXT_SIZE];
+	int number = frame->arg && frame->arg < 4096 ? (int)frame->arg : EIO;
+	int result = lane->channel == 0 ? qsc_link_recv_text(&lane->engine->link, frame, text)
+					: -EPROTO;
+
+	if (result < 0)
+		return result;
+	lane->peer_failed = true;
+	return qsc_error_set(&lane->err, number, NULL, "the source failed: %s", text);
+}
+
+/* One frame; 1 when the lane's round has ended. */
+static int receive_frame(struct qsc_lane *lane)
+{
+	struct qsc_engine *engine = lane->engine;
+	struct qsc_frame frame;
+	int result = qsc_link_recv(&engine->link, lane->channel, &frame);
+
+	if (result < 0)
+		return result;
+	switch (frame.type) {
+	case QSC_FRAME_PAGES:
+	case QSC_FRAME_ZERO:
+		return receive_memory(lane, &frame);
+	case QSC_FRAME_DEVICE_DATA:
+	case QSC_FRAME_DEVICE_END:
+		return receive_stream(lane, &frame);
+	case QSC_FRAME_ROUND_END:
+		return frame.index == engine->round ? 1 : -EPROTO;
+	case QSC_FRAME_FAILED:
+		return receive_failed(lane, &frame);
+	default:
+		return -EPROTO;
+	}
+}
+
+static void receive_lane(void *arg)
+{
+	struct qsc_lane *lane = arg;
+	int result;
+
+	do {
+		result = receive_frame(lane);
+	} while (result == 0);
+	if (result > 0)
+		return;
+	/* The first to fail says why, so that the source need not send the rest. */
+	if (qsc_engine_lane_failed(lane, result) && !lane->peer_failed)
+		qsc_link_send_failed(&lane->engine->link, lane->err.number, lane->err.text);
+}
+
+static bool source_said_failed(const struct qsc_engine *engine)
+{
+	uint32_t i;
+
+	for (i = 0; i < engine->link.count; i++)
+		if (engine->lanes[i].peer_failed)
+			return true;
+	return false;
+}
+
+static int receive_round(struct destination *destination, const struct qsc_frame *round,
+			 struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_frame done = {.type = QSC_FRAME_ROUND_DONE, .index = round->index};
+	uint64_t start = qsc_engine_now(engine);
+	uint64_t before = engine->report->memory_bytes + engine->report->device_bytes;
+	uint32_t i;
+	int result;
+
+	engine->round = round->index;
+	engine->last_round = round->arg == 1;
+	if (engine->last_round && !(engine->stop_us && destination->have_user_state))
+		return qsc_error_set(err, EPROTO, NULL,
+				     "the source ends before it has stopped and sent the user's "
+				     "state");
+	result = qsc_engine_run_lanes(engine, receive_lane, err);
+	if (result < 0) {
+		destination->source_failed = source_said_failed(engine);
+		destination->said_failed = atomic_load(&engine->first_failed) != NULL;
+		return result;
+	}
+	for (i = 0; engine->last_round && i < qsc_set_count(engine->set); i++)
+		if (!engine->streams[i].ended)
+			return qsc_error_set(err, EPROTO, qsc_clause_id(QSC_CLAUSE_SESS_6),
+					     "the stream of device '%s' has no end",
+					     qsc_set_name(engine->set, i));
+	qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", QSC_TIMELINE_ALL,
+			 start,
+			 engine->report->memory_bytes + engine->report->device_bytes - before);
+	result = qsc_link_send(&engine->link, 0, &done, NULL, 0);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the connection to the source was lost in phase '%s' (%s)",
+				     engine->phase, strerrordesc_np(-result));
+	if (!engine->last_round)
+		engine->report->passes++;
+	return 0;
+}
+
+static int receive_user_state(struct destination *destination, const struct qsc_frame *frame,
+			      struct qsc_error *err)
+{
+	int result;
+
+	if (destination->have_user_state)
+		return qsc_error_set(err, EPROTO, NULL, "the source sent the user's state twice");
+	destination->user_state = malloc(frame->size + 1U);
+	if (!destination->user_state)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for the user's state");
+	result = qsc_link_recv_payload(&destination->engine.link, 0, frame,
+				       destination->user_state);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the user's state is broken (%s)",
+				     strerrordesc_np(-result));
+	destination->user_size = frame->size;
+	destination->have_user_state = true;
+	return 0;
+}
+
+static int hear_failed(struct destination *destination, const struct qsc_frame *frame,
+		       struct qsc_error *err)
+{
+	char text[QSC_ERROR_TEXT_SIZE];
+	int result = qsc_link_recv_text(&destination->engine.link, frame, text);
+
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the source failed and its reason is "
+				     "broken");
+	destination->source_failed = true;
+	return qsc_error_set(err, frame->arg && frame->arg < 4096 ? (int)frame->arg : EIO, NULL,
+			     "the source failed: %s", text);
+}
+
+/* Rounds until the last one is in place. */
+static int receive_all(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	int result = 0;
+
+	while (result == 0 && !engine->last_round) {
+		struct qsc_frame frame;
+
+		result = qsc_engine_enter(engine, engine->stop_us ? "stop-copy" : "pre-copy", 0,
+					  err);
+		if (result < 0)
+			return result;
+		result = qsc_link_recv(&engine->link, 0, &frame);
+		if (result < 0)
+			return qsc_error_set(err, -result, NULL,
+					     "the connection to the source was lost in phase '%s' "
+					     "(%s)",
+					     engine->phase, strerrordesc_np(-result));
+		switch (frame.type) {
+		case QSC_FRAME_ROUND:
+			result = receive_round(destination, &frame, err);
+			break;
+		case QSC_FRAME_STOPPING:
+			engine->stop_us = qsc_engine_now(engine);
+			break;
+		case QSC_FRAME_USER_STATE:
+			result = receive_user_state(destination, &frame, err);
+			break;
+		case QSC_FRAME_FAILED:
+			return hear_failed(destination, &frame, err);
+		default:
+			return qsc_error_set(err, EPROTO, NULL, "the source sent %s between rounds",
+					     qsc_frame_name(frame.type));
+		}
+	}
+	return result;
+}
+
+/* ---- taking over ---- */
+
+static int load_user(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	const struct qsc_migrate_user *user = engine->user;
+	uint64_t start = qsc_engine_now(engine);
+	int result = user->load ? user->load(user->ctx, destination->user_state,
+					     destination->user_size)
+				: 0;
+
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the user refuses its state (%s)",
+				     strerrordesc_np(-result));
+	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, destination->user_size);
+	start = qsc_engine_now(engine);
+	/* ORD-2: RESUMING is left, RUNNING is not entered yet. */
+	result = user->setup_irqs ? user->setup_irqs(user->ctx) : 0;
+	if (result < 0)
+		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_ORD_2),
+				     "the user could not set up interrupts (%s)",
+				     strerrordesc_np(-result));
+	qsc_engine_phase(engine, "irqs", QSC_TIMELINE_ALL, start, 0);
+	return 0;
+}
+
+/* ORD-5: every stream is validated here before the source gives up its copy. */
+static int get_ready(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_READY};
+	int result = qsc_engine_enter(engine, "validate", 0, err);
+
+	if (result == 0)
+		result = qsc_set_stop(engine->set, err);
+	if (result == 0)
+		result = load_user(destination, err);
+	if (result == 0)
+		result = qsc_engine_enter(engine, "commit", 0, err);
+	if (result < 0)
+		return result;
+	destination->ready = true;
+	/* It may have arrived also when this fails, so it counts as sent. */
+	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	if (result == 0)
+		result = qsc_link_recv(&engine->link, 0, &frame);
+	if (result == 0 && frame.type == QSC_FRAME_FAILED)
+		return hear_failed(destination, &frame, err);
+	if (result == 0 && frame.type != QSC_FRAME_COMMIT)
+		result = -EPROTO;
+	if (result < 0)
+		return qsc_error_set(
+			err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
+			"READY was sent and neither COMMIT nor a failure of the source "
+			"has come (%s)",
+			strerrordesc_np(-result));
+	destination->committed = true;
+	return 0;
+}
+
+static int take_over(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_RUNNING};
+	int result;
+
+	engine->phase = "run";
+	result = qsc_set_run(engine->set, err);
+	if (result == 0 && engine->user->resume) {
+		result = engine->user->resume(engine->user->ctx);
+		if (result < 0)
+			qsc_error_set(err, -result, NULL, "the user failed in resume() (%s)",
+				      strerrordesc_np(-result));
+	}
+	if (result < 0)
+		return result;
+	engine->report->owner = QSC_OWNER_DESTINATION;
+	engine->report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
+	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
+		       "the destination runs%s",
+		       result < 0 ? "; the source could not be told, it stays stopped and may be "
+				    "closed"
+				  : "");
+	return 0;
+}
+
+/* ---- when it fails ---- */
+
+/* Nothing of what was loaded may stay, let alone run (SESS-7, ORD-9). */
+static void give_up(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_error why = QSC_ERROR_NONE;
+	int result;
+
+	if (engine->link.count && !destination->said_failed && !destination->source_failed)
+		qsc_link_send_failed(&engine->link, err->number, err->text);
+	result = destination->touched ? qsc_set_reset(engine->set, &why) : 0;
+	engine->report->owner = QSC_OWNER_SOURCE;
+	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
+		       "the migration failed and the source keeps the set; nothing loaded here "
+		       "runs%s%.100s",
+		       result < 0 ? ", but close all devices: " : ": the devices have been reset",
+		       result < 0 ? why.text : "");
+}
+
+/* COMMIT has come, so the source never runs again; and this side could not start. */
+static void stay_stopped_after_commit(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_error why = QSC_ERROR_NONE;
+	int result = qsc_set_stop(engine->set, &why);
+
+	err->clause = err->clause ? err->clause : qsc_clause_id(QSC_CLAUSE_ORD_8);
+	qsc_link_send_failed(&engine->link, err->number, err->text);
+	engine->report->owner = QSC_OWNER_UNPROVED;
+	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
+		       "the source gave the set up and it failed to start here: both sides are "
+		       "stopped and nothing was reset; mend the device and run this set, or take "
+		       "the source's%s%.60s",
+		       result < 0 ? "; " : "", result < 0 ? why.text : "");
+}
+
+static void stay_stopped_unproved(struct destination *destination)
+{
+	destination->engine.report->owner = QSC_OWNER_UNPROVED;
+	(void)snprintf(
+		destination->engine.report->outcome, sizeof(destination->engine.report->outcome),
+		"everything is loaded and stopped here, and there is no proof that the "
+		"source gave the set up (COMMIT): look at the source; if it runs reset these "
+		"devices, else run them");
+}
+
+static int migrate(struct destination *destination, struct qsc_error *err)
+{
+	int result = negotiate(destination, err);
+
+	if (result == 0)
+		result = receive_all(destination, err);
+	if (result == 0)
+		result = get_ready(destination, err);
+	return result < 0 ? result : take_over(destination, err);
+}
+
+int qsc_migrate_receive(struct qsc_set *set, const struct qsc_migrate_user *user,
+			struct qsc_transport *transport, const struct qsc_migrate_options *options,
+			struct qsc_migrate_report *report, struct qsc_error *err)
+{
+	struct destination destination = {0};
+	struct qsc_migrate_report unused_report;
+	struct qsc_error unused_err;
+	int result;
+
+	report = report ? report : &unused_report;
+	err = err ? err : &unused_err;
+	*report = (struct qsc_migrate_report){.owner = QSC_OWNER_SOURCE};
+	*err = (struct qsc_error)QSC_ERROR_NONE;
+	result = qsc_engine_init(&destination.engine, set, user, transport, options, report, err);
+	destination.engine.other = "source";
+	if (result == 0)
+		result = migrate(&destination, err);
+	if (result < 0 && destination.committed)
+		stay_stopped_after_commit(&destination, err);
+	else if (result < 0 && destination.ready && !destination.source_failed)
+		stay_stopped_unproved(&destination);
+	else if (result < 0)
+		give_up(&destination, err);
+	qsc_engine_release(&destination.engine);
+	free(destination.user_state);
+	return result;
+}

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source. Everything before COMMIT can be taken back: the devices run again, the logs stop, the
+ * user goes on. From COMMIT on this side never runs again (SET-5).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "migrate/engine.h"
+#include "migrate/shape.h"
+
+/* Memory and device state covered by one round of pre-copy, so that progress and cancelling stay
+ * responsive. */
+#define ROUND_BYTES (64ULL << 20)
+/* Below this many bytes a rate says nothing. */
+#define RATE_BYTES (64ULL << 10)
+/* For the other side's last words once the connection is broken. */
+#define LAST_WORDS_MS 1000
+
+struct source {
+	struct qsc_engine engine;
+	bool *logging; /* of each member */
+	bool touched;  /* something may have to be taken back */
+	bool paused;
+	bool said_failed; /* the destination told us, no need to tell it */
+	bool committed;
+	uint64_t round_us; /* spent in rounds of pre-copy */
+};
+
+/* ---- negotiation: nothing changes yet ---- */
+
+static int check_running(const struct qsc_engine *engine, struct qsc_error *err)
+{
+	uint32_t i;
+
+	for (i = 0; i < qsc_set_count(engine->set); i++) {
+		enum qsc_state state;
+		int result = qsc_device_get_state(qsc_set_device(engine->set, i), &state);
+
+		if (result < 0)
+			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
+					     "device '%s' does not tell its state (%s)",
+					     qsc_set_name(engine->set, i),
+					     strerrordesc_np(-result));
+		if (state != QSC_STATE_RUNNING)
+			return qsc_error_set(err, EBUSY, NULL,
+					     "device '%s' is in %s; a migration begins with every "
+					     "device in RUNNING",
+					     qsc_set_name(engine->set, i), qsc_state_name(state));
+	}
+	return 0;
+}
+
+static int offer(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_OFFER};
+	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
+	char text[QSC_ERROR_TEXT_SIZE];
+	qsc_autofree uint8_t *bytes = NULL;
+	size_t size = 0;
+	int result = qsc_shape_describe(&shape, engine->set, engine->user, err);
+
+	if (result < 0)
+		return result;
+	result = qsc_shape_encode(&shape, &bytes, &size);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "no memory to describe the set");
+	/* A failed send shows as a missing answer, or the answer says why. */
+	(void)qsc_link_send(&engine->link, 0, &frame, bytes, (uint32_t)size);
+	result = qsc_link_expect(&engine->link, QSC_FRAME_ANSWER, engine->other, &frame, err);
+	if (result < 0) {
+		source->said_failed = true;
+		return result;
+	}
+	result = qsc_link_recv_text(&engine->link, &frame, text);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the destination's answer is broken");
+	if (!frame.arg)
+		return 0;
+	source->said_failed = true;
+	return qsc_error_set(err, frame.arg < 4096 ? (int)frame.arg : EPROTO, NULL,
+			     "the destination refuses the set: %s", text);
+}
+
+static int negotiate(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	uint64_t start = qsc_engine_now(engine);
+	int result = qsc_engine_enter(engine, "negotiate", 0, err);
+
+	if (result == 0)
+		result = check_running(engine, err);
+	if (result == 0)
+		result = qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
+	if (result == 0)
+		result = qsc_link_connect(&engine->link, engine->transport,
+					  engine->options.channels,
+					  engine->options.stall_timeout_ms, err);
+	if (result == 0)
+		result = qsc_engine_make_lanes(engine, err);
+	if (result == 0)
+		result = offer(source, err);
+	if (result == 0)
+		qsc_engine_phase(engine, "negotiate", QSC_TIMELINE_ALL, start, 0);
+	return result;
+}
+
+static int start_logs(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	const struct qsc_migrate_user *user = engine->user;
+	qsc_autofree struct qsc_dma_range *ranges = calloc(user->num_regions + 1U, sizeof(*ranges));
+	uint64_t start = qsc_engine_now(engine);
+	uint32_t i;
+
+	if (!ranges)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for the dirty logs");
+	for (i = 0; i < user->num_regions; i++)
+		ranges[i] = (struct qsc_dma_range){user->regions[i].address, user->regions[i].size};
+	for (i = 0; i < qsc_set_count(engine->set) && user->num_regions; i++) {
+		uint64_t page_size = QSC_PAGE_SIZE;
+		uint64_t begin = qsc_engine_now(engine);
+		int result;
+
+		if (!qsc_set_has_dirty_log(engine->set, i))
+			continue;
+		result = qsc_device_log_start(qsc_set_device(engine->set, i), &page_size, ranges,
+					      user->num_regions);
+		if (result < 0)
+			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_LOG_3),
+					     "device '%s' did not start its dirty log (%s)",
+					     qsc_set_name(engine->set, i),
+					     strerrordesc_np(-result));
+		source->logging[i] = true;
+		qsc_engine_phase(engine, "log-start", i, begin, 0);
+	}
+	qsc_engine_phase(engine, "log-start", QSC_TIMELINE_ALL, start, 0);
+	return 0;
+}
+
+/* ---- rounds ---- */
+
+static bool in_precopy(const struct qsc_engine *engine, uint32_t member)
+{
+	return qsc_set_flags(engine->set, member) & QSC_MIGRATION_PRE_COPY &&
+	       qsc_set_session(engine->set, member);
+}
+
+static int send_memory(struct qsc_lane *lane)
+{
+	struct qsc_engine *engine = lane->engine;
+	struct qsc_memory_sending sending = {
+		.link = &engine->link,
+		.buffer = lane->buffer,
+		.limit = engine->last_round ? UINT64_MAX : ROUND_BYTES,
+		.stable = engine->last_round,
+		.cancelled = &engine->failed,
+	};
+	uint64_t start = qsc_engine_now(engine);
+	int result;
+
+	/* ORD-7: what nobody tracks is sent once, after the stop. */
+	if (engine->memory.cause && !engine->last_round)
+		return 0;
+	result = qsc_memory_send(&engine->memory, &sending);
+	lane->memory_bytes = sending.sent;
+	qsc_engine_phase(engine, engine->last_round ? "final-memory" : "precopy-memory",
+			 QSC_TIMELINE_ALL, start, sending.sent);
+	return result;
+}
+
+static int send_stream(struct qsc_lane *lane, uint32_t member)
+{
+	struct qsc_engine *engine = lane->engine;
+	struct qsc_stream *stream = &engine->streams[member];
+	uint64_t start = qsc_engine_now(engine);
+	uint64_t before = stream->bytes;
+	int result;
+
+	if (!engine->last_round && (!in_precopy(engine, member) || !stream->quota))
+		return 0;
+	result = qsc_stream_send(stream, &engine->link, lane->channel, lane->buffer,
+				 qsc_min_u64(stream->quota, ROUND_BYTES), engine->last_round,
+				 &engine->failed, &lane->err);
+	lane->device_bytes += stream->bytes - before;
+	if (engine->last_round || stream->bytes != before)
+		qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", member,
+				 start, stream->bytes - before);
+	return result;
+}
+
+static void send_lane(void *arg)
+{
+	struct qsc_lane *lane = arg;
+	struct qsc_engine *engine = lane->engine;
+	struct qsc_frame end = {.type = QSC_FRAME_ROUND_END, .index = engine->round};
+	int result = lane->channel == 0 ? send_memory(lane) : 0;
+	uint32_t i;
+
+	for (i = 0; i < qsc_set_count(engine->set) && result == 0; i++)
+		if (qsc_engine_lane_of(engine, i) == lane->channel)
+			result = send_stream(lane, i);
+	if (result == 0)
+		result = qsc_link_send(&engine->link, lane->channel, &end, NULL, 0);
+	if (result < 0 && result != -ECANCELED)
+		(void)qsc_engine_lane_failed(lane, result);
+}
+
+/* What a lost connection hides: the reason that the destination may have sent before. */
+static void hear_last_words(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_channel *control = engine->link.channels[0];
+	struct qsc_error said = QSC_ERROR_NONE;
+	struct qsc_frame frame;
+	int i;
+
+	control->ops->set_stall_timeout(control, LAST_WORDS_MS);
+	/* At most the acknowledgement of a round stands before it. */
+	for (i = 0; i < 2; i++) {
+		if (qsc_link_recv(&engine->link, 0, &frame) < 0)
+			return;
+		if (frame.type != QSC_FRAME_FAILED)
+			continue;
+		if (qsc_link_recv_text(&engine->link, &frame, said.text) < 0)
+			return;
+		source->said_failed = true;
+		if (err)
+			qsc_error_set(err, frame.arg && frame.arg < 4096 ? (int)frame.arg : EIO,
+				      NULL, "the destination failed: %s", said.text);
+		return;
+	}
+}
+
+/* All lanes once, and the destination's word that everything is in place. */
+static int send_round(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_ROUND, .index = ++engine->round, .arg = engine->last_round};
+	struct qsc_error local = QSC_ERROR_NONE;
+	int result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+
+	if (result < 0)
+		qsc_error_set(&local, -result, NULL,
+			      "the connection to the destination was lost in phase '%s' (%s)",
+			      engine->phase, strerrordesc_np(-result));
+	else
+		result = qsc_engine_run_lanes(engine, send_lane, &local);
+	if (result < 0 && qsc_engine_is_lost(result))
+		hear_last_words(source, &local);
+	if (result == 0) {
+		result = qsc_link_expect(&engine->link, QSC_FRAME_ROUND_DONE, engine->other, &frame,
+					 &local);
+		source->said_failed = result < 0;
+		if (result == 0 && frame.index != engine->round)
+			result = qsc_error_set(&local, EPROTO, NULL,
+					       "the destination acknowledged another round");
+	}
+	if (result < 0 && err)
+		*err = local;
+	return result;
+}
+
+/* ---- pre-copy ---- */
+
+struct remaining {
+	uint64_t variable; /* moved by another pass, and dirtied again */
+	uint64_t fixed;	   /* only after the stop */
+	bool initial;	   /* a device has not given its initial bytes yet */
+};
+
+static int find_remaining(struct source *source, struct remaining *rest, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	uint64_t memory = qsc_memory_dirty_bytes(&engine->memory);
+	uint32_t i;
+
+	*rest = (struct remaining){0};
+	if (engine->memory.cause)
+		rest->fixed = memory;
+	else
+		rest->variable = memory;
+	for (i = 0; i < qsc_set_count(engine->set); i++) {
+		uint64_t initial;
+		uint64_t dirty;
+		uint64_t fixed;
+		int result = qsc_stream_remaining(&engine->streams[i], in_precopy(engine, i),
+						  &initial, &dirty, &fixed);
+
+		if (result < 0)
+			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SESS_4),
+					     "device '%s' does not tell how much state is left "
+					     "(%s)",
+					     qsc_set_name(engine->set, i),
+					     strerrordesc_np(-result));
+		/* A session that is fed faster than it is read must not hold up the pass. */
+		engine->streams[i].quota = initial + dirty + QSC_FRAME_MAX_DATA;
+		rest->variable += initial + dirty;
+		rest->fixed += fixed;
+		rest->initial |= initial > 0;
+	}
+	return 0;
+}
+
+/*
+ * Whether what is left fits the downtime at the rate measured so far. What can only be moved after
+ * the stop must not keep the rest from converging, so that has half of the time to itself.
+ */
+static bool fits(const struct source *source, const struct remaining *rest)
+{
+	const struct qsc_engine *engine = &source->engine;
+	uint64_t sent = engine->report->memory_bytes + engine->report->device_bytes;
+	double budget;
+
+	if (!rest->variable)
+		return true;
+	if (sent < RATE_BYTES || !source->round_us)
+		return rest->variable <= RATE_BYTES;
+	budget = (double)sent / (double)source->round_us *
+		 (double)engine->options.downtime_limit_us;
+	if ((double)rest->fixed > budget / 2)
+		return (double)rest->variable <= budget / 2;
+	return (double)rest->variable <= budget - (double)rest->fixed;
+}
+
+static bool pass_is_done(const struct qsc_engine *engine)
+{
+	uint32_t i;
+
+	for (i = 0; i < qsc_set_count(engine->set); i++)
+		if (in_precopy(engine, i) && engine->streams[i].quota)
+			return false;
+	return engine->memory.cause || engine->memory.region >= engine->memory.num_regions;
+}
+
+/* Memory once from its first page to its last, and the devices' sessions beside it. */
+static int send_pass(struct source *source, const struct remaining *rest, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+
+	qsc_memory_rewind(&engine->memory);
+	do {
+		uint64_t start = qsc_engine_now(engine);
+		int result = qsc_engine_enter(engine, "pre-copy", rest->variable + rest->fixed,
+					      err);
+
+		if (result == 0)
+			result = send_round(source, err);
+		if (result < 0)
+			return result;
+		source->round_us += qsc_engine_now(engine) - start;
+	} while (!pass_is_done(engine));
+	return 0;
+}
+
+static int precopy(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	uint64_t start = qsc_engine_now(engine);
+	struct remaining rest = {0};
+	int result;
+
+	if (engine->options.no_precopy)
+		return 0;
+	result = qsc_set_precopy(engine->set, err);
+	while (result == 0 && engine->report->passes < engine->options.max_passes) {
+		/* Starts the user's tracking before the first page is read. */
+		result = qsc_memory_collect(&engine->memory, engine->set, engine->user, err);
+		if (result == 0)
+			result = find_remaining(source, &rest, err);
+		/* ORD-6: initial bytes are loaded there before PRE_COPY is left. */
+		if (result < 0 || (engine->report->passes && !rest.initial && fits(source, &rest)))
+			break;
+		engine->report->passes++;
+		result = send_pass(source, &rest, err);
+	}
+	qsc_engine_phase(engine, "precopy", QSC_TIMELINE_ALL, start,
+			 engine->report->memory_bytes + engine->report->device_bytes);
+	return result;
+}
+
+/* ---- switchover ---- */
+
+static int call_user(struct qsc_engine *engine, const char *name, int (*callback)(void *ctx),
+		     struct qsc_error *err)
+{
+	uint64_t start = qsc_engine_now(engine);
+	int result = callback ? callback(engine->user->ctx) : 0;
+
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the user failed in %s() (%s)", name,
+				     strerrordesc_np(-result));
+	if (callback)
+		qsc_engine_phase(engine, name, QSC_TIMELINE_ALL, start, 0);
+	return 0;
+}
+
+static int stop_everything(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_STOPPING};
+	int result = qsc_engine_enter(engine, "stop", 0, err);
+
+	if (result < 0)
+		return result;
+	engine->stop_us = qsc_engine_now(engine);
+	/* A failed send shows in the round that follows. */
+	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	result = call_user(engine, "pause", engine->user->pause, err);
+	source->paused = result == 0;
+	if (result == 0)
+		result = qsc_set_quiesce(engine->set, err);
+	if (result == 0)
+		result = qsc_set_stop_copy(engine->set, err);
+	if (result == 0)
+		result = call_user(engine, "stopped", engine->user->stopped, err);
+	return result;
+}
+
+static int send_user_state(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_USER_STATE};
+	uint64_t start = qsc_engine_now(engine);
+	/* The lane's buffer is free between rounds. */
+	uint8_t *buffer = engine->lanes[0].buffer;
+	ssize_t size = 0;
+	int result;
+
+	if (engine->user->save)
+		size = engine->user->save(engine->user->ctx, buffer, QSC_FRAME_MAX_USER);
+	if (size > (ssize_t)QSC_FRAME_MAX_USER)
+		size = -E2BIG;
+	if (size < 0)
+		return qsc_error_set(err, (int)-size, NULL, "the user failed in save() (%s)",
+				     strerrordesc_np((int)-size));
+	result = qsc_link_send(&engine->link, 0, &frame, buffer, (uint32_t)size);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the connection to the destination was lost with the user's "
+				     "state (%s)",
+				     strerrordesc_np(-result));
+	qsc_engine_phase(engine, "user-state", QSC_TIMELINE_ALL, start, (uint64_t)size);
+	return 0;
+}
+
+static int switch_over(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame;
+	int result = stop_everything(source, err);
+
+	if (result == 0)
+		result = qsc_engine_enter(engine, "stop-copy",
+					  qsc_memory_dirty_bytes(&engine->memory), err);
+	if (result == 0)
+		result = send_user_state(source, err);
+	/* After stopped() and save(), which may have written. */
+	if (result == 0)
+		result = qsc_memory_collect(&engine->memory, engine->set, engine->user, err);
+	if (result < 0)
+		return result;
+	if (engine->memory.cause)
+		qsc_memory_mark_all(&engine->memory);
+	qsc_memory_rewind(&engine->memory);
+	engine->last_round = true;
+	result = send_round(source, err);
+	if (result == 0)
+		result = qsc_engine_enter(engine, "load", 0, err);
+	if (result < 0)
+		return result;
+	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
+	source->said_failed = result < 0;
+	return result < 0 ? result : qsc_engine_enter(engine, "commit", 0, err);
+}
+
+/* From here on this side never runs again, whatever comes. */
+static int hand_over(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame = {.type = QSC_FRAME_COMMIT};
+	uint64_t start = qsc_engine_now(engine);
+	int result;
+
+	source->committed = true;
+	engine->report->owner = QSC_OWNER_UNPROVED;
+	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	if (result < 0)
+		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
+				     "COMMIT may not have reached the destination (%s)",
+				     strerrordesc_np(-result));
+	result = qsc_link_expect(&engine->link, QSC_FRAME_RUNNING, engine->other, &frame, err);
+	if (result < 0) {
+		if (err)
+			err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
+		return result;
+	}
+	engine->report->owner = QSC_OWNER_DESTINATION;
+	engine->report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
+	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);
+	return 0;
+}
+
+/* ---- after it ---- */
+
+static void stop_logs(struct source *source)
+{
+	struct qsc_engine *engine = &source->engine;
+	uint32_t i;
+
+	for (i = 0; source->logging && i < qsc_set_count(engine->set); i++)
+		if (source->logging[i])
+			(void)qsc_device_log_stop(qsc_set_device(engine->set, i));
+}
+
+/* Everything runs as before, or it is said which device does not. */
+static void roll_back(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_migrate_report *report = engine->report;
+	struct qsc_error why = QSC_ERROR_NONE;
+	struct qsc_error first;
+	uint64_t start = qsc_engine_now(engine);
+	int result;
+
+	if (engine->link.count && !source->said_failed)
+		qsc_link_send_failed(&engine->link, err->number, err->text);
+	result = source->touched ? qsc_set_run(engine->set, &why) : 0;
+	stop_logs(source);
+	if (result == 0 && source->paused)
+		result = call_user(engine, "resume", engine->user->resume, &why);
+	report->owner = QSC_OWNER_SOURCE;
+	if (engine->stop_us)
+		report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
+	if (source->paused)
+		qsc_engine_phase(engine, "roll-back", QSC_TIMELINE_ALL, start, 0);
+	if (result == 0) {
+		(void)snprintf(report->outcome, sizeof(report->outcome),
+			       "the migration failed and changed nothing: the source's devices "
+			       "run; mend the cause and try again");
+		return;
+	}
+	(void)snprintf(report->outcome, sizeof(report->outcome),
+		       "the migration failed and the source, which still owns the set, could not "
+		       "be brought back%s: see the error, mend that device, then run the set",
+		       source->paused ? "; it stays stopped" : "");
+	first = *err;
+	qsc_error_set(err, first.number, why.clause ? why.clause : first.clause,
+		      "%.240s; and going back failed: %.240s", first.text, why.text);
+}
+
+static void finish(struct source *source)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_error why = QSC_ERROR_NONE;
+	int result = qsc_set_stop(engine->set, &why);
+
+	stop_logs(source);
+	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
+		       "the destination runs; the source's devices are stopped and may be closed"
+		       "%s%.100s",
+		       result < 0 ? ", though " : "", result < 0 ? why.text : "");
+}
+
+static void explain_unproved(struct source *source)
+{
+	stop_logs(source);
+	(void)snprintf(source->engine.report->outcome, sizeof(source->engine.report->outcome),
+		       "the source gave the set up (COMMIT) and has no proof that the destination "
+		       "runs: nothing runs here, state is kept in STOP_COPY; look at the "
+		       "destination before anything is started");
+}
+
+static int migrate(struct source *source, struct qsc_error *err)
+{
+	int result = negotiate(source, err);
+
+	source->touched = result == 0;
+	if (result == 0)
+		result = start_logs(source, err);
+	if (result == 0)
+		result = precopy(source, err);
+	if (result == 0)
+		result = switch_over(source, err);
+	return result < 0 ? result : hand_over(source, err);
+}
+
+int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
+		     struct qsc_transport *transport, const struct qsc_migrate_options *options,
+		     struct qsc_migrate_report *report, struct qsc_error *err)
+{
+	struct source source = {0};
+	struct qsc_migrate_report unused_report;
+	struct qsc_error unused_err;
+	int result;
+
+	report = report ? report : &unused_report;
+	err = err ? err : &unused_err;
+	*report = (struct qsc_migrate_report){.owner = QSC_OWNER_SOURCE};
+	*err = (struct qsc_error)QSC_ERROR_NONE;
+	result = qsc_engine_init(&source.engine, set, user, transport, options, report, err);
+	source.engine.other = "destination";
+	source.logging = calloc(qsc_set_count(set) + 1U, sizeof(*source.logging));
+	if (result == 0 && !source.logging)
+		result = qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
+	if (result < 0) {
+		(void)snprintf(report->outcome, sizeof(report->outcome),
+			       "the migration did not begin: the source runs as before");
+		goto out;
+	}
+	result = migrate(&source, err);
+	if (result == 0)
+		finish(&source);
+	else if (source.committed)
+		explain_unproved(&source);
+	else
+		roll_back(&source, err);
+out:
+	qsc_engine_release(&source.engine);
+	free(source.logging);
+	return result;
+}

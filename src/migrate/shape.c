@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/* See shape.h. */
+#include "migrate/shape.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "base/cleanup.h"
+#include "migrate/frame.h"
+
+void qsc_shape_release(struct qsc_shape *shape)
+{
+	free(shape->members);
+	free(shape->memory);
+	*shape = (struct qsc_shape)QSC_SHAPE_NONE;
+}
+
+static int allocate(struct qsc_shape *shape, uint32_t members, uint32_t memory)
+{
+	/* Never asks for nothing, so that NULL means one thing. */
+	shape->members = calloc(members + 1U, sizeof(*shape->members));
+	shape->memory = calloc(memory + 1U, sizeof(*shape->memory));
+	if (!shape->members || !shape->memory)
+		return -ENOMEM;
+	shape->num_members = members;
+	shape->num_memory = memory;
+	return 0;
+}
+
+/* ---- describing what is here ---- */
+
+static uint32_t read_config(struct qsc_device *dev, uint64_t offset)
+{
+	uint8_t bytes[4];
+
+	if (qsc_device_region_read(dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes,
+				   sizeof(bytes)) != sizeof(bytes))
+		return 0;
+	return qsc_get_u32(bytes);
+}
+
+static int describe_layout(struct qsc_shape_member *member, struct qsc_device *dev)
+{
+	struct qsc_region_info region;
+	struct qsc_irq_info irq;
+	uint32_t i;
+	int result;
+
+	for (i = 0; i < member->num_regions; i++) {
+		result = qsc_device_get_region_info(dev, i, &region);
+		if (result < 0)
+			return result;
+		member->regions[i].size = region.size;
+		/* Whether it can be mapped is a matter of how the device is reached. */
+		member->regions[i].flags = region.flags & (VFIO_REGION_INFO_FLAG_READ |
+							   VFIO_REGION_INFO_FLAG_WRITE);
+	}
+	for (i = 0; i < member->num_irqs; i++) {
+		result = qsc_device_get_irq_info(dev, i, &irq);
+		if (result < 0)
+			return result;
+		member->irq_counts[i] = irq.count;
+	}
+	return 0;
+}
+
+static int describe_member(struct qsc_shape_member *member, const struct qsc_set *set,
+			   uint32_t index, struct qsc_error *err)
+{
+	struct qsc_device *dev = qsc_set_device(set, index);
+	const char *name = qsc_set_name(set, index);
+	struct qsc_device_info info;
+	int result = qsc_device_get_info(dev, &info);
+
+	if (strlen(name) >= sizeof(member->name))
+		return qsc_error_set(err, ENAMETOOLONG, NULL,
+				     "the name of device '%s' is longer than %zu bytes", name,
+				     sizeof(member->name) - 1);
+	(void)snprintf(member->name, sizeof(member->name), "%s", name);
+	member->migration_flags = qsc_set_flags(set, index);
+	if (result == 0 && (info.num_regions > QSC_SHAPE_REGIONS || info.num_irqs > QSC_SHAPE_IRQS))
+		return qsc_error_set(err, E2BIG, NULL,
+				     "device '%s' has %u regions and %u interrupt indices; at most "
+				     "%u and %u can move",
+				     name, info.num_regions, info.num_irqs, QSC_SHAPE_REGIONS,
+				     QSC_SHAPE_IRQS);
+	if (result == 0) {
+		member->device_flags = info.flags & ~(uint32_t)VFIO_DEVICE_FLAGS_CAPS;
+		member->num_regions = info.num_regions;
+		member->num_irqs = info.num_irqs;
+		result = describe_layout(member, dev);
+	}
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "device '%s' does not describe itself: %s",
+				     name, strerrordesc_np(-result));
+	if (info.flags & VFIO_DEVICE_FLAGS_PCI && info.num_regions > VFIO_PCI_CONFIG_REGION_INDEX) {
+		member->ids[0] = read_config(dev, PCI_VENDOR_ID);
+		member->ids[1] = read_config(dev, PCI_CLASS_REVISION);
+		member->ids[2] = read_config(dev, PCI_SUBSYSTEM_VENDOR_ID);
+	}
+	return 0;
+}
+
+int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, struct qsc_error *err)
+{
+	uint32_t i;
+	int result;
+
+	if (qsc_set_count(set) > QSC_SHAPE_MEMBERS || user->num_regions > QSC_SHAPE_MEMORY)
+		return qsc_error_set(err, E2BIG, NULL,
+				     "%u devices and %u memory regions are more than the %u and %u "
+				     "that can move together",
+				     qsc_set_count(set), user->num_regions, QSC_SHAPE_MEMBERS,
+				     QSC_SHAPE_MEMORY);
+	if (allocate(shape, qsc_set_count(set), user->num_regions) < 0)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory to describe the set");
+	for (i = 0; i < user->num_regions; i++) {
+		const struct qsc_memory_region *region = &user->regions[i];
+
+		if (region->address % QSC_PAGE_SIZE || region->size % QSC_PAGE_SIZE ||
+		    !qsc_range_valid(region->address, region->size))
+			return qsc_error_set(err, EINVAL, NULL,
+					     "memory region %u (%#llx bytes at %#llx) is not made "
+					     "of whole pages of 4 KiB",
+					     i, (unsigned long long)region->size,
+					     (unsigned long long)region->address);
+		shape->memory[i].address = region->address;
+		shape->memory[i].size = region->size;
+	}
+	for (i = 0; i < qsc_set_count(set); i++) {
+		result = describe_member(&shape->members[i], set, i, err);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+/* ---- bytes ---- */
+
+struct cursor {
+	const uint8_t *at;
+	size_t left;
+	bool bad;
+};
+
+static const uint8_t *take(struct cursor *in, size_t size)
+{
+	const uint8_t *bytes = in->at;
+
+	if (in->bad || in->left < size) {
+		in->bad = true;
+		return NULL;
+	}
+	in->at += size;
+	in->left -= size;
+	return bytes;
+}
+
+static uint32_t take_u32(struct cursor *in)
+{
+	const uint8_t *bytes = take(in, 4);
+
+	return bytes ? qsc_get_u32(bytes) : 0;
+}
+
+static uint64_t take_u64(struct cursor *in)
+{
+	const uint8_t *bytes = take(in, 8);
+
+	return bytes ? qsc_get_u64(bytes) : 0;
+}
+
+static void put_u32(uint8_t **at, uint32_t value)
+{
+	qsc_put_u32(*at, value);
+	*at += 4;
+}
+
+static void put_u64(uint8_t **at, uint64_t value)
+{
+	qsc_put_u64(*at, value);
+	*at += 8;
+}
+
+static void encode_member(const struct qsc_shape_member *member, uint8_t **at)
+{
+	uint32_t i;
+
+	memcpy(*at, member->name, sizeof(member->name));
+	*at += sizeof(member->name);
+	put_u32(at, member->migration_flags);
+	put_u32(at, member->device_flags);
+	for (i = 0; i < QSC_ARRAY_SIZE(member->ids); i++)
+		put_u32(at, member->ids[i]);
+	put_u32(at, member->num_regions);
+	put_u32(at, member->num_irqs);
+	for (i = 0; i < member->num_regions; i++) {
+		put_u64(at, member->regions[i].size);
+		put_u32(at, member->regions[i].flags);
+	}
+	for (i = 0; i < member->num_irqs; i++)
+		put_u32(at, member->irq_counts[i]);
+}
+
+int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size)
+{
+	/* More than a member with all its regions and interrupts takes. */
+	size_t room = 8 + shape->num_members * sizeof(*shape->members) +
+		      shape->num_memory * sizeof(*shape->memory);
+	uint8_t *at = malloc(room);
+	uint32_t i;
+
+	if (!at)
+		return -ENOMEM;
+	*bytes = at;
+	put_u32(&at, shape->num_members);
+	put_u32(&at, shape->num_memory);
+	for (i = 0; i < shape->num_members; i++)
+		encode_member(&shape->members[i], &at);
+	for (i = 0; i < shape->num_memory; i++) {
+		put_u64(&at, shape->memory[i].address);
+		put_u64(&at, shape->memory[i].size);
+	}
+	*size = (size_t)(at - *bytes);
+	return 0;
+}
+
+static void decode_member(struct qsc_shape_member *member, struct cursor *in)
+{
+	const uint8_t *name = take(in, sizeof(member->name));
+	uint32_t i;
+
+	if (!name)
+		return;
+	/* The name goes into messages: cut, and without what a terminal might act on. */
+	for (i = 0; i < sizeof(member->name) - 1 && name[i]; i++)
+		member->name[i] = (char)(name[i] >= ' ' && name[i] < 0x7f ? name[i] : '?');
+	member->migration_flags = take_u32(in);
+	member->device_flags = take_u32(in);
+	for (i = 0; i < QSC_ARRAY_SIZE(member->ids); i++)
+		member->ids[i] = take_u32(in);
+	member->num_regions = take_u32(in);
+	member->num_irqs = take_u32(in);
+	if (member->num_regions > QSC_SHAPE_REGIONS || member->num_irqs > QSC_SHAPE_IRQS) {
+		in->bad = true;
+		return;
+	}
+	for (i = 0; i < member->num_regions; i++) {
+		member->regions[i].size = take_u64(in);
+		member->regions[i].flags = take_u32(in);
+	}
+	for (i = 0; i < member->num_irqs; i++)
+		member->irq_counts[i] = take_u32(in);
+}
+
+int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size)
+{
+	struct cursor in = {.at = bytes, .left = size};
+	uint32_t members = take_u32(&in);
+	uint32_t memory = take_u32(&in);
+	uint32_t i;
+
+	if (in.bad || members > QSC_SHAPE_MEMBERS || memory > QSC_SHAPE_MEMORY)
+		return -EPROTO;
+	if (allocate(shape, members, memory) < 0)
+		return -ENOMEM;
+	for (i = 0; i < members && !in.bad; i++)
+		decode_member(&shape->members[i], &in);
+	for (i = 0; i < memory && !in.bad; i++) {
+		shape->memory[i].address = take_u64(&in);
+		shape->memory[i].size = take_u64(&in);
+	}
+	return in.bad || in.left ? -EPROTO : 0;
+}
+
+/* ---- comparing ---- */
+
+struct differences {
+	char *text;
+	size_t size;
+	size_t used;
+	unsigned int count;
+};
+
+static void differ(struct differences *list, const char *fmt, ...) QSC_PRINTF(2, 3);
+static void differ(struct differences *list, const char *fmt, ...)
+{
+	va_list args;
+	int n;
+
+	if (list->count++ && list->used < list->size)
+		list->used += (size_t)snprintf(list->text + list->used, list->size - list->used,
+					       "; ");
+	if (list->used >= list->size)
+		return;
+	va_start(args, fmt);
+	n = vsnprintf(list->text + list->used, list->size - list->used, fmt, args);
+	va_end(args);
+	list->used += n > 0 ? (size_t)n : 0;
+}
+
+static void compare_layout(const struct qsc_shape_member *ours,
+			   const struct qsc_shape_member *theirs, struct differences *list)
+{
+	uint32_t i;
+
+	if (ours->num_regions != theirs->num_regions)
+		differ(list, "'%s' has %u regions there and %u here", ours->name,
+		       theirs->num_regions, ours->num_regions);
+	else
+		for (i = 0; i < ours->num_regions; i++) {
+			if (ours->regions[i].size != theirs->regions[i].size)
+				differ(list,
+				       "region %u of '%s' has %#llx bytes there and %#llx here", i,
+				       ours->name, (unsigned long long)theirs->regions[i].size,
+				       (unsigned long long)ours->regions[i].size);
+			else if (ours->regions[i].flags != theirs->regions[i].flags)
+				differ(list,
+				       "region %u of '%s' has access flags %#x there and %#x here",
+				       i, ours->name, theirs->regions[i].flags,
+				       ours->regions[i].flags);
+		}
+	if (ours->num_irqs != theirs->num_irqs)
+		differ(list, "'%s' has %u interrupt indices there and %u here", ours->name,
+		       theirs->num_irqs, ours->num_irqs);
+	else
+		for (i = 0; i < ours->num_irqs; i++)
+			if (ours->irq_counts[i] != theirs->irq_counts[i])
+				differ(list,
+				       "interrupt index %u of '%s' has %u vectors there and %u "
+				       "here",
+				       i, ours->name, theirs->irq_counts[i], ours->irq_counts[i]);
+}
+
+static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
+			   const struct qsc_shape_member *theirs, struct differences *list)
+{
+	static const char *const what[] = {"PCI vendor and device", "PCI class and revision",
+					   "PCI subsystem"};
+	uint32_t i;
+
+	if (strcmp(ours->name, theirs->name) != 0)
+		differ(list, "device %u is '%s' there and '%s' here", index, theirs->name,
+		       ours->name);
+	if (ours->migration_flags != theirs->migration_flags)
+		differ(list, "'%s' has migration flags %u there and %u here", ours->name,
+		       theirs->migration_flags, ours->migration_flags);
+	if (ours->device_flags != theirs->device_flags)
+		differ(list, "'%s' has device flags %#x there and %#x here", ours->name,
+		       theirs->device_flags, ours->device_flags);
+	for (i = 0; i < QSC_ARRAY_SIZE(ours->ids); i++)
+		if (ours->ids[i] != theirs->ids[i])
+			differ(list, "%s of '%s' is %08x there and %08x here", what[i], ours->name,
+			       theirs->ids[i], ours->ids[i]);
+	compare_layout(ours, theirs, list);
+}
+
+unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
+			       char *text, size_t size)
+{
+	struct differences list = {.text = text, .size = size};
+	uint32_t i;
+
+	if (size)
+		text[0] = '\0';
+	if (ours->num_members != theirs->num_members)
+		differ(&list, "the set has %u devices there and %u here", theirs->num_members,
+		       ours->num_members);
+	for (i = 0; i < ours->num_members && i < theirs->num_members; i++)
+		compare_member(i, &ours->members[i], &theirs->members[i], &list);
+	if (ours->num_memory != theirs->num_memory)
+		differ(&list, "memory has %u regions there and %u here", theirs->num_memory,
+		       ours->num_memory);
+	for (i = 0; i < ours->num_memory && i < theirs->num_memory; i++)
+		if (ours->memory[i].address != theirs->memory[i].address ||
+		    ours->memory[i].size != theirs->memory[i].size)
+			differ(&list,
+			       "memory region %u is %#llx bytes at %#llx there and %#llx bytes at "
+			       "%#llx here",
+			       i, (unsigned long long)theirs->memory[i].size,
+			       (unsigned long long)theirs->memory[i].address,
+			       (unsigned long long)ours->memory[i].size,
+			       (unsigned long long)ours->memory[i].address);
+	return list.count;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shape of what moves: members with what a driver can tell them by, and the layout of memory.
+ * Both sides describe theirs; the destination compares before anything changes and lists every
+ * difference at once. Encoding and comparing are pure.
+ */
+#ifndef QSC_MIGRATE_SHAPE_H
+#define QSC_MIGRATE_SHAPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <quiesce/migrate.h>
+
+#define QSC_SHAPE_NAME	  64
+#define QSC_SHAPE_REGIONS 24 /* of one device */
+#define QSC_SHAPE_IRQS	  16
+#define QSC_SHAPE_MEMBERS 256
+#define QSC_SHAPE_MEMORY  1024
+
+struct qsc_shape_member {
+	char name[QSC_SHAPE_NAME];
+	uint32_t migration_flags;
+	uint32_t device_flags;
+	/* PCI vendor and device, class and revision, subsystem; 0 for what is not PCI. */
+	uint32_t ids[3];
+	uint32_t num_regions;
+	uint32_t num_irqs;
+	struct {
+		uint64_t size;
+		uint32_t flags;
+	} regions[QSC_SHAPE_REGIONS];
+	uint32_t irq_counts[QSC_SHAPE_IRQS];
+};
+
+struct qsc_shape {
+	uint32_t num_members;
+	uint32_t num_memory;
+	struct qsc_shape_member *members;
+	struct {
+		uint64_t address;
+		uint64_t size;
+	} * memory;
+};
+
+/* clang-format off */
+#define QSC_SHAPE_NONE {0, 0, NULL, NULL}
+/* clang-format on */
+
+void qsc_shape_release(struct qsc_shape *shape);
+
+/* Ask the devices, which changes nothing. */
+int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, struct qsc_error *err);
+
+/* *bytes is the caller's to free. */
+int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size);
+
+/* -EPROTO for bytes that are no shape, -ENOMEM. The shape is released by the caller either way. */
+int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size);
+
+/*
+ * Number of differences; the text names as many as fit, separated by "; ". `theirs` is the source.
+ */
+unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
+			       char *text, size_t size);
+
+#endif

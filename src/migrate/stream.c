@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* See stream.h. */
+#include "migrate/stream.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "base/cleanup.h"
+
+int qsc_stream_init(struct qsc_stream *stream, struct qsc_set *set, uint32_t member)
+{
+	*stream = (struct qsc_stream){.set = set, .member = member, .hash = XXH3_createState()};
+	if (!stream->hash)
+		return -ENOMEM;
+	(void)XXH3_64bits_reset(stream->hash);
+	return 0;
+}
+
+void qsc_stream_release(struct qsc_stream *stream)
+{
+	(void)XXH3_freeState(stream->hash);
+	stream->hash = NULL;
+}
+
+static void account(struct qsc_stream *stream, const void *bytes, size_t size)
+{
+	(void)XXH3_64bits_update(stream->hash, bytes, size);
+	stream->bytes += size;
+}
+
+/* What went wrong with the member's session, and where the device is now (ORD-4). */
+static int session_error(const struct qsc_stream *stream, const char *what, int result,
+			 enum qsc_clause clause, struct qsc_error *err)
+{
+	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
+	enum qsc_state state = QSC_STATE_ERROR;
+	bool known = qsc_device_get_state(dev, &state) == 0;
+
+	return qsc_error_set(err, -result, qsc_clause_id(clause),
+			     "device '%s' %s its state after %llu bytes (%s); it is in %s",
+			     qsc_set_name(stream->set, stream->member), what,
+			     (unsigned long long)stream->bytes, strerrordesc_np(-result),
+			     known ? qsc_state_name(state) : "a state that cannot be read");
+}
+
+/* ---- source ---- */
+
+int qsc_stream_remaining(const struct qsc_stream *stream, bool precopy, uint64_t *initial,
+			 uint64_t *dirty, uint64_t *fixed)
+{
+	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
+	struct qsc_precopy_info info;
+	int result;
+
+	*initial = 0;
+	*dirty = 0;
+	*fixed = 0;
+	if (!precopy) {
+		result = qsc_device_data_size(dev, fixed);
+		return result == -ENOTTY ? 0 : result;
+	}
+	result = qsc_device_session_precopy_info(dev, qsc_set_session(stream->set, stream->member),
+						 &info);
+	if (result < 0)
+		return result == -ENOTTY ? 0 : result;
+	*initial = info.initial_bytes;
+	*dirty = info.dirty_bytes;
+	return 0;
+}
+
+static int send_end(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel)
+{
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_DEVICE_END,
+		.index = stream->member,
+		.offset = XXH3_64bits_digest(stream->hash),
+		.extent = stream->bytes,
+	};
+
+	stream->ended = true;
+	return qsc_link_send(link, channel, &frame, NULL, 0);
+}
+
+int qsc_stream_send(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
+		    uint8_t *buffer, uint64_t most, bool last, const _Atomic(bool) *cancelled,
+		    struct qsc_error *err)
+{
+	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
+	uint64_t session = qsc_set_session(stream->set, stream->member);
+	uint64_t before = stream->bytes;
+	int result;
+
+	while (last || stream->bytes - before < most) {
+		struct qsc_frame frame = {.type = QSC_FRAME_DEVICE_DATA, .index = stream->member};
+		ssize_t n;
+
+		if (atomic_load_explicit(cancelled, memory_order_acquire))
+			return -ECANCELED;
+		n = qsc_device_session_read(dev, session, buffer, QSC_FRAME_MAX_DATA);
+		/* SESS-3. Some drivers read 0 where PRE_COPY is drained; it means the same. */
+		if (!last && (n == -ENOMSG || n == 0)) {
+			stream->quota = 0;
+			return 0;
+		}
+		if (n == 0)
+			return send_end(stream, link, channel);
+		if (n > QSC_FRAME_MAX_DATA)
+			n = -EPROTO;
+		if (n < 0)
+			return session_error(stream, "does not give", (int)n, QSC_CLAUSE_SESS_3,
+					     err);
+		account(stream, buffer, (size_t)n);
+		stream->quota -= qsc_min_u64(stream->quota, (uint64_t)n);
+		result = qsc_link_send(link, channel, &frame, buffer, (uint32_t)n);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+/* ---- destination ---- */
+
+static int receive_end(struct qsc_stream *stream, const struct qsc_frame *frame,
+		       struct qsc_error *err)
+{
+	if (frame->extent != stream->bytes || frame->offset != XXH3_64bits_digest(stream->hash))
+		return qsc_error_set(err, EBADMSG, qsc_clause_id(QSC_CLAUSE_SESS_6),
+				     "the stream of device '%s' did not arrive as it was sent "
+				     "(%llu of %llu bytes)",
+				     qsc_set_name(stream->set, stream->member),
+				     (unsigned long long)stream->bytes,
+				     (unsigned long long)frame->extent);
+	stream->ended = true;
+	return 0;
+}
+
+int qsc_stream_receive(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
+		       const struct qsc_frame *frame, uint8_t *buffer, struct qsc_error *err)
+{
+	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
+	uint64_t session = qsc_set_session(stream->set, stream->member);
+	uint32_t done = 0;
+	int result;
+
+	if (stream->ended)
+		return -EPROTO;
+	if (frame->type == QSC_FRAME_DEVICE_END)
+		return receive_end(stream, frame, err);
+	result = qsc_link_recv_payload(link, channel, frame, buffer);
+	if (result < 0)
+		return result;
+	while (done < frame->size) {
+		ssize_t n = qsc_device_session_write(dev, session, buffer + done,
+						     frame->size - done);
+
+		if (n <= 0 || (uint32_t)n > frame->size - done)
+			return session_error(stream, "refuses", n < 0 ? (int)n : -EIO,
+					     QSC_CLAUSE_SESS_6, err);
+		done += (uint32_t)n;
+	}
+	account(stream, buffer, frame->size);
+	return 0;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The UNIX socket transport. A channel is a connected stream socket; small reads are served from a
+ * buffer, so that a header does not cost a system call. The listener hands out only connections on
+ * which something has been said: whoever connects and stays silent waits in a short queue and
+ * delays nobody.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <quiesce/migrate.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#define BUFFER_SIZE  (64U << 10)
+#define SOCKET_BYTES (4 << 20) /* asked of the kernel, which grants what it allows */
+#define MAX_WAITING  32	       /* silent connections; the oldest gives way to a new one */
+#define BACKLOG	     64
+
+/* ---- a channel ---- */
+
+struct channel {
+	struct qsc_channel base;
+	int fd;
+	size_t head; /* of what is buffered */
+	size_t tail;
+	uint8_t buffer[BUFFER_SIZE];
+};
+
+/* What a socket call that did nothing means. */
+static int socket_error(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK ? -ETIMEDOUT : -errno;
+}
+
+static int channel_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+{
+	struct channel *channel = qsc_container_of(ch, struct channel, base);
+	struct iovec local[IOV_MAX];
+	struct msghdr msg = {.msg_iov = local};
+
+	if (iovcnt < 0 || iovcnt > IOV_MAX)
+		return -EINVAL;
+	memcpy(local, iov, (size_t)iovcnt * sizeof(*iov));
+	msg.msg_iovlen = (size_t)iovcnt;
+	while (msg.msg_iovlen) {
+		ssize_t n = sendmsg(channel->fd, &msg, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return socket_error();
+		while (msg.msg_iovlen && (size_t)n >= msg.msg_iov->iov_len) {
+			n -= (ssize_t)msg.msg_iov->iov_len;
+			msg.msg_iov++;
+			msg.msg_iovlen--;
+		}
+		if (msg.msg_iovlen) {
+			msg.msg_iov->iov_base = (uint8_t *)msg.msg_iov->iov_base + n;
+			msg.msg_iov->iov_len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static ssize_t receive_some(const struct channel *channel, void *buf, size_t size)
+{
+	ssize_t n;
+
+	do {
+		n = recv(channel->fd, buf, size, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return -EPIPE;
+	return n < 0 ? socket_error() : n;
+}
+
+static int channel_recv(struct qsc_channel *ch, void *buf, size_t size)
+{
+	struct channel *channel = qsc_container_of(ch, struct channel, base);
+	uint8_t *to = buf;
+
+	while (size) {
+		size_t have = channel->tail - channel->head;
+		ssize_t n;
+
+		if (have) {
+			size_t part = have < size ? have : size;
+
+			memcpy(to, channel->buffer + channel->head, part);
+			channel->head += part;
+			to += part;
+			size -= part;
+			continue;
+		}
+		if (size >= BUFFER_SIZE) {
+			n = receive_some(channel, to, size);
+			if (n < 0)
+				return (int)n;
+			to += n;
+			size -= (size_t)n;
+			continue;
+		}
+		n = receive_some(channel, channel->buffer, BUFFER_SIZE);
+		if (n < 0)
+			return (int)n;
+		channel->head = 0;
+		channel->tail = (size_t)n;
+	}
+	return 0;
+}
+
+static void set_timeout(int fd, uint32_t ms)
+{
+	const struct timeval timeout = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+}
+
+static void channel_set_stall_timeout(struct qsc_channel *ch, uint32_t ms)
+{
+	set_timeout(qsc_container_of(ch, struct channel, base)->fd, ms);
+}
+
+static void channel_shutdown(struct qsc_channel *ch)
+{
+	(void)shutdown(qsc_container_of(ch, struct channel, base)->fd, SHUT_RDWR);
+}
+
+static void channel_close(struct qsc_channel *ch)
+{
+	struct channel *channel = qsc_container_of(ch, struct channel, base);
+
+	qsc_fd_close(&channel->fd);
+	free(channel);
+}
+
+static const struct qsc_channel_ops channel_ops = {
+	.send = channel_send,
+	.recv = channel_recv,
+	.set_stall_timeout = channel_set_stall_timeout,
+	.shutdown = channel_shutdown,
+	.close = channel_close,
+};
+
+/* Takes over the fd, also on failure. */
+static int make_channel(int fd, struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct channel *channel = malloc(sizeof(*channel));
+	const int bytes = SOCKET_BYTES;
+
+	if (!channel) {
+		qsc_fd_close(&fd);
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	channel->base.ops = &channel_ops;
+	channel->fd = fd;
+	channel->head = 0;
+	channel->tail = 0;
+	*ch = &channel->base;
+	return 0;
+}
+
+/* ---- addresses ---- */
+
+static int fill_address(const char *path, struct sockaddr_un *address, struct qsc_error *err)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (!*path || strlen(path) >= sizeof(address->sun_path))
+		return qsc_error_set(err, EINVAL, NULL,
+				     "the socket path '%.64s' must have 1 to %zu bytes", path,
+				     sizeof(address->sun_path) - 1);
+	(void)snprintf(address->sun_path, sizeof(address->sun_path), "%s", path);
+	return 0;
+}
+
+static int make_socket(int flags, struct qsc_error *err)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+	return fd < 0 ? qsc_error_set(err, errno, NULL, "no socket (%s)", strerrordesc_np(errno))
+		      : fd;
+}
+
+/* ---- connecting ---- */
+
+struct connector {
+	struct qsc_transport base;
+	struct sockaddr_un address;
+};
+
+static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
+			  struct qsc_channel **ch, struct qsc_error *err)
+{
+	const struct connector *connector = qsc_container_of(transport, struct connector, base);
+	qsc_autoclose int fd = make_socket(0, err);
+	int result;
+
+	if (fd < 0)
+		return fd;
+	/* Bounds also the wait for room in the listener's backlog. */
+	set_timeout(fd, timeout_ms);
+	do {
+		result = connect(fd, (const struct sockaddr *)&connector->address,
+				 sizeof(connector->address));
+	} while (result < 0 && errno == EINTR);
+	if (result < 0) {
+		result = socket_error();
+		return qsc_error_set(err, -result, NULL,
+				     "cannot connect to the destination at %s (%s): is it waiting "
+				     "for a migration?",
+				     connector->address.sun_path, strerrordesc_np(-result));
+	}
+	return make_channel(qsc_fd_steal(&fd), ch, err);
+}
+
+static void connector_close(struct qsc_transport *transport)
+{
+	free(qsc_container_of(transport, struct connector, base));
+}
+
+static const struct qsc_transport_ops connector_ops = {
+	.name = "unix",
+	.open = connector_open,
+	.close = connector_close,
+};
+
+int qsc_transport_unix_connect(const char *path, struct qsc_transport **transport,
+			       struct qsc_error *err)
+{
+	struct connector *connector = calloc(1, sizeof(*connector));
+	int result;
+
+	if (!connector)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a transport");
+	result = fill_address(path, &connector->address, err);
+	if (result < 0) {
+		free(connector);
+		return result;
+	}
+	connector->base.ops = &connector_ops;
+	*transport = &connector->base;
+	return 0;
+}
+
+/* ---- listening ---- */
+
+struct listener {
+	struct qsc_transport base;
+	struct sockaddr_un address;
+	int fd;
+	int waiting[MAX_WAITING]; /* connected, nothing said yet; oldest first */
+	uint32_t num_waiting;
+};
+
+static int take_waiting(struct listener *listener, uint32_t index)
+{
+	int fd = listener->waiting[index];
+
+	listener->num_waiting--;
+	memmove(&listener->waiting[index], &listener->waiting[index + 1],
+		(listener->num_waiting - index) * sizeof(fd));
+	return fd;
+}
+
+static void accept_waiting(struct listener *listener)
+{
+	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (listener->num_waiting == MAX_WAITING) {
+		int oldest = take_waiting(listener, 0);
+
+		qsc_fd_close(&oldest);
+	}
+	listener->waiting[listener->num_waiting++] = fd;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
+}
+
+/* The first connection that has said something, or -1 when none has. */
+static int poll_once(struct listener *listener, int timeout_ms)
+{
+	struct pollfd fds[MAX_WAITING + 1];
+	uint32_t waiting = listener->num_waiting;
+	uint32_t i;
+
+	for (i = 0; i < waiting; i++)
+		fds[i] = (struct pollfd){.fd = listener->waiting[i], .events = POLLIN};
+	fds[waiting] = (struct pollfd){.fd = listener->fd, .events = POLLIN};
+	if (poll(fds, waiting + 1, timeout_ms) <= 0)
+		return -1;
+	for (i = 0; i < waiting; i++)
+		if (fds[i].revents)
+			return take_waiting(listener, i);
+	accept_waiting(listener);
+	return -1;
+}
+
+static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
+			 struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct listener *listener = qsc_container_of(transport, struct listener, base);
+	uint64_t deadline = now_ms() + timeout_ms;
+	uint64_t now = now_ms();
+
+	while (!timeout_ms || now < deadline) {
+		int fd = poll_once(listener, timeout_ms ? (int)(deadline - now) : -1);
+
+		if (fd >= 0)
+			return make_channel(fd, ch, err);
+		now = now_ms();
+	}
+	return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected to %s within %u ms",
+			     listener->address.sun_path, timeout_ms);
+}
+
+static void listener_close(struct qsc_transport *transport)
+{
+	struct listener *listener = qsc_container_of(transport, struct listener, base);
+
+	while (listener->num_waiting) {
+		int fd = take_waiting(listener, 0);
+
+		qsc_fd_close(&fd);
+	}
+	if (listener->fd >= 0)
+		(void)unlink(listener->address.sun_path);
+	qsc_fd_close(&listener->fd);
+	free(listener);
+}
+
+static const struct qsc_transport_ops listener_ops = {
+	.name = "unix",
+	.open = listener_open,
+	.close = listener_close,
+};
+
+/* A socket file that nobody listens on is left over from somebody who died. */
+static void remove_stale(const struct sockaddr_un *address)
+{
+	qsc_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat info;
+
+	if (fd < 0 || lstat(address->sun_path, &info) < 0 || !S_ISSOCK(info.st_mode))
+		return;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+	    errno == ECONNREFUSED)
+		(void)unlink(address->sun_path);
+}
+
+static int start_listening(struct listener *listener, struct qsc_error *err)
+{
+	qsc_autoclose int fd = make_socket(SOCK_NONBLOCK, err);
+
+	if (fd < 0)
+		return fd;
+	remove_stale(&listener->address);
+	/* The mode of the file that bind makes: a migration is for its owner only. */
+	if (fchmod(fd, 0600) < 0 ||
+	    bind(fd, (const struct sockaddr *)&listener->address, sizeof(listener->address)) < 0)
+		return qsc_error_set(err, errno, NULL, "cannot make the socket %s (%s)",
+				     listener->address.sun_path, strerrordesc_np(errno));
+	if (listen(fd, BACKLOG) < 0) {
+		int number = errno;
+
+		(void)unlink(listener->address.sun_path);
+		return qsc_error_set(err, number, NULL, "cannot listen at %s (%s)",
+				     listener->address.sun_path, strerrordesc_np(number));
+	}
+	listener->fd = qsc_fd_steal(&fd);
+	return 0;
+}
+
+int qsc_transport_unix_listen(const char *path, struct qsc_transport **transport,
+			      struct qsc_error *err)
+{
+	struct listener *listener = calloc(1, sizeof(*listener));
+	int result;
+
+	if (!listener)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a transport");
+	listener->fd = -1;
+	listener->base.ops = &listener_ops;
+	result = fill_address(path, &listener->address, err);
+	if (result == 0)
+		result = start_listening(listener, err);
+	if (result < 0) {
+		listener_close(&listener->base);
+		return result;
+	}
+	*transport = &listener->base;
+	return 0;
+}
+
+void qsc_transport_close(struct qsc_transport *transport)
+{
+	if (transport)
+		transport->ops->close(transport);
+}
