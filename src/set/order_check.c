@@ -64,6 +64,12 @@ static int check_stop(const struct order_set *set, const struct side *side, uint
 	return -1;
 }
 
+/* ERROR is not STOP: a device that breaks while leaving quiescence holds up nobody. */
+static bool not_left_stop(enum qsc_state state)
+{
+	return !qsc_state_is_active(state) && state != QSC_STATE_ERROR;
+}
+
 /* A member without P2P has no quiescence to leave: what it reaches must have left STOP. */
 static int check_run(const struct order_set *set, const struct side *side, uint32_t member)
 {
@@ -71,7 +77,7 @@ static int check_run(const struct order_set *set, const struct side *side, uint3
 	uint32_t i;
 
 	for (i = 0; i < set->members; i++)
-		if (i != member && !qsc_state_is_active(side->state[i]) &&
+		if (i != member && not_left_stop(side->state[i]) &&
 		    (p2p || reaches(side, member, i)))
 			return QSC_CLAUSE_SET_2;
 	for (i = 0; i < side->num_mappings; i++)

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* Frames and shapes: what goes in comes out, and nothing else is accepted. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "migrate/frame.h"
+#include "migrate/shape.h"
+
+static void test_frame_round_trip(void **state)
+{
+	const struct qsc_frame frame = {QSC_FRAME_ZERO, 0, 3, 0, 0x1000, 0x2000, 42};
+	uint8_t bytes[QSC_FRAME_SIZE];
+	struct qsc_frame out;
+
+	(void)state;
+	qsc_frame_encode(&frame, bytes);
+	assert_int_equal(bytes[0], QSC_FRAME_ZERO);
+	assert_int_equal(bytes[17], 0x10);
+	assert_int_equal(qsc_frame_decode(bytes, &out), 0);
+	assert_memory_equal(&out, &frame, sizeof(frame));
+}
+
+static void test_frame_refuses_what_no_frame_is(void **state)
+{
+	uint8_t bytes[QSC_FRAME_SIZE] = {0};
+	struct qsc_frame out;
+	uint32_t type;
+
+	(void)state;
+	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+	for (type = 1; type <= QSC_FRAME_FAILED; type++) {
+		qsc_put_u32(bytes, type);
+		qsc_put_u32(bytes + 4, 0);
+		assert_int_equal(qsc_frame_decode(bytes, &out), 0);
+		assert_string_not_equal(qsc_frame_name(type), "?");
+		qsc_put_u32(bytes + 4, UINT32_MAX);
+		assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+	}
+	qsc_put_u32(bytes, QSC_FRAME_FAILED + 1);
+	qsc_put_u32(bytes + 4, 0);
+	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+	/* A field that READY does not have. */
+	qsc_put_u32(bytes, QSC_FRAME_READY);
+	qsc_put_u64(bytes + 16, 1);
+	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+}
+
+static void test_digest_covers_header_and_payload(void **state)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_PAGES, .size = 4096, .index = 1};
+	uint8_t payload[4096] = {0};
+	uint64_t digest = qsc_frame_digest(&frame, payload);
+
+	(void)state;
+	payload[4095] = 1;
+	assert_true(qsc_frame_digest(&frame, payload) != digest);
+	payload[4095] = 0;
+	frame.index = 2;
+	assert_true(qsc_frame_digest(&frame, payload) != digest);
+	frame.index = 1;
+	assert_true(qsc_frame_digest(&frame, payload) == digest);
+}
+
+static void make_shape(struct qsc_shape *shape)
+{
+	shape->members = calloc(2, sizeof(*shape->members));
+	shape->memory = calloc(1, sizeof(*shape->memory));
+	assert_true(shape->members && shape->memory);
+	shape->num_members = 2;
+	shape->num_memory = 1;
+	strcpy(shape->members[0].name, "nic");
+	strcpy(shape->members[1].name, "disk");
+	shape->members[0].num_regions = 2;
+	shape->members[0].regions[1].size = 4096;
+	shape->members[1].num_irqs = QSC_SHAPE_IRQS;
+	shape->members[1].irq_counts[QSC_SHAPE_IRQS - 1] = 7;
+	shape->memory[0].size = 1 << 20;
+}
+
+static void test_shape_round_trip_and_differences(void **state)
+{
+	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
+	qsc_cleanup(qsc_shape_release) struct qsc_shape copy = QSC_SHAPE_NONE;
+	qsc_autofree uint8_t *bytes = NULL;
+	char text[1000];
+	char small[20];
+	size_t size;
+
+	(void)state;
+	make_shape(&shape);
+	assert_int_equal(qsc_shape_encode(&shape, &bytes, &size), 0);
+	assert_int_equal(qsc_shape_decode(&copy, bytes, size), 0);
+	assert_int_equal(qsc_shape_compare(&shape, &copy, text, sizeof(text)), 0);
+	assert_string_equal(text, "");
+	strcpy(copy.members[0].name, "nix");
+	copy.members[0].migration_flags = 7;
+	copy.members[0].regions[1].size = 8192;
+	copy.members[1].irq_counts[0] = 1;
+	copy.members[1].ids[0] = 0x12345678;
+	copy.memory[0].address = 4096;
+	assert_int_equal(qsc_shape_compare(&shape, &copy, text, sizeof(text)), 6);
+	assert_non_null(strstr(text, "device 0 is 'nix' there and 'nic' here; 'nic' has"));
+	assert_non_null(strstr(text, "12345678"));
+	/* However little room there is, all are counted. */
+	assert_int_equal(qsc_shape_compare(&shape, &copy, small, sizeof(small)), 6);
+	assert_true(strlen(small) < sizeof(small));
+}
+
+static void test_shape_refuses_cut_and_padded_bytes(void **state)
+{
+	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
+	qsc_autofree uint8_t *bytes = NULL;
+	size_t size;
+	size_t cut;
+
+	(void)state;
+	make_shape(&shape);
+	assert_int_equal(qsc_shape_encode(&shape, &bytes, &size), 0);
+	for (cut = 0; cut < size; cut++) {
+		qsc_cleanup(qsc_shape_release) struct qsc_shape out = QSC_SHAPE_NONE;
+		/* Of the exact size, so that a read behind it is seen. */
+		qsc_autofree uint8_t *part = malloc(cut + 1);
+
+		assert_non_null(part);
+		memcpy(part, bytes, cut);
+		assert_int_equal(qsc_shape_decode(&out, part, cut), -EPROTO);
+	}
+	qsc_put_u32(bytes, UINT32_MAX);
+	assert_int_equal(qsc_shape_decode(&(struct qsc_shape)QSC_SHAPE_NONE, bytes, size), -EPROTO);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_frame_round_trip),
+		cmocka_unit_test(test_frame_refuses_what_no_frame_is),
+		cmocka_unit_test(test_digest_covers_header_and_payload),
+		cmocka_unit_test(test_shape_round_trip_and_differences),
+		cmocka_unit_test(test_shape_refuses_cut_and_padded_bytes),
+	};
+
+	return cmocka_run_group_tests_name("frame", tests, NULL, NULL);
+}
