@@ -87,7 +87,7 @@ int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_cha
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (buffer == MAP_FAILED)
 		return -errno;
-	qsc_stream_init(&channel->stream, buffer, channel->mapped, options->max_message);
+	qsc_wire_stream_init(&channel->stream, buffer, channel->mapped, options->max_message);
 	channel->fd = qsc_fd_steal(&fd);
 	channel->poll = options->poll;
 	channel->call_timeout_ms = options->call_timeout_ms;
@@ -117,7 +117,7 @@ void qsc_channel_destroy(struct qsc_channel *channel)
 	if (!channel)
 		return;
 	close_fds(channel->held_fds, channel->num_held);
-	while ((fd = qsc_stream_take_any_fd(&channel->stream)) >= 0)
+	while ((fd = qsc_wire_stream_take_any_fd(&channel->stream)) >= 0)
 		qsc_fd_close(&fd);
 	qsc_fd_close(&channel->fd);
 	munmap(channel->stream.buffer, channel->mapped);
@@ -255,14 +255,14 @@ static int deliver(struct qsc_channel *channel, const struct qsc_message *messag
 		place(call, message->body, message->size);
 		call->body = message->size;
 		if (channel->stream.num_fds) {
-			taken = qsc_stream_take_fds(&channel->stream, message->start,
-						    call->fds + call->num_fds,
-						    call->max_fds - call->num_fds);
+			taken = qsc_wire_stream_take_fds(&channel->stream, message->start,
+							 call->fds + call->num_fds,
+							 call->max_fds - call->num_fds);
 			call->num_fds += taken;
 		}
 	}
 	while (channel->stream.num_fds &&
-	       qsc_stream_take_fds(&channel->stream, message->start, &fd, 1))
+	       qsc_wire_stream_take_fds(&channel->stream, message->start, &fd, 1))
 		qsc_fd_close(&fd);
 	complete(channel, call);
 	return 0;
@@ -274,7 +274,7 @@ static int hand_over(struct qsc_channel *channel, const struct qsc_message *mess
 	int result;
 	int fd;
 
-	while (qsc_stream_take_fds(&channel->stream, message->start, &fd, 1))
+	while (qsc_wire_stream_take_fds(&channel->stream, message->start, &fd, 1))
 		qsc_fd_close(&fd);
 	pthread_mutex_unlock(&channel->lock);
 	result = channel->command(channel->ctx, channel, message);
@@ -289,21 +289,21 @@ static int dispatch(struct qsc_channel *channel)
 	bool scanned = false;
 	int result;
 
-	while ((result = qsc_stream_scan(&channel->stream, &message)) > 0) {
+	while ((result = qsc_wire_stream_scan(&channel->stream, &message)) > 0) {
 		scanned = true;
 		if ((message.header.flags & QSC_WIRE_TYPE_MASK) == QSC_WIRE_TYPE_REPLY) {
 			result = deliver(channel, &message);
-			qsc_stream_drop(&channel->stream, &message);
+			qsc_wire_stream_drop(&channel->stream, &message);
 		} else if (channel->command) {
 			result = hand_over(channel, &message);
-			qsc_stream_drop(&channel->stream, &message);
+			qsc_wire_stream_drop(&channel->stream, &message);
 		} else if (channel->idlers) {
 			pthread_cond_broadcast(&channel->idle);
 		}
 		if (result < 0)
 			break;
 	}
-	if (!qsc_stream_partial(&channel->stream))
+	if (!qsc_wire_stream_partial(&channel->stream))
 		channel->partial_us = 0;
 	else if (scanned || !channel->partial_us)
 		channel->partial_us = qsc_channel_now_us();
@@ -313,10 +313,10 @@ static int dispatch(struct qsc_channel *channel)
 /* Lock held. A long reply has begun whose data can be received where they belong. */
 static struct qsc_call *find_direct(struct qsc_channel *channel, struct qsc_message *message)
 {
-	struct qsc_stream *stream = &channel->stream;
+	struct qsc_wire_stream *stream = &channel->stream;
 	struct qsc_call *call;
 
-	if (!channel->receive_max || qsc_stream_peek(stream, message) <= 0 ||
+	if (!channel->receive_max || qsc_wire_stream_peek(stream, message) <= 0 ||
 	    (message->header.flags & (QSC_WIRE_TYPE_MASK | QSC_WIRE_ERROR)) != QSC_WIRE_TYPE_REPLY)
 		return NULL;
 	if (message->header.size - (stream->end - stream->scan) < DIRECT_MIN)
@@ -339,9 +339,9 @@ static int receive_direct(struct qsc_channel *channel, struct qsc_call *call,
 	int fd;
 
 	place(call, message->body, present);
-	while (qsc_stream_take_fds(&channel->stream, message->start, &fd, 1))
+	while (qsc_wire_stream_take_fds(&channel->stream, message->start, &fd, 1))
 		qsc_fd_close(&fd);
-	qsc_stream_divert(&channel->stream);
+	qsc_wire_stream_divert(&channel->stream);
 	call->diverted = true;
 	pthread_mutex_unlock(&channel->lock);
 	while (!result && present < size) {
@@ -372,13 +372,14 @@ static int receive_direct(struct qsc_channel *channel, struct qsc_call *call,
 /* Lock held. How much to receive, and where to. */
 static size_t choose_space(struct qsc_channel *channel, void **where)
 {
-	size_t space = qsc_stream_space(&channel->stream, channel->pinned, where);
+	size_t space = qsc_wire_stream_space(&channel->stream, channel->pinned, where);
 	struct qsc_message message;
 	size_t wanted = channel->receive_max;
 
 	if (!wanted)
 		return space;
-	if (qsc_stream_partial(&channel->stream) && qsc_stream_peek(&channel->stream, &message) > 0)
+	if (qsc_wire_stream_partial(&channel->stream) &&
+	    qsc_wire_stream_peek(&channel->stream, &message) > 0)
 		wanted += message.header.size - (channel->stream.end - channel->stream.scan);
 	return qsc_min_u64(space, wanted);
 }
@@ -403,7 +404,7 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 		if (deadline_us)
 			until = qsc_min_u64(until, deadline_us);
 	}
-	direct = qsc_stream_partial(&channel->stream) ? find_direct(channel, &message) : NULL;
+	direct = qsc_wire_stream_partial(&channel->stream) ? find_direct(channel, &message) : NULL;
 	if (direct) {
 		result = receive_direct(channel, direct, &message);
 		channel->leading = false;
@@ -420,8 +421,8 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 	result = qsc_channel_receive(channel, &iov, 1, until, &input);
 	pthread_mutex_lock(&channel->lock);
 	if (!result) {
-		result = qsc_stream_received(&channel->stream, input.size, input.fds,
-					     input.num_fds);
+		result = qsc_wire_stream_received(&channel->stream, input.size, input.fds,
+						  input.num_fds);
 		if (result < 0)
 			close_fds(input.fds, input.num_fds);
 		else
@@ -606,7 +607,7 @@ int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct q
 	int result = 0;
 
 	pthread_mutex_lock(&channel->lock);
-	while (!qsc_stream_first(&channel->stream, message) && !result) {
+	while (!qsc_wire_stream_first(&channel->stream, message) && !result) {
 		if (qsc_channel_broken(channel))
 			result = -ENOTCONN;
 		else if (channel->leading)
@@ -618,8 +619,8 @@ int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct q
 		break_off(channel);
 	} else {
 		channel->pinned = true;
-		channel->num_held = qsc_stream_take_fds(&channel->stream, message->start,
-							channel->held_fds, QSC_STREAM_MAX_FDS);
+		channel->num_held = qsc_wire_stream_take_fds(&channel->stream, message->start,
+							     channel->held_fds, QSC_STREAM_MAX_FDS);
 		*fds = channel->held_fds;
 		*num_fds = channel->num_held;
 		if (!channel->leading && channel->waiting)
@@ -634,7 +635,7 @@ void qsc_channel_done(struct qsc_channel *channel, const struct qsc_message *mes
 	close_fds(channel->held_fds, channel->num_held);
 	channel->num_held = 0;
 	pthread_mutex_lock(&channel->lock);
-	qsc_stream_drop(&channel->stream, message);
+	qsc_wire_stream_drop(&channel->stream, message);
 	channel->pinned = false;
 	if (channel->idlers)
 		pthread_cond_broadcast(&channel->idle);

@@ -33,7 +33,7 @@ struct qsc_channel {
 	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
 	bool ended;	     /* the peer has nothing more to send: it may still wait for our end */
 	atomic_bool broken;
-	struct qsc_stream stream;
+	struct qsc_wire_stream stream;
 	int held_fds[QSC_STREAM_MAX_FDS]; /* of the command being worked on */
 	size_t num_held;
 };

@@ -94,7 +94,7 @@ static int enter(struct qsc_client *client, enum qsc_state state)
 /* State lock held. Ask rather than guess (ORD-4). */
 static int learn(struct qsc_client *client)
 {
-	enum qsc_state state;
+	enum qsc_state state = QSC_STATE_ERROR;
 	int result;
 
 	if (client->state_known)

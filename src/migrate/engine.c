@@ -54,7 +54,7 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 	if (!engine->streams || qsc_memory_init(&engine->memory, set, user) < 0)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
 	for (i = 0; i < members; i++)
-		if (qsc_stream_init(&engine->streams[i], set, i) < 0)
+		if (qsc_migrate_stream_init(&engine->streams[i], set, i) < 0)
 			return qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
 	return 0;
 }
@@ -67,7 +67,7 @@ void qsc_engine_release(struct qsc_engine *engine)
 		free(engine->lanes[i].buffer);
 	free(engine->lanes);
 	for (i = 0; engine->streams && i < qsc_set_count(engine->set); i++)
-		qsc_stream_release(&engine->streams[i]);
+		qsc_migrate_stream_release(&engine->streams[i]);
 	free(engine->streams);
 	qsc_memory_release(&engine->memory);
 	qsc_link_close(&engine->link);

@@ -38,8 +38,8 @@ struct qsc_engine {
 	const char *other; /* "source" or "destination", for messages */
 
 	struct qsc_link link;
-	struct qsc_lane *lanes;	    /* one for each channel */
-	struct qsc_stream *streams; /* one for each member */
+	struct qsc_lane *lanes;		    /* one for each channel */
+	struct qsc_migrate_stream *streams; /* one for each member */
 	struct qsc_memory memory;
 
 	uint32_t round;

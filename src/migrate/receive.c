@@ -152,8 +152,8 @@ static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
 	if (frame->type == QSC_FRAME_DEVICE_END && !engine->last_round)
 		return -EPROTO;
 	lane->device_bytes += frame->size;
-	return qsc_stream_receive(&engine->streams[frame->index], &engine->link, lane->channel,
-				  frame, lane->buffer, &lane->err);
+	return qsc_migrate_stream_receive(&engine->streams[frame->index], &engine->link,
+					  lane->channel, frame, lane->buffer, &lane->err);
 }
 
 static int receive_failed(struct qsc_lane *lane, const struct qsc_frame *frame)

@@ -176,16 +176,16 @@ static int send_memory(struct qsc_lane *lane)
 static int send_stream(struct qsc_lane *lane, uint32_t member)
 {
 	struct qsc_engine *engine = lane->engine;
-	struct qsc_stream *stream = &engine->streams[member];
+	struct qsc_migrate_stream *stream = &engine->streams[member];
 	uint64_t start = qsc_engine_now(engine);
 	uint64_t before = stream->bytes;
 	int result;
 
 	if (!engine->last_round && (!in_precopy(engine, member) || !stream->quota))
 		return 0;
-	result = qsc_stream_send(stream, &engine->link, lane->channel, lane->buffer,
-				 qsc_min_u64(stream->quota, ROUND_BYTES), engine->last_round,
-				 &engine->failed, &lane->err);
+	result = qsc_migrate_stream_send(stream, &engine->link, lane->channel, lane->buffer,
+					 qsc_min_u64(stream->quota, ROUND_BYTES),
+					 engine->last_round, &engine->failed, &lane->err);
 	lane->device_bytes += stream->bytes - before;
 	if (engine->last_round || stream->bytes != before)
 		qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", member,
@@ -289,8 +289,8 @@ static int find_remaining(struct source *source, struct remaining *rest, struct 
 		uint64_t initial;
 		uint64_t dirty;
 		uint64_t fixed;
-		int result = qsc_stream_remaining(&engine->streams[i], in_precopy(engine, i),
-						  &initial, &dirty, &fixed);
+		int result = qsc_migrate_stream_remaining(
+			&engine->streams[i], in_precopy(engine, i), &initial, &dirty, &fixed);
 
 		if (result < 0)
 			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SESS_4),

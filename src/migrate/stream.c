@@ -10,29 +10,30 @@
 
 #include "base/cleanup.h"
 
-int qsc_stream_init(struct qsc_stream *stream, struct qsc_set *set, uint32_t member)
+int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *set, uint32_t member)
 {
-	*stream = (struct qsc_stream){.set = set, .member = member, .hash = XXH3_createState()};
+	*stream = (struct qsc_migrate_stream){
+		.set = set, .member = member, .hash = XXH3_createState()};
 	if (!stream->hash)
 		return -ENOMEM;
 	(void)XXH3_64bits_reset(stream->hash);
 	return 0;
 }
 
-void qsc_stream_release(struct qsc_stream *stream)
+void qsc_migrate_stream_release(struct qsc_migrate_stream *stream)
 {
 	(void)XXH3_freeState(stream->hash);
 	stream->hash = NULL;
 }
 
-static void account(struct qsc_stream *stream, const void *bytes, size_t size)
+static void account(struct qsc_migrate_stream *stream, const void *bytes, size_t size)
 {
 	(void)XXH3_64bits_update(stream->hash, bytes, size);
 	stream->bytes += size;
 }
 
 /* What went wrong with the member's session, and where the device is now (ORD-4). */
-static int session_error(const struct qsc_stream *stream, const char *what, int result,
+static int session_error(const struct qsc_migrate_stream *stream, const char *what, int result,
 			 enum qsc_clause clause, struct qsc_error *err)
 {
 	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
@@ -48,8 +49,8 @@ static int session_error(const struct qsc_stream *stream, const char *what, int 
 
 /* ---- source ---- */
 
-int qsc_stream_remaining(const struct qsc_stream *stream, bool precopy, uint64_t *initial,
-			 uint64_t *dirty, uint64_t *fixed)
+int qsc_migrate_stream_remaining(const struct qsc_migrate_stream *stream, bool precopy,
+				 uint64_t *initial, uint64_t *dirty, uint64_t *fixed)
 {
 	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
 	struct qsc_precopy_info info;
@@ -71,7 +72,7 @@ int qsc_stream_remaining(const struct qsc_stream *stream, bool precopy, uint64_t
 	return 0;
 }
 
-static int send_end(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel)
+static int send_end(struct qsc_migrate_stream *stream, struct qsc_link *link, uint32_t channel)
 {
 	struct qsc_frame frame = {
 		.type = QSC_FRAME_DEVICE_END,
@@ -84,9 +85,9 @@ static int send_end(struct qsc_stream *stream, struct qsc_link *link, uint32_t c
 	return qsc_link_send(link, channel, &frame, NULL, 0);
 }
 
-int qsc_stream_send(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
-		    uint8_t *buffer, uint64_t most, bool last, const _Atomic(bool) *cancelled,
-		    struct qsc_error *err)
+int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *link,
+			    uint32_t channel, uint8_t *buffer, uint64_t most, bool last,
+			    const _Atomic(bool) *cancelled, struct qsc_error *err)
 {
 	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
 	uint64_t session = qsc_set_session(stream->set, stream->member);
@@ -123,7 +124,7 @@ int qsc_stream_send(struct qsc_stream *stream, struct qsc_link *link, uint32_t c
 
 /* ---- destination ---- */
 
-static int receive_end(struct qsc_stream *stream, const struct qsc_frame *frame,
+static int receive_end(struct qsc_migrate_stream *stream, const struct qsc_frame *frame,
 		       struct qsc_error *err)
 {
 	if (frame->extent != stream->bytes || frame->offset != XXH3_64bits_digest(stream->hash))
@@ -137,8 +138,9 @@ static int receive_end(struct qsc_stream *stream, const struct qsc_frame *frame,
 	return 0;
 }
 
-int qsc_stream_receive(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
-		       const struct qsc_frame *frame, uint8_t *buffer, struct qsc_error *err)
+int qsc_migrate_stream_receive(struct qsc_migrate_stream *stream, struct qsc_link *link,
+			       uint32_t channel, const struct qsc_frame *frame, uint8_t *buffer,
+			       struct qsc_error *err)
 {
 	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
 	uint64_t session = qsc_set_session(stream->set, stream->member);

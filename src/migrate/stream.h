@@ -7,7 +7,7 @@
 
 #include "migrate/link.h"
 
-struct qsc_stream {
+struct qsc_migrate_stream {
 	struct qsc_set *set;
 	uint32_t member;
 	struct XXH3_state_s *hash; /* of everything so far */
@@ -16,27 +16,29 @@ struct qsc_stream {
 	bool ended;
 };
 
-int qsc_stream_init(struct qsc_stream *stream, struct qsc_set *set, uint32_t member);
-void qsc_stream_release(struct qsc_stream *stream);
+int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *set,
+			    uint32_t member);
+void qsc_migrate_stream_release(struct qsc_migrate_stream *stream);
 
 /*
  * Source: what is still to be moved, as far as the device tells. *initial is above zero while
  * PRE_COPY should not be left (ORD-6); *fixed is what can only be moved after the stop.
  */
-int qsc_stream_remaining(const struct qsc_stream *stream, bool precopy, uint64_t *initial,
-			 uint64_t *dirty, uint64_t *fixed);
+int qsc_migrate_stream_remaining(const struct qsc_migrate_stream *stream, bool precopy,
+				 uint64_t *initial, uint64_t *dirty, uint64_t *fixed);
 
 /*
  * Source: read the session and send what it gives, in PRE_COPY at most about `most` bytes and
  * until it is drained, in STOP_COPY (`last`) to its end. `buffer` has
  * QSC_FRAME_MAX_DATA bytes.
  */
-int qsc_stream_send(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
-		    uint8_t *buffer, uint64_t most, bool last, const _Atomic(bool) *cancelled,
-		    struct qsc_error *err);
+int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *link,
+			    uint32_t channel, uint8_t *buffer, uint64_t most, bool last,
+			    const _Atomic(bool) *cancelled, struct qsc_error *err);
 
 /* Destination: a DEVICE_DATA or DEVICE_END frame has come. */
-int qsc_stream_receive(struct qsc_stream *stream, struct qsc_link *link, uint32_t channel,
-		       const struct qsc_frame *frame, uint8_t *buffer, struct qsc_error *err);
+int qsc_migrate_stream_receive(struct qsc_migrate_stream *stream, struct qsc_link *link,
+			       uint32_t channel, const struct qsc_frame *frame, uint8_t *buffer,
+			       struct qsc_error *err);
 
 #endif

@@ -5,7 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-void qsc_stream_init(struct qsc_stream *stream, void *buffer, size_t capacity, uint32_t max_message)
+void qsc_wire_stream_init(struct qsc_wire_stream *stream, void *buffer, size_t capacity,
+			  uint32_t max_message)
 {
 	memset(stream, 0, sizeof(*stream));
 	stream->buffer = buffer;
@@ -14,7 +15,7 @@ void qsc_stream_init(struct qsc_stream *stream, void *buffer, size_t capacity, u
 }
 
 /* Forget messages at the front that are done with. */
-static void advance(struct qsc_stream *stream)
+static void advance(struct qsc_wire_stream *stream)
 {
 	struct qsc_wire_header header;
 
@@ -28,7 +29,7 @@ static void advance(struct qsc_stream *stream)
 		stream->head = stream->scan = stream->end = 0;
 }
 
-size_t qsc_stream_space(struct qsc_stream *stream, bool pinned, void **where)
+size_t qsc_wire_stream_space(struct qsc_wire_stream *stream, bool pinned, void **where)
 {
 	size_t shift = stream->head;
 	size_t i;
@@ -47,7 +48,7 @@ size_t qsc_stream_space(struct qsc_stream *stream, bool pinned, void **where)
 }
 
 /* Where the message begins in which the last byte received lies. */
-static size_t last_start(const struct qsc_stream *stream)
+static size_t last_start(const struct qsc_wire_stream *stream)
 {
 	struct qsc_wire_header header;
 	size_t start = stream->scan;
@@ -62,7 +63,8 @@ static size_t last_start(const struct qsc_stream *stream)
 	return start;
 }
 
-int qsc_stream_received(struct qsc_stream *stream, size_t size, const int *fds, size_t num_fds)
+int qsc_wire_stream_received(struct qsc_wire_stream *stream, size_t size, const int *fds,
+			     size_t num_fds)
 {
 	size_t start;
 	size_t i;
@@ -80,14 +82,14 @@ int qsc_stream_received(struct qsc_stream *stream, size_t size, const int *fds, 
 	return 0;
 }
 
-static void view(const struct qsc_stream *stream, size_t start, struct qsc_message *message)
+static void view(const struct qsc_wire_stream *stream, size_t start, struct qsc_message *message)
 {
 	message->start = start;
 	message->body = stream->buffer + start + QSC_WIRE_HEADER_SIZE;
 	message->size = message->header.size - QSC_WIRE_HEADER_SIZE;
 }
 
-int qsc_stream_peek(const struct qsc_stream *stream, struct qsc_message *message)
+int qsc_wire_stream_peek(const struct qsc_wire_stream *stream, struct qsc_message *message)
 {
 	size_t present = stream->end - stream->scan;
 
@@ -100,9 +102,9 @@ int qsc_stream_peek(const struct qsc_stream *stream, struct qsc_message *message
 	return 1;
 }
 
-int qsc_stream_scan(struct qsc_stream *stream, struct qsc_message *message)
+int qsc_wire_stream_scan(struct qsc_wire_stream *stream, struct qsc_message *message)
 {
-	int result = qsc_stream_peek(stream, message);
+	int result = qsc_wire_stream_peek(stream, message);
 
 	if (result <= 0)
 		return result;
@@ -115,14 +117,14 @@ int qsc_stream_scan(struct qsc_stream *stream, struct qsc_message *message)
 	return 1;
 }
 
-void qsc_stream_divert(struct qsc_stream *stream)
+void qsc_wire_stream_divert(struct qsc_wire_stream *stream)
 {
 	stream->end = stream->scan;
 	if (stream->head == stream->end)
 		stream->head = stream->scan = stream->end = 0;
 }
 
-int qsc_stream_first(struct qsc_stream *stream, struct qsc_message *message)
+int qsc_wire_stream_first(struct qsc_wire_stream *stream, struct qsc_message *message)
 {
 	advance(stream);
 	if (stream->head == stream->scan)
@@ -132,7 +134,7 @@ int qsc_stream_first(struct qsc_stream *stream, struct qsc_message *message)
 	return 1;
 }
 
-void qsc_stream_drop(struct qsc_stream *stream, const struct qsc_message *message)
+void qsc_wire_stream_drop(struct qsc_wire_stream *stream, const struct qsc_message *message)
 {
 	const uint16_t none = QSC_WIRE_NONE;
 
@@ -142,7 +144,7 @@ void qsc_stream_drop(struct qsc_stream *stream, const struct qsc_message *messag
 		advance(stream);
 }
 
-size_t qsc_stream_take_fds(struct qsc_stream *stream, size_t start, int *fds, size_t max)
+size_t qsc_wire_stream_take_fds(struct qsc_wire_stream *stream, size_t start, int *fds, size_t max)
 {
 	size_t taken = 0;
 	size_t kept = 0;
@@ -158,7 +160,7 @@ size_t qsc_stream_take_fds(struct qsc_stream *stream, size_t start, int *fds, si
 	return taken;
 }
 
-int qsc_stream_take_any_fd(struct qsc_stream *stream)
+int qsc_wire_stream_take_any_fd(struct qsc_wire_stream *stream)
 {
 	return stream->num_fds ? stream->fds[--stream->num_fds].fd : -1;
 }
