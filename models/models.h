@@ -22,12 +22,22 @@ struct models_options {
 	void *violation_ctx;
 };
 
+/* One NAME=VALUE that a model takes. */
+struct model_option {
+	const char *name;
+	const char *values; /* what VALUE may be, as in "a power of two from 1 to 64" */
+	const char *help;   /* one line */
+	/* Store it in the model's settings; -EINVAL for another value. */
+	int (*set)(void *settings, const char *value);
+};
+
 struct model_entry {
 	const char *name;
-	const char *summary; /* one line */
-	const char *help;    /* its options, one a line: "name=VALUE  what it does" */
-	int (*create)(char *arguments, const struct models_options *options, bool destroy_on_close,
-		      struct qsc_runtime **rt, struct qsc_error *err);
+	const char *summary;		    /* one line */
+	const struct model_option *options; /* ended by an entry with name NULL */
+	size_t settings_size;		    /* what the options fill, zero at first */
+	int (*create)(const void *settings, const struct models_options *options,
+		      bool destroy_on_close, struct qsc_runtime **rt, struct qsc_error *err);
 };
 
 /* All models; ended by an entry with name NULL. */
@@ -44,7 +54,7 @@ int models_create(const char *spec, const struct models_options *options, struct
 int models_open(const char *spec, const struct models_options *options, struct qsc_device **dev,
 		struct qsc_error *err);
 
-/* A size as people write it: "64M", "4KiB", "65536". 0 or -EINVAL. */
+/* A size in bytes as people write it: "65536", "64K", "64M", "64MiB", "1G". 0 or -EINVAL. */
 int models_parse_size(const char *text, uint64_t *size);
 
 #ifdef __cplusplus

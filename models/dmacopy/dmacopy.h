@@ -111,6 +111,10 @@ struct dmacopy_descriptor {
 
 /* ---- for the program that makes the device ---- */
 
+#define DMACOPY_LOCAL_MIN   (1ULL << 12)
+#define DMACOPY_LOCAL_MAX   (1ULL << 40)
+#define DMACOPY_VECTORS_MAX 2048U
+
 struct dmacopy_options {
 	const char *name;	  /* for messages; NULL: "dmacopy" */
 	uint32_t migration_flags; /* QSC_MIGRATION_*; 0: all */
