@@ -253,7 +253,7 @@ int models_create(const char *spec, const struct models_options *options, struct
 int models_open(const char *spec, const struct models_options *options, struct qsc_device **dev,
 		struct qsc_error *err)
 {
-	struct qsc_runtime *rt;
+	struct qsc_runtime *rt = NULL;
 	int ret = create(spec, options, true, &rt, err);
 
 	if (ret)
