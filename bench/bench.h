@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the benchmarks share. A figure is always a comparison of two things measured in the same
+ * run, in alternating rounds, so that a busy or slow machine harms both sides alike; what is
+ * compared are the medians of the rounds. A program in this folder uses public headers only.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <quiesce/runtime.h>
+
+enum bench_aim { AIM_NONE, AIM_AT_MOST, AIM_AT_LEAST };
+
+struct bench_figure {
+	const char *key;     /* for --json */
+	const char *name;    /* for people */
+	const char *against; /* what it is compared with */
+	const char *unit;    /* of value and against_value */
+	double value;
+	double against_value;
+	double ratio; /* value / against_value, or, without a base, value itself */
+	enum bench_aim aim_is;
+	double aim; /* of the ratio; of the value when `absolute` */
+	bool absolute;
+};
+
+#define BENCH_MAX_FIGURES 32
+
+struct bench_run {
+	bool quick;
+	int cpus[2]; /* the CPUs to use; both the same when there is only one */
+	struct bench_figure figures[BENCH_MAX_FIGURES];
+	size_t num_figures;
+};
+
+/* Add a figure; ratio is computed here. */
+void bench_add(struct bench_run *run, struct bench_figure figure);
+
+/* The benchmarks; they end the program when they cannot be run. */
+void bench_register_read(struct bench_run *run);
+void bench_state_data(struct bench_run *run);
+void bench_log_report(struct bench_run *run);
+void bench_dma(struct bench_run *run);
+
+/* ---- tools ---- */
+
+/* Print why and end the program. */
+_Noreturn void bench_die(const char *what, int ret);
+
+uint64_t bench_now_ns(void);
+/* Sorts the samples. */
+double bench_median(double *samples, size_t count);
+void bench_pin(int cpu);
+
+/* Private memory, touched, with huge pages where there are any. */
+void *bench_memory(size_t size);
+
+/*
+ * A process of its own at the other end of a stream socket. It can be stopped while the other side
+ * of a comparison is measured, so that a spinning peer does not take part in that.
+ */
+struct bench_peer {
+	pid_t pid;
+	int fd;
+};
+
+typedef void bench_serve_fn(int fd, const void *arg);
+void bench_peer_start(struct bench_peer *peer, int cpu, bench_serve_fn *serve, const void *arg);
+void bench_peer_pause(const struct bench_peer *peer);
+void bench_peer_resume(const struct bench_peer *peer);
+/* Close the socket and end the process. */
+void bench_peer_end(struct bench_peer *peer);
+
+/*
+ * The bare peer: reads requests of `request` bytes and answers each with `header` bytes and then
+ * `payload` bytes taken from `memory` bytes of memory in turn.
+ */
+struct bench_bare {
+	size_t request;
+	size_t header;
+	size_t payload;
+	size_t memory;
+	bool poll;
+};
+void bench_bare_serve(int fd, const void *bare);
+/* One request and its reply into buf, which holds header and payload. */
+void bench_bare_ask(int fd, const struct bench_bare *bare, void *buf);
+
+/* The device under test: a vfio-user server of a model by its SPEC. */
+struct bench_served {
+	bool poll;
+	/* Open the device; in the server's process. */
+	int (*open)(void *ctx, struct qsc_device **dev, struct qsc_error *err);
+	void *open_ctx;
+};
+void bench_vfio_user_serve(int fd, const void *served);
+
+/* ---- the model for what dmacopy cannot do: DMA writes on demand ---- */
+
+#define BENCH_REG_IOVA	 0x00 /* 64 bits */
+#define BENCH_REG_SIZE	 0x08 /* 64 bits */
+#define BENCH_REG_STRIDE 0x10 /* 64 bits */
+/* Write eight bytes at every STRIDE of [IOVA, IOVA + SIZE), before the access returns. */
+#define BENCH_REG_WRITE 0x18
+
+/* An open handle that destroys the model when it is closed; *rt for direct DMA calls, or NULL. */
+int bench_model_open(struct qsc_device **dev, struct qsc_runtime **rt, struct qsc_error *err);
+
+#endif

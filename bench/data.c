@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* State data read over vfio-user against a bare request and reply, and against memcpy. */
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <quiesce/client.h>
+
+#include "models.h"
+
+#define CHUNK (1U << 20)
+/* Header 16, argsz 4, size 4. */
+#define HEADER_SIZE 24
+
+struct source {
+	char spec[64];
+};
+
+static int open_source(void *ctx, struct qsc_device **dev, struct qsc_error *err)
+{
+	const struct source *source = ctx;
+
+	return models_open(source->spec, NULL, dev, err);
+}
+
+/* Bytes per second, from the arc into STOP_COPY (not counted) to the end of the stream. */
+static double device_round(struct qsc_device *dev, void *buf)
+{
+	uint64_t session;
+	uint64_t start;
+	uint64_t total = 0;
+	uint64_t elapsed;
+	ssize_t got;
+	int ret = qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session);
+
+	if (ret)
+		bench_die("the device does not stop", ret);
+	start = bench_now_ns();
+	while ((got = qsc_device_session_read(dev, session, buf, CHUNK)) > 0)
+		total += (uint64_t)got;
+	elapsed = bench_now_ns() - start;
+	if (got < 0)
+		bench_die("the device's state cannot be read", (int)got);
+	qsc_device_session_close(dev, session);
+	ret = qsc_device_set_state(dev, QSC_STATE_RUNNING, &session);
+	if (ret)
+		bench_die("the device does not start", ret);
+	return (double)total * 1e9 / (double)elapsed;
+}
+
+static double bare_round(int fd, const struct bench_bare *bare, void *buf)
+{
+	uint64_t start = bench_now_ns();
+
+	for (size_t done = 0; done < bare->memory; done += bare->payload)
+		bench_bare_ask(fd, bare, buf);
+	return (double)bare->memory * 1e9 / (double)(bench_now_ns() - start);
+}
+
+static double copy_round(const char *source, size_t size, char *buf)
+{
+	uint64_t start = bench_now_ns();
+
+	for (size_t done = 0; done < size; done += CHUNK) {
+		memcpy(buf, source + done, CHUNK);
+		/* The copy must be made even though nobody looks at it. */
+		__asm__ volatile("" : : "r"(buf) : "memory");
+	}
+	return (double)size * 1e9 / (double)(bench_now_ns() - start);
+}
+
+void bench_state_data(struct bench_run *run)
+{
+	const size_t size = run->quick ? 8U << 20 : 256U << 20;
+	const size_t rounds = run->quick ? 3 : 15;
+	const struct bench_bare bare = {
+		.request = HEADER_SIZE, .header = HEADER_SIZE, .payload = CHUNK, .memory = size};
+	struct source source;
+	struct bench_served served = {.open = open_source, .open_ctx = &source};
+	double device[16];
+	double socket[16];
+	double copy[16];
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct bench_peer server;
+	struct bench_peer peer;
+	struct qsc_device *dev;
+	char *memory;
+	char *buf;
+
+	snprintf(source.spec, sizeof(source.spec), "dmacopy,memory=%zu", size);
+	bench_pin(run->cpus[0]);
+	bench_peer_start(&peer, run->cpus[1], bench_bare_serve, &bare);
+	bench_peer_start(&server, run->cpus[1], bench_vfio_user_serve, &served);
+	if (qsc_client_open_fd(server.fd, NULL, &dev, &err))
+		bench_die(err.text, err.number);
+	server.fd = -1;
+	memory = bench_memory(size);
+	buf = bench_memory(2 * CHUNK);
+	for (size_t i = 0; i < rounds; i++) {
+		device[i] = device_round(dev, buf) / 1e9;
+		socket[i] = bare_round(peer.fd, &bare, buf) / 1e9;
+		copy[i] = copy_round(memory, size, buf) / 1e9;
+	}
+	qsc_device_close(dev);
+	bench_peer_end(&server);
+	bench_peer_end(&peer);
+	munmap(memory, size);
+	munmap(buf, 2 * CHUNK);
+	bench_add(run, (struct bench_figure){.key = "state_data_read",
+					     .name = "state data read over vfio-user",
+					     .against = "bare request and reply",
+					     .unit = "GB/s",
+					     .value = bench_median(device, rounds),
+					     .against_value = bench_median(socket, rounds),
+					     .aim_is = AIM_AT_LEAST,
+					     .aim = 0.9});
+	bench_add(run, (struct bench_figure){.key = "state_data_read_memcpy",
+					     .name = "state data read over vfio-user",
+					     .against = "memcpy",
+					     .unit = "GB/s",
+					     .value = bench_median(device, rounds),
+					     .against_value = bench_median(copy, rounds)});
+}
