@@ -77,8 +77,8 @@ void bench_peer_resume(const struct bench_peer *peer);
 void bench_peer_end(struct bench_peer *peer);
 
 /*
- * The bare peer: reads requests of `request` bytes and answers each with `header` bytes and then
- * `payload` bytes taken from `memory` bytes of memory in turn.
+ * The bare peer (arg: struct bench_bare): reads requests of `request` bytes and answers each with
+ * `header` bytes and then `payload` bytes taken from `memory` bytes of memory in turn.
  */
 struct bench_bare {
 	size_t request;
@@ -87,18 +87,18 @@ struct bench_bare {
 	size_t memory;
 	bool poll;
 };
-void bench_bare_serve(int fd, const void *bare);
+void bench_bare_serve(int fd, const void *arg);
 /* One request and its reply into buf, which holds header and payload. */
 void bench_bare_ask(int fd, const struct bench_bare *bare, void *buf);
 
-/* The device under test: a vfio-user server of a model by its SPEC. */
+/* The device under test (arg: struct bench_served), behind a vfio-user server. */
 struct bench_served {
 	bool poll;
 	/* Open the device; in the server's process. */
 	int (*open)(void *ctx, struct qsc_device **dev, struct qsc_error *err);
 	void *open_ctx;
 };
-void bench_vfio_user_serve(int fd, const void *served);
+void bench_vfio_user_serve(int fd, const void *arg);
 
 /* ---- the model for what dmacopy cannot do: DMA writes on demand ---- */
 

@@ -11,7 +11,7 @@
 
 #include "models.h"
 
-#define CHUNK (1U << 20)
+#define CHUNK ((size_t)1 << 20)
 /* Header 16, argsz 4, size 4. */
 #define HEADER_SIZE 24
 
@@ -74,7 +74,7 @@ static double copy_round(const char *source, size_t size, char *buf)
 
 void bench_state_data(struct bench_run *run)
 {
-	const size_t size = run->quick ? 8U << 20 : 256U << 20;
+	const size_t size = (run->quick ? 8 : 256) * CHUNK;
 	const size_t rounds = run->quick ? 3 : 15;
 	const struct bench_bare bare = {
 		.request = HEADER_SIZE, .header = HEADER_SIZE, .payload = CHUNK, .memory = size};

@@ -38,6 +38,7 @@ static void log_set(const struct rig *rig, bool on)
 /* Nanoseconds for each write of `size` at every `stride` of the memory. */
 static double write_round(const struct rig *rig, uint64_t size, uint64_t stride, uint32_t repeat)
 {
+	const uint64_t writes = PAGES * PAGE / stride * repeat;
 	uint64_t start = bench_now_ns();
 	int ret = 0;
 
@@ -47,11 +48,12 @@ static double write_round(const struct rig *rig, uint64_t size, uint64_t stride,
 	}
 	if (ret)
 		bench_die("the device does not write to memory", ret);
-	return (double)(bench_now_ns() - start) / (double)(PAGES * PAGE / stride * repeat);
+	return (double)(bench_now_ns() - start) / (double)writes;
 }
 
 static double copy_round(const struct rig *rig, uint64_t size, uint64_t stride, uint32_t repeat)
 {
+	const uint64_t writes = PAGES * PAGE / stride * repeat;
 	uint64_t start = bench_now_ns();
 
 	for (uint32_t i = 0; i < repeat; i++) {
@@ -60,7 +62,7 @@ static double copy_round(const struct rig *rig, uint64_t size, uint64_t stride, 
 			__asm__ volatile("" : : "r"(rig->memory + at) : "memory");
 		}
 	}
-	return (double)(bench_now_ns() - start) / (double)(PAGES * PAGE / stride * repeat);
+	return (double)(bench_now_ns() - start) / (double)writes;
 }
 
 /* Nanoseconds for each page that the log adds to writes of `size`. */

@@ -48,18 +48,18 @@ static void specs_choose_the_device(void **unused)
 {
 	static const struct {
 		const char *spec;
-		uint32_t flags;
 		uint64_t memory;
+		uint32_t flags;
 		uint32_t vectors;
 	} cases[] = {
-		{"dmacopy", 7, 1ULL << 20, 16},
-		{"dmacopy,flags=1,memory=4K,vectors=1,name=one", 1, 4096, 1},
-		{"dmacopy,flags=3,tells-peers=on", 3, 1ULL << 20, 16},
-		{"dmacopy,flags=5,tells-peers=off,vectors=2048", 5, 1ULL << 20, 2048},
-		{"dmacopy,flags=stop-copy", 1, 1ULL << 20, 16},
-		{"dmacopy,flags=p2p", 3, 1ULL << 20, 16},
-		{"dmacopy,flags=stop-copy+pre-copy", 5, 1ULL << 20, 16},
-		{"dmacopy,flags=pre-copy+p2p,memory=64M", 7, 64ULL << 20, 16},
+		{"dmacopy", 1ULL << 20, 7, 16},
+		{"dmacopy,flags=1,memory=4K,vectors=1,name=one", 4096, 1, 1},
+		{"dmacopy,flags=3,tells-peers=on", 1ULL << 20, 3, 16},
+		{"dmacopy,flags=5,tells-peers=off,vectors=2048", 1ULL << 20, 5, 2048},
+		{"dmacopy,flags=stop-copy", 1ULL << 20, 1, 16},
+		{"dmacopy,flags=p2p", 1ULL << 20, 3, 16},
+		{"dmacopy,flags=stop-copy+pre-copy", 1ULL << 20, 5, 16},
+		{"dmacopy,flags=pre-copy+p2p,memory=64M", 64ULL << 20, 7, 16},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
