@@ -430,115 +430,115 @@ static bool rig_accepts(struct rig *rig, const struct forged *state)
 	return !ret;
 }
 
-#define FORGE(member, wrong)                                                                    \
-	{                                                                                       \
-#member, offsetof(struct forged, member), sizeof(((struct forged *)0)->member), \
-			wrong                                                                   \
-	}
+/* clang-format off */
+#define FORGE(member, wrong)                                                                       \
+	{#member, offsetof(struct forged, member), sizeof(((struct forged *)0)->member), wrong}
+/* clang-format on */
+
+/* In the middle of everything: one copies, one waits to give up OWN, one to report a fault. */
+static const struct forged right_state = {
+	.control = DMACOPY_CONTROL_ENABLE,
+	.ring_size = 4,
+	.head = 3,
+	.ring_base = MEMORY_IOVA,
+	.completed = 5,
+	.failed = 2,
+	.channels = {{.phase = 1,
+		      .index = 1,
+		      .flags = DMACOPY_DESC_OWN | DMACOPY_DESC_DESTINATION_LOCAL |
+			       DMACOPY_DESC_INTERRUPT,
+		      .vector = VECTORS - 1,
+		      .length = LOCAL_SIZE,
+		      .source = MEMORY_IOVA,
+		      .done = LOCAL_SIZE - 1},
+		     {.phase = 0},
+		     {.phase = 3,
+		      .index = 2,
+		      .flags = DMACOPY_DESC_OWN,
+		      .length = 10,
+		      .status = DMACOPY_DONE_OK,
+		      .source = MEMORY_IOVA,
+		      .destination = 1,
+		      .done = 10},
+		     {.phase = 2,
+		      .index = 0,
+		      .flags = DMACOPY_DESC_OWN,
+		      .length = 10,
+		      .status = DMACOPY_DONE_FAULT,
+		      .source = MEMORY_IOVA}},
+};
+
+static const struct {
+	const char *what;
+	size_t offset;
+	size_t size;
+	uint64_t value;
+} wrong_states[] = {
+	FORGE(control, DMACOPY_CONTROL_RESET),
+	FORGE(control, UINT32_MAX),
+	FORGE(error, DMACOPY_ERROR_RING_WRITE + 1),
+	FORGE(halted, 2),
+	FORGE(ring_size, 0),
+	FORGE(ring_size, 2),
+	FORGE(ring_size, 6),
+	FORGE(ring_size, DMACOPY_RING_MAX << 1),
+	FORGE(ring_base, MEMORY_IOVA + 1),
+	FORGE(ring_base, UINT64_MAX - 63),
+	FORGE(head, 4),
+	FORGE(failed, 6),
+	FORGE(channels[0].phase, 4),
+	FORGE(channels[0].phase, 2),
+	FORGE(channels[0].phase, 0),
+	FORGE(channels[0].index, 4),
+	FORGE(channels[0].index, 2),
+	FORGE(channels[0].flags, 0),
+	FORGE(channels[0].flags, 0x105),
+	FORGE(channels[0].vector, VECTORS),
+	FORGE(channels[0].length, LOCAL_SIZE + 1),
+	FORGE(channels[0].length, LOCAL_SIZE - 1),
+	FORGE(channels[0].length, LOCAL_SIZE - 2),
+	FORGE(channels[0].status, DMACOPY_DONE_OK),
+	FORGE(channels[0].source, UINT64_MAX),
+	FORGE(channels[0].destination, 1),
+	FORGE(channels[0].done, LOCAL_SIZE),
+	FORGE(channels[0].done, UINT64_MAX),
+	FORGE(channels[1].length, 1),
+	FORGE(channels[1].index, 1),
+	FORGE(channels[2].status, 0),
+	FORGE(channels[2].status, DMACOPY_DONE_FAULT),
+	FORGE(channels[2].status, DMACOPY_DONE_RANGE),
+	FORGE(channels[2].status, DMACOPY_DONE_INVALID),
+	FORGE(channels[2].status, DMACOPY_DONE_IO + 1),
+	FORGE(channels[2].done, 9),
+	FORGE(channels[2].phase, 1),
+	FORGE(channels[3].status, DMACOPY_DONE_OK),
+	FORGE(channels[3].done, 10),
+};
 
 static void refuses_states_that_cannot_be(void **unused)
 {
-	const struct forged right = {
-		.control = DMACOPY_CONTROL_ENABLE,
-		.ring_size = 4,
-		.head = 3,
-		.ring_base = MEMORY_IOVA,
-		.completed = 5,
-		.failed = 2,
-		.channels = {{.phase = 1,
-			      .index = 1,
-			      .flags = DMACOPY_DESC_OWN | DMACOPY_DESC_DESTINATION_LOCAL |
-				       DMACOPY_DESC_INTERRUPT,
-			      .vector = VECTORS - 1,
-			      .length = LOCAL_SIZE,
-			      .source = MEMORY_IOVA,
-			      .done = LOCAL_SIZE - 1},
-			     {.phase = 0},
-			     {.phase = 3,
-			      .index = 2,
-			      .flags = DMACOPY_DESC_OWN,
-			      .length = 10,
-			      .status = DMACOPY_DONE_OK,
-			      .source = MEMORY_IOVA,
-			      .destination = 1,
-			      .done = 10},
-			     {.phase = 2,
-			      .index = 0,
-			      .flags = DMACOPY_DESC_OWN,
-			      .length = 10,
-			      .status = DMACOPY_DONE_FAULT,
-			      .source = MEMORY_IOVA}},
-	};
-	static const struct {
-		const char *what;
-		size_t offset;
-		size_t size;
-		uint64_t value;
-	} wrongs[] = {
-		FORGE(control, DMACOPY_CONTROL_RESET),
-		FORGE(control, UINT32_MAX),
-		FORGE(error, DMACOPY_ERROR_RING_WRITE + 1),
-		FORGE(halted, 2),
-		FORGE(ring_size, 0),
-		FORGE(ring_size, 2),
-		FORGE(ring_size, 6),
-		FORGE(ring_size, 2 * DMACOPY_RING_MAX),
-		FORGE(ring_base, MEMORY_IOVA + 1),
-		FORGE(ring_base, UINT64_MAX - 63),
-		FORGE(head, 4),
-		FORGE(failed, 6),
-		FORGE(channels[0].phase, 4),
-		FORGE(channels[0].phase, 2),
-		FORGE(channels[0].phase, 0),
-		FORGE(channels[0].index, 4),
-		FORGE(channels[0].index, 2),
-		FORGE(channels[0].flags, 0),
-		FORGE(channels[0].flags, 0x105),
-		FORGE(channels[0].vector, VECTORS),
-		FORGE(channels[0].length, LOCAL_SIZE + 1),
-		FORGE(channels[0].length, LOCAL_SIZE - 1),
-		FORGE(channels[0].length, LOCAL_SIZE - 2),
-		FORGE(channels[0].status, DMACOPY_DONE_OK),
-		FORGE(channels[0].source, UINT64_MAX),
-		FORGE(channels[0].destination, 1),
-		FORGE(channels[0].done, LOCAL_SIZE),
-		FORGE(channels[0].done, UINT64_MAX),
-		FORGE(channels[1].length, 1),
-		FORGE(channels[1].index, 1),
-		FORGE(channels[2].status, 0),
-		FORGE(channels[2].status, DMACOPY_DONE_FAULT),
-		FORGE(channels[2].status, DMACOPY_DONE_RANGE),
-		FORGE(channels[2].status, DMACOPY_DONE_INVALID),
-		FORGE(channels[2].status, DMACOPY_DONE_IO + 1),
-		FORGE(channels[2].done, 9),
-		FORGE(channels[2].phase, 1),
-		FORGE(channels[3].status, DMACOPY_DONE_OK),
-		FORGE(channels[3].done, 10),
-	};
 	struct rig rig;
 
 	rig_setup(&rig, 7, false);
-	assert_true(rig_accepts(&rig, &right));
+	assert_true(rig_accepts(&rig, &right_state));
 	assert_true(rig_accepts(&rig, &(struct forged){.ring_base = 1, .ring_size = 3}));
-	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
-		struct forged state = right;
+	for (size_t i = 0; i < sizeof(wrong_states) / sizeof(wrong_states[0]); i++) {
+		struct forged state = right_state;
 
-		memcpy((uint8_t *)&state + wrongs[i].offset, &wrongs[i].value, wrongs[i].size);
+		memcpy((uint8_t *)&state + wrong_states[i].offset, &wrong_states[i].value,
+		       wrong_states[i].size);
 		if (rig_accepts(&rig, &state))
-			fail_msg("%s = %#llx was accepted", wrongs[i].what,
-				 (unsigned long long)wrongs[i].value);
+			fail_msg("%s = %#llx was accepted", wrong_states[i].what,
+				 (unsigned long long)wrong_states[i].value);
 	}
 	rig_teardown(&rig);
 }
 
-#define FLAG_CASE(number, tells)                                                     \
-	{                                                                            \
-		"goes_on_after_a_migration, flags " #number ", tells-peers " #tells, \
-			goes_on_after_a_migration, NULL, NULL, &(struct case_flags)  \
-		{                                                                    \
-			number, tells                                                \
-		}                                                                    \
-	}
+/* clang-format off */
+#define FLAG_CASE(number, tells)                                                                   \
+	{"goes_on_after_a_migration, flags " #number ", tells-peers " #tells,                      \
+	 goes_on_after_a_migration, NULL, NULL, &(struct case_flags){number, tells}}
+/* clang-format on */
 
 int main(void)
 {
