@@ -199,6 +199,8 @@ struct qsc_runtime_options {
 /*
  * Takes over ctx: on success until model->destroy(ctx); on failure the caller keeps it and no
  * callback was called. -EINVAL with the reason for a description that cannot be.
+ * *rt is set before the first callback, which is reset(); start() and work() may come before this
+ * returns.
  */
 QSC_API int qsc_runtime_create(const struct qsc_model *model, void *ctx,
 			       const struct qsc_runtime_options *options, struct qsc_runtime **rt,

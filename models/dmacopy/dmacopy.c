@@ -183,6 +183,9 @@ static void reset(void *ctx)
 {
 	struct engine *engine = ctx;
 
+	/* The first callback: from here on there are no others than with these. */
+	engine->state = qsc_runtime_state(engine->rt);
+	engine->local = qsc_block_data(engine->rt, DMACOPY_LOCAL_BLOCK);
 	engine->pending = false;
 	engine->fetching = false;
 	engine->steps = 0;
@@ -288,8 +291,6 @@ int dmacopy_create(const struct dmacopy_options *options, struct qsc_runtime **r
 	ret = runtime_create(engine, options, err);
 	if (ret)
 		goto fail;
-	engine->state = qsc_runtime_state(engine->rt);
-	engine->local = qsc_block_data(engine->rt, DMACOPY_LOCAL_BLOCK);
 	*rt = engine->rt;
 	return 0;
 fail:
