@@ -88,6 +88,7 @@ static struct dmacopy_descriptor *slot_of(struct dmacopy_queue *queue, uint64_t 
 	return &queue->descriptors[count & (queue->entries - 1)];
 }
 
+DMACOPY_SEES_DMA
 int dmacopy_driver_submit(struct dmacopy_queue *queue, const struct dmacopy_transfer *transfer)
 {
 	struct dmacopy_descriptor *slot;
@@ -105,7 +106,8 @@ int dmacopy_driver_submit(struct dmacopy_queue *queue, const struct dmacopy_tran
 	slot->status = 0;
 	slot->bytes_done = 0;
 	/* OWN last: the engine may look at any time. */
-	__atomic_store_n(&slot->flags, transfer->flags | DMACOPY_DESC_OWN, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	*(volatile uint32_t *)&slot->flags = transfer->flags | DMACOPY_DESC_OWN;
 	queue->submitted++;
 	return 0;
 }
@@ -115,11 +117,17 @@ int dmacopy_driver_doorbell(struct qsc_device *dev)
 	return dmacopy_driver_write32(dev, DMACOPY_REG_DOORBELL, 1);
 }
 
+DMACOPY_SEES_DMA
 static bool slot_complete(const struct dmacopy_descriptor *slot)
 {
-	return !(__atomic_load_n(&slot->flags, __ATOMIC_ACQUIRE) & DMACOPY_DESC_OWN);
+	uint32_t flags = *(const volatile uint32_t *)&slot->flags;
+
+	/* What comes after this is read after OWN. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return !(flags & DMACOPY_DESC_OWN);
 }
 
+DMACOPY_SEES_DMA
 int dmacopy_driver_reap(struct dmacopy_queue *queue, struct dmacopy_completion *completion)
 {
 	struct dmacopy_descriptor *slot = slot_of(queue, queue->reaped);
@@ -135,6 +143,7 @@ int dmacopy_driver_reap(struct dmacopy_queue *queue, struct dmacopy_completion *
 	return 1;
 }
 
+DMACOPY_SEES_DMA
 bool dmacopy_driver_complete(const struct dmacopy_queue *queue, uint64_t submission)
 {
 	return slot_complete(&queue->descriptors[submission & (queue->entries - 1)]);

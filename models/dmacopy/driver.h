@@ -22,6 +22,12 @@ extern "C" {
 #endif
 
 /*
+ * For functions that look at what the engine wrote. DMA is ordered by OWN and by the interrupt,
+ * where the thread sanitizer sees no order.
+ */
+#define DMACOPY_SEES_DMA __attribute__((no_sanitize("thread")))
+
+/*
  * Placed by the caller in memory that is mapped into the engine's DMA space, 64-byte aligned,
  * dmacopy_queue_size() bytes. `submitted` and `reaped` count descriptors and never wrap in
  * practice; slot = count modulo entries.

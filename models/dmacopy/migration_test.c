@@ -203,6 +203,7 @@ static void rig_migrate(struct rig *from, struct rig *to, uint32_t flags)
 }
 
 /* Every target holds what its descriptor says. */
+DMACOPY_SEES_DMA
 static void check_batch(struct rig *rig, uint64_t first)
 {
 	void *local;
