@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,7 @@
 #define IOVA  0x100000000ULL
 #define PAGES 4096ULL
 #define RUN   16ULL /* pages of a write of 64 KiB */
+#define CACHE 64ULL /* pages that fit a cache, so that the writes themselves do not vary much */
 
 struct rig {
 	struct qsc_device *dev;
@@ -35,15 +37,28 @@ static void log_set(const struct rig *rig, bool on)
 		bench_die("the device does not log", ret);
 }
 
-/* Nanoseconds for each write of `size` at every `stride` of the memory. */
-static double write_round(const struct rig *rig, uint64_t size, uint64_t stride, uint32_t repeat)
+/* The log must have seen every page of [0, extent), or what was measured was not marking. */
+static void log_check(const struct rig *rig, uint64_t extent)
 {
-	const uint64_t writes = PAGES * PAGE / stride * repeat;
+	uint64_t bitmap[PAGES / 64] = {0};
+	int ret = qsc_device_log_report(rig->dev, IOVA, extent, PAGE, bitmap);
+
+	for (uint64_t i = 0; !ret && i < extent / PAGE / 64; i++)
+		ret = ~bitmap[i] ? -EIO : 0;
+	if (ret)
+		bench_die("a dirty page is missing from the report", ret);
+}
+
+/* Nanoseconds for each write of `size` at every `stride` of `extent` bytes of the memory. */
+static double write_round(const struct rig *rig, uint64_t size, uint64_t stride, uint64_t extent,
+			  uint32_t repeat)
+{
+	const uint64_t writes = extent / stride * repeat;
 	uint64_t start = bench_now_ns();
 	int ret = 0;
 
 	for (uint32_t i = 0; i < repeat; i++) {
-		for (uint64_t at = 0; at < PAGES * PAGE; at += stride)
+		for (uint64_t at = 0; at < extent; at += stride)
 			ret |= qsc_dma_write(rig->rt, IOVA + at, rig->data, size);
 	}
 	if (ret)
@@ -51,37 +66,42 @@ static double write_round(const struct rig *rig, uint64_t size, uint64_t stride,
 	return (double)(bench_now_ns() - start) / (double)writes;
 }
 
-static double copy_round(const struct rig *rig, uint64_t size, uint64_t stride, uint32_t repeat)
+static double copy_round(const struct rig *rig, uint32_t repeat)
 {
-	const uint64_t writes = PAGES * PAGE / stride * repeat;
 	uint64_t start = bench_now_ns();
 
 	for (uint32_t i = 0; i < repeat; i++) {
-		for (uint64_t at = 0; at < PAGES * PAGE; at += stride) {
-			memcpy(rig->memory + at, rig->data, size);
+		for (uint64_t at = 0; at < PAGES * PAGE; at += PAGE) {
+			memcpy(rig->memory + at, rig->data, PAGE);
 			__asm__ volatile("" : : "r"(rig->memory + at) : "memory");
 		}
 	}
-	return (double)(bench_now_ns() - start) / (double)writes;
+	return (double)(bench_now_ns() - start) / (double)(PAGES * repeat);
 }
 
-/* Nanoseconds for each page that the log adds to writes of `size`. */
-static void bench_mark(struct bench_run *run, const struct rig *rig, uint64_t size, uint64_t pages,
+/* Nanoseconds for each page that the log adds to writes of `pages` pages, or of a little of one. */
+static void bench_mark(struct bench_run *run, const struct rig *rig, uint64_t pages,
 		       struct bench_figure figure)
 {
 	const size_t rounds = run->quick ? 5 : 101;
-	const uint32_t repeat = run->quick ? 2 : (pages == 1 ? 64 : 8);
-	double with[128];
+	const uint32_t repeat = run->quick ? 2 : 64;
+	const uint64_t size = pages == 1 ? sizeof(uint64_t) : pages * PAGE;
+	const uint64_t extent = (pages == 1 ? PAGES : CACHE) * PAGE;
+	double added[128];
 	double without[128];
 
 	for (size_t i = 0; i < rounds; i++) {
-		without[i] = write_round(rig, size, pages * PAGE, repeat);
+		double with;
+
+		without[i] = write_round(rig, size, pages * PAGE, extent, repeat);
 		log_set(rig, true);
-		with[i] = write_round(rig, size, pages * PAGE, repeat);
+		with = write_round(rig, size, pages * PAGE, extent, repeat);
+		log_check(rig, extent);
 		log_set(rig, false);
+		added[i] = (with - without[i]) / (double)pages;
 	}
 	figure.unit = "ns";
-	figure.value = (bench_median(with, rounds) - bench_median(without, rounds)) / (double)pages;
+	figure.value = bench_median(added, rounds);
 	figure.against_value = bench_median(without, rounds) / (double)pages;
 	figure.aim_is = AIM_AT_MOST;
 	figure.aim = 3;
@@ -109,14 +129,14 @@ void bench_dma(struct bench_run *run)
 	if (qsc_device_dma_map(rig.dev, &mapping))
 		bench_die("the device does not map memory", 5);
 	for (size_t i = 0; i < rounds; i++) {
-		gated[i] = write_round(&rig, PAGE, PAGE, repeat);
-		plain[i] = copy_round(&rig, PAGE, PAGE, repeat);
+		gated[i] = write_round(&rig, PAGE, PAGE, PAGES * PAGE, repeat);
+		plain[i] = copy_round(&rig, repeat);
 	}
-	bench_mark(run, &rig, 8, 1,
+	bench_mark(run, &rig, 1,
 		   (struct bench_figure){.key = "mark_page",
 					 .name = "marking a page, page by page",
 					 .against = "the write of 8 bytes itself"});
-	bench_mark(run, &rig, RUN * PAGE, RUN,
+	bench_mark(run, &rig, RUN,
 		   (struct bench_figure){.key = "mark_run",
 					 .name = "marking a page, in runs of 16",
 					 .against = "the write of 4 KiB itself"});
