@@ -3,7 +3,7 @@
  * The runtime's device as a whole. What can be said about a part alone lives with the part (gate,
  * DMA space, interrupts, blocks, …), which does not know this header; here is what ties them
  * together. Files: runtime.c makes and gives out the device, region.c answers accesses, state.c
- * moves it between states, session.c moves its state stream.
+ * moves it between states, session.c gives out its sessions.
  *
  * `lock` guards the fields below it and is never held while anything of the model or the user runs.
  * State changes, resets and session calls exclude one another by `busy`, which may be held for
@@ -26,7 +26,10 @@
 #include "runtime/block.h"
 #include "runtime/dma.h"
 #include "runtime/irq.h"
+#include "runtime/load.h"
 #include "runtime/pci.h"
+#include "runtime/save.h"
+#include "runtime/stream.h"
 #include "runtime/work.h"
 
 struct qsc_region {
@@ -48,6 +51,9 @@ struct qsc_runtime {
 	void *violation_ctx;
 
 	void *state_data;
+	struct qsc_block_desc *block_descs;
+	struct qsc_stream_layout layout;
+	struct qsc_save_source source;
 	uint32_t num_blocks;
 	struct qsc_block *blocks;
 	struct qsc_region regions[VFIO_PCI_NUM_REGIONS];
@@ -67,7 +73,10 @@ struct qsc_runtime {
 
 	/* Guarded by `busy`. */
 	bool started;	       /* start() has been called since the device last stopped */
-	uint64_t last_session; /* the number given out last */
+	uint64_t session;      /* the one that is open, or 0 */
+	uint64_t last_session; /* the number given out last; none comes twice */
+	struct qsc_save *save; /* of a saving session, also when its user has closed it */
+	struct qsc_load *load; /* of a loading session, likewise */
 };
 
 static inline struct qsc_runtime *qsc_runtime_of(struct qsc_device *dev)
@@ -83,6 +92,27 @@ static inline enum qsc_state qsc_runtime_present_state(const struct qsc_runtime 
 /* Hold `busy`: waits for whoever holds it. */
 void qsc_runtime_begin(struct qsc_runtime *rt);
 void qsc_runtime_end(struct qsc_runtime *rt);
+
+/* ---- session.c ---- */
+
+/*
+ * Prepare the session that the arc opens, if it opens one; -ENOMEM, and nothing has changed
+ * (SESS-9). It counts from qsc_runtime_session_settle() on, when the arc has been taken; that also
+ * ends the session that the arc ends (SESS-1, SESS-2).
+ */
+int qsc_runtime_session_prepare(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to);
+void qsc_runtime_session_settle(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to);
+/* End whatever session there is, prepared or open. */
+void qsc_runtime_session_drop(struct qsc_runtime *rt);
+
+int qsc_runtime_op_data_size(struct qsc_device *dev, uint64_t *size_bytes);
+ssize_t qsc_runtime_op_session_read(struct qsc_device *dev, uint64_t session, void *buf,
+				    size_t size);
+ssize_t qsc_runtime_op_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
+				     size_t size);
+int qsc_runtime_op_session_precopy_info(struct qsc_device *dev, uint64_t session,
+					struct qsc_precopy_info *info);
+int qsc_runtime_op_session_close(struct qsc_device *dev, uint64_t session);
 
 /* ---- state.c ---- */
 

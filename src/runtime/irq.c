@@ -198,20 +198,16 @@ static void tear_down_index(struct qsc_irqs *irqs, uint32_t index)
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-static void trigger_one(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector *vector,
-			enum qsc_verdict verdict)
+/* As if the device had raised it, but a load that is under way does not take it away (DEV-8). */
+static void trigger(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector *vector)
 {
-	if (verdict == QSC_VERDICT_HOLD || irqs->mode == QSC_VERDICT_HOLD) {
-		if (vector->held < UINT32_MAX) {
-			vector->held++;
-			vector->asked++;
-		}
-		return;
-	}
+	uint64_t held = vector->held;
+
 	raise_locked(irqs, index, vector);
+	vector->asked += vector->held - held;
 }
 
-static void act(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_verdict verdict)
+static void act(struct qsc_irqs *irqs, const struct qsc_irq_set *set)
 {
 	uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
 	uint32_t i;
@@ -223,7 +219,7 @@ static void act(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_v
 		if (set->flags & VFIO_IRQ_SET_DATA_BOOL && !set->bools[i])
 			continue;
 		if (action == VFIO_IRQ_SET_ACTION_TRIGGER) {
-			trigger_one(irqs, set->index, vector, verdict);
+			trigger(irqs, set->index, vector);
 			continue;
 		}
 		vector->masked = action == VFIO_IRQ_SET_ACTION_MASK;
@@ -232,7 +228,7 @@ static void act(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_v
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_verdict trigger)
+int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set)
 {
 	uint32_t data = set->flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
 	uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
@@ -260,7 +256,7 @@ int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_
 	}
 	if (data == VFIO_IRQ_SET_DATA_EVENTFD)
 		return set_eventfds(irqs, set);
-	act(irqs, set, trigger);
+	act(irqs, set);
 	return 0;
 }
 

@@ -45,8 +45,11 @@ void qsc_irqs_destroy(struct qsc_irqs *irqs);
 
 void qsc_irqs_info(const struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_info *info);
 
-/* VFIO_DEVICE_SET_IRQS; `trigger` is the verdict on a trigger by the user in the present state. */
-int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set, enum qsc_verdict trigger);
+/*
+ * VFIO_DEVICE_SET_IRQS. What the user triggers is held or delivered by the mode, as what the device
+ * raises is: so it cannot fall between a state change and the delivery that belongs to it.
+ */
+int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set);
 
 /* The device raises an interrupt. Numbers it does not have are ignored. */
 void qsc_irqs_raise(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);

@@ -8,10 +8,8 @@
 #include "runtime/core.h"
 #include "runtime/section.h"
 
-#define MAX_BLOCKS     1024U
-#define MAX_MSI	       32U
-#define MAX_TYPE       63U
-#define MAX_BLOCK_NAME 63U
+#define MAX_MSI	   32U
+#define MAX_CUSTOM (256U << 20)
 
 /* ---- the description ---- */
 
@@ -20,16 +18,16 @@ static int check_blocks(const struct qsc_runtime_options *options, struct qsc_er
 	uint32_t i;
 	uint32_t j;
 
-	if (options->num_blocks > MAX_BLOCKS)
+	if (options->num_blocks > QSC_STREAM_MAX_ITEMS)
 		return qsc_error_set(err, EINVAL, NULL, "%u blocks are more than the %u possible",
-				     options->num_blocks, MAX_BLOCKS);
+				     options->num_blocks, QSC_STREAM_MAX_ITEMS);
 	for (i = 0; i < options->num_blocks; i++) {
 		const struct qsc_block_desc *block = &options->blocks[i];
 
-		if (!block->name || !block->name[0] || strlen(block->name) > MAX_BLOCK_NAME)
+		if (!block->name || !block->name[0] || strlen(block->name) > QSC_STREAM_MAX_NAME)
 			return qsc_error_set(err, EINVAL, NULL,
 					     "block %u needs a name of 1 to %u bytes", i,
-					     MAX_BLOCK_NAME);
+					     QSC_STREAM_MAX_NAME);
 		if (!block->size || block->size % QSC_PAGE_SIZE || block->size > INT64_MAX)
 			return qsc_error_set(err, EINVAL, NULL,
 					     "block %s has %llu bytes, which is not a multiple of "
@@ -125,10 +123,11 @@ static int check(const struct qsc_model *model, const struct qsc_runtime_options
 	uint32_t i;
 	int result;
 
-	if (!model->type || !model->type[0] || strlen(model->type) > MAX_TYPE || !model->reset)
+	if (!model->type || !model->type[0] || strlen(model->type) > QSC_STREAM_MAX_NAME ||
+	    !model->reset)
 		return qsc_error_set(err, EINVAL, NULL,
 				     "a model needs a type of 1 to %u bytes and a reset()",
-				     MAX_TYPE);
+				     QSC_STREAM_MAX_NAME);
 	if (!qsc_flags_valid(options->migration_flags))
 		return qsc_error_set(err, EINVAL, qsc_clause_id(QSC_CLAUSE_STATE_1),
 				     "migration flags 0x%x are none of 1, 3, 5 and 7",
@@ -141,9 +140,11 @@ static int check(const struct qsc_model *model, const struct qsc_runtime_options
 		return qsc_error_set(
 			err, EINVAL, NULL, "%u MSI-X or %u MSI vectors are more than %u and %u",
 			options->msix_vectors, options->msi_vectors, QSC_IRQ_VECTORS, MAX_MSI);
-	if (model->custom_max && (!model->save || !model->load))
+	if (model->custom_max && (!model->save || !model->load || model->custom_max > MAX_CUSTOM))
 		return qsc_error_set(err, EINVAL, NULL,
-				     "a model with state of its own needs save() and load()");
+				     "a model with state of its own needs save() and load(), and "
+				     "at most %u bytes of it",
+				     MAX_CUSTOM);
 	result = check_blocks(options, err);
 	for (i = 0; !result && i < options->num_regions; i++)
 		result = check_region(options, model, i, err);
@@ -211,6 +212,7 @@ static void free_blocks(struct qsc_runtime *rt)
 	while (rt->num_blocks > 0)
 		qsc_block_destroy(&rt->blocks[--rt->num_blocks]);
 	free(rt->blocks);
+	free(rt->block_descs);
 }
 
 static int make_blocks(struct qsc_runtime *rt, const struct qsc_runtime_options *options,
@@ -219,7 +221,8 @@ static int make_blocks(struct qsc_runtime *rt, const struct qsc_runtime_options 
 	int result;
 
 	rt->blocks = calloc(options->num_blocks + 1, sizeof(*rt->blocks));
-	if (!rt->blocks)
+	rt->block_descs = calloc(options->num_blocks + 1, sizeof(*rt->block_descs));
+	if (!rt->blocks || !rt->block_descs)
 		return -ENOMEM;
 	while (rt->num_blocks < options->num_blocks) {
 		const struct qsc_block_desc *desc = &options->blocks[rt->num_blocks];
@@ -229,9 +232,33 @@ static int make_blocks(struct qsc_runtime *rt, const struct qsc_runtime_options 
 			return qsc_error_set(err, -result, NULL,
 					     "cannot make block %s of %llu bytes: %s", desc->name,
 					     (unsigned long long)desc->size, strerror(-result));
+		rt->block_descs[rt->num_blocks] =
+			(struct qsc_block_desc){rt->blocks[rt->num_blocks].name, desc->size};
 		rt->num_blocks++;
 	}
 	return 0;
+}
+
+/* What the streams of this device look like, and where they come from. */
+static void set_up_source(struct qsc_runtime *rt, const struct qsc_runtime_options *options)
+{
+	rt->layout = (struct qsc_stream_layout){
+		.type = rt->model->type,
+		.vectors = {options->intx ? 1 : 0, options->msi_vectors, options->msix_vectors},
+		.custom_max = (uint32_t)rt->model->custom_max,
+		.num_sections = (uint32_t)qsc_sections_count(rt->model->sections),
+		.sections = rt->model->sections,
+		.num_blocks = rt->num_blocks,
+		.blocks = rt->block_descs,
+	};
+	rt->source = (struct qsc_save_source){
+		.layout = &rt->layout,
+		.model = rt->model,
+		.ctx = rt->ctx,
+		.state = rt->state_data,
+		.blocks = rt->blocks,
+		.irqs = &rt->irqs,
+	};
 }
 
 /* Parts that can only be undone together, in this order. */
@@ -321,6 +348,7 @@ int qsc_runtime_create(const struct qsc_model *model, void *ctx,
 	if (result < 0)
 		goto fail;
 	set_up_regions(rt, options);
+	set_up_source(rt, options);
 	result = make_parts(rt, options, err);
 	if (result < 0)
 		goto fail;
@@ -353,6 +381,7 @@ void qsc_runtime_destroy(struct qsc_runtime *rt)
 	qsc_workers_destroy(&rt->workers);
 	if (rt->model->destroy)
 		rt->model->destroy(rt->ctx);
+	qsc_runtime_session_drop(rt);
 	qsc_mappings_release(&rt->mappings);
 	qsc_dma_space_destroy(&rt->dma);
 	qsc_pci_destroy(&rt->pci);
@@ -423,7 +452,7 @@ static int op_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 
 	if (qsc_verdict_errno(verdict))
 		return -qsc_verdict_errno(verdict);
-	return qsc_irqs_set(&rt->irqs, set, verdict);
+	return qsc_irqs_set(&rt->irqs, set);
 }
 
 static int op_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping)
@@ -490,9 +519,14 @@ static const struct qsc_device_ops device_ops = {
 	.get_migration = op_get_migration,
 	.get_state = qsc_runtime_op_get_state,
 	.set_state = qsc_runtime_op_set_state,
+	.data_size = qsc_runtime_op_data_size,
 	.log_start = op_log_start,
 	.log_stop = op_log_stop,
 	.log_report = op_log_report,
+	.session_read = qsc_runtime_op_session_read,
+	.session_write = qsc_runtime_op_session_write,
+	.session_precopy_info = qsc_runtime_op_session_precopy_info,
+	.session_close = qsc_runtime_op_session_close,
 	.reset = qsc_runtime_op_reset,
 	.close = op_close,
 };

@@ -8,11 +8,10 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "runtime/stream.h"
 
 /* Far more than a structure of structures needs; fields are walked by recursion. */
-#define MAX_DEPTH    8
-#define MAX_NAME     63
-#define MAX_SECTIONS 1024
+#define MAX_DEPTH 8
 /* A section must fit a record of the stream. */
 #define MAX_SIZE (256U << 20)
 
@@ -74,12 +73,13 @@ int qsc_sections_check(const struct qsc_section *sections, size_t state_size, st
 	if (!sections)
 		return 0;
 	for (section = sections; section->name; section++) {
-		if (!section->name[0] || strlen(section->name) > MAX_NAME ||
-		    section - sections >= MAX_SECTIONS)
+		if (!section->name[0] || strlen(section->name) > QSC_STREAM_MAX_NAME ||
+		    section - sections >= QSC_STREAM_MAX_ITEMS)
 			return qsc_error_set(err, EINVAL, NULL,
-					     "the name of section %s has more than %d bytes or "
-					     "none, or there are more than %d sections",
-					     section->name, MAX_NAME, MAX_SECTIONS);
+					     "the name of section %s has more than %u bytes or "
+					     "none, or there are more than %u sections",
+					     section->name, QSC_STREAM_MAX_NAME,
+					     QSC_STREAM_MAX_ITEMS);
 		for (other = sections; other < section; other++) {
 			if (!strcmp(other->name, section->name))
 				return qsc_error_set(err, EINVAL, NULL,

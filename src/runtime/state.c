@@ -70,7 +70,7 @@ static bool is_running(enum qsc_state state)
 /* ---- parts of an arc ---- */
 
 /* The device is stopped for good: nothing moves until a reset (ARC-5). */
-static void fail(struct qsc_runtime *rt, const char *doing, int result)
+static void fail(struct qsc_runtime *rt, const char *doing, const char *why)
 {
 	qsc_gate_set(&rt->dma.gate, QSC_GATE_CLOSED);
 	qsc_gate_set(&rt->workers.gate, QSC_GATE_CLOSED);
@@ -78,8 +78,9 @@ static void fail(struct qsc_runtime *rt, const char *doing, int result)
 	if (qsc_mappings_revoke(&rt->mappings) < 0)
 		qsc_log(QSC_LOG_ERROR, "%s: its mapped regions stay reachable in ERROR", rt->name);
 	rt->started = false;
+	qsc_runtime_session_drop(rt);
 	qsc_log(QSC_LOG_ERROR, "%s: %s failed (%s); the device is in ERROR until it is reset",
-		rt->name, doing, strerror(-result));
+		rt->name, doing, why);
 	set_state(rt, QSC_STATE_ERROR);
 }
 
@@ -92,17 +93,17 @@ static int quiesce(struct qsc_runtime *rt, bool saving)
 	/* What was rung before the stop has happened before it. */
 	qsc_workers_answer_doorbells(&rt->workers);
 	qsc_gate_set(&rt->workers.gate, QSC_GATE_CLOSED);
-	if (rt->started && rt->model->stop) {
+	if (rt->model->stop) {
 		result = rt->model->stop(rt->ctx);
 		if (result < 0) {
-			fail(rt, "stop()", result);
+			fail(rt, "stop()", strerror(-result));
 			return result;
 		}
 	}
 	rt->started = false;
 	result = qsc_mappings_revoke(&rt->mappings);
 	if (result < 0) {
-		fail(rt, "taking the mapped regions away", result);
+		fail(rt, "taking the mapped regions away", strerror(-result));
 		return result;
 	}
 	for (i = 0; i < rt->num_blocks; i++)
@@ -145,7 +146,7 @@ static int wake(struct qsc_runtime *rt)
 	find_violations(rt);
 	result = qsc_mappings_restore(&rt->mappings);
 	if (result < 0) {
-		fail(rt, "giving the mapped regions back", result);
+		fail(rt, "giving the mapped regions back", strerror(-result));
 		return result;
 	}
 	qsc_workers_drop_doorbells(&rt->workers);
@@ -158,36 +159,60 @@ static int start(struct qsc_runtime *rt)
 	int result = rt->model->start ? rt->model->start(rt->ctx) : 0;
 
 	if (result < 0) {
-		fail(rt, "start()", result);
+		fail(rt, "start()", strerror(-result));
 		return result;
 	}
 	rt->started = true;
 	return 0;
 }
 
-/* One direct arc. On failure the state is `from` or ERROR (ARC-6). */
-static int take_arc(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to)
+/* RESUMING -> STOP: the load counts, or the device must not run (SESS-6). */
+static int finish_load(struct qsc_runtime *rt)
 {
-	int result = 0;
+	struct qsc_error why = QSC_ERROR_NONE;
+	int result = qsc_load_commit(rt->load, &why);
+	uint32_t i;
 
-	/* Narrow first: from here on the device begins nothing that `to` does not permit. */
+	if (result == -ENODATA)
+		qsc_log(QSC_LOG_WARNING, "%s: stays in RESUMING: %s", rt->name, why.text);
+	else if (result < 0)
+		fail(rt, "loading its state", why.text);
+	/* What was loaded is not what somebody wrote behind our back. */
+	for (i = 0; !result && i < rt->num_blocks; i++)
+		qsc_block_freeze(&rt->blocks[i], false);
+	return result;
+}
+
+/* The device does less from here on; what is under way of the rest has ended when it returns. */
+static int narrow(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to)
+{
 	if (dma_mode(rt, to) < dma_mode(rt, from))
 		qsc_gate_set(&rt->dma.gate, dma_mode(rt, to));
 	if (is_running(from) && !is_running(to)) {
+		/* A doorbell can still be answered on the way down. */
 		qsc_gate_set(&rt->workers.gate, callback_mode(rt, to) == QSC_GATE_OPEN
 							? QSC_GATE_OPEN
 							: QSC_GATE_OPEN_SOME);
 		qsc_irqs_set_mode(&rt->irqs, qsc_contract_verdict(QSC_ACTION_DEVICE_IRQ, to));
 	}
 	if (qsc_state_is_active(from) && !qsc_state_is_active(to))
-		result = quiesce(rt, qsc_state_is_saving(from));
-	else if (!qsc_state_is_active(from) && qsc_state_is_active(to))
+		return quiesce(rt, qsc_state_is_saving(from));
+	return from == QSC_STATE_RESUMING ? finish_load(rt) : 0;
+}
+
+/* The device does more from here on. */
+static int widen(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to)
+{
+	bool starts = is_running(to) && !is_running(from);
+	int result = 0;
+
+	if (!qsc_state_is_active(from) && qsc_state_is_active(to))
 		result = wake(rt);
 	if (result < 0)
 		return result;
 	if (dma_mode(rt, to) > dma_mode(rt, from))
 		qsc_gate_set(&rt->dma.gate, dma_mode(rt, to));
-	if (is_running(to) && !is_running(from)) {
+	if (starts) {
 		result = start(rt);
 		if (result < 0)
 			return result;
@@ -195,6 +220,21 @@ static int take_arc(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state 
 	}
 	if (qsc_gate_mode(&rt->workers.gate) != callback_mode(rt, to))
 		qsc_gate_set(&rt->workers.gate, callback_mode(rt, to));
+	return 0;
+}
+
+/* One direct arc. On failure the state is `from` or ERROR (ARC-6). */
+static int take_arc(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state to)
+{
+	int result = qsc_runtime_session_prepare(rt, from, to);
+
+	if (!result)
+		result = narrow(rt, from, to);
+	if (!result)
+		result = widen(rt, from, to);
+	if (result < 0)
+		return result;
+	qsc_runtime_session_settle(rt, from, to);
 	set_state(rt, to);
 	if (is_running(to) && !is_running(from))
 		qsc_workers_kick_all(&rt->workers);
@@ -233,11 +273,14 @@ int qsc_runtime_op_get_state(struct qsc_device *dev, enum qsc_state *state)
 int qsc_runtime_op_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session)
 {
 	struct qsc_runtime *rt = qsc_runtime_of(dev);
+	uint64_t before;
 	int result;
 
-	*session = 0;
 	qsc_runtime_begin(rt);
+	before = rt->last_session;
 	result = walk(rt, target);
+	/* Only the last arc of a walk can have opened one. */
+	*session = !result && rt->last_session != before ? rt->session : 0;
 	qsc_runtime_end(rt);
 	return result;
 }
@@ -252,6 +295,7 @@ static int clear(struct qsc_runtime *rt)
 	qsc_gate_set(&rt->workers.gate, QSC_GATE_CLOSED);
 	qsc_irqs_set_mode(&rt->irqs, qsc_contract_verdict(QSC_ACTION_DEVICE_IRQ, QSC_STATE_STOP));
 	rt->started = false;
+	qsc_runtime_session_drop(rt);
 	(void)qsc_dma_space_log_stop(&rt->dma);
 	for (i = 0; i < rt->num_blocks; i++) {
 		result = qsc_block_zero(&rt->blocks[i]);
@@ -272,7 +316,7 @@ int qsc_runtime_restart(struct qsc_runtime *rt)
 	if (!result)
 		result = qsc_mappings_restore(&rt->mappings);
 	if (result < 0) {
-		fail(rt, "reset", result);
+		fail(rt, "reset", strerror(-result));
 		return result;
 	}
 	qsc_workers_drop_doorbells(&rt->workers);
