@@ -15,6 +15,8 @@ struct command {
 
 static const struct command commands[] = {
 	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
+	{"info", "show what a device is and can", cmd_info},
+	{"serve", "serve a device over vfio-user", cmd_serve},
 };
 
 #define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -80,6 +80,8 @@ void tool_parse(const struct argp *argp, int argc, char **argv, void *input)
 	struct argp top = *argp;
 
 	top.children = children;
+	/* Without the paragraph on arguments of short options, which says nothing here. */
+	(void)setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
 	if (argp_parse(&top, argc, argv, 0, NULL, input))
 		exit(TOOL_USAGE);
 }
@@ -123,7 +125,7 @@ int tool_parse_size(const char *text, uint64_t *bytes)
 		return result;
 	if (*end) {
 		unit = strchr(units, *end);
-		if (!unit || end[1])
+		if (!unit || (end[1] && strcmp(end + 1, "iB") != 0))
 			return -EINVAL;
 		shift = 10 * (unsigned int)(unit - units + 1);
 	}

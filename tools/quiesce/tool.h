@@ -19,7 +19,7 @@ enum {
 /* Gets argv from the subcommand's name on; returns an exit code. */
 typedef int tool_run(int argc, char **argv);
 
-tool_run cmd_contract;
+tool_run cmd_contract, cmd_info, cmd_serve;
 
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];
@@ -37,7 +37,7 @@ _Noreturn void tool_usage(const char *fmt, ...) QSC_PRINTF(1, 2);
  */
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
 
-/* A size in bytes, "4096", "64K", "256M", "2G" or "1T". 0, -EINVAL, or -ERANGE when too large. */
+/* A size in bytes, "4096", "64K", "256M", "2GiB" or "1T". 0, -EINVAL, or -ERANGE when too large. */
 int tool_parse_size(const char *text, uint64_t *bytes);
 /* A plain number from min to max. 0, -EINVAL or -ERANGE. */
 int tool_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *number);

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`quiesce serve` and `quiesce info` from outside: what they print, clean up and refuse."""
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+TOOL = sys.argv[1]
+SPEC = "dmacopy,memory=64K,flags=5"
+TRACE_LINE = re.compile(r"\d+ dmacopy (\?|[A-Z][A-Z0-9_]+) [a-z-]+( [a-z-]+=\S*)* = (\d+|-E[A-Z]+) "
+                        r"\d+ns")
+
+
+def run(*args, code=0):
+    done = subprocess.run([TOOL, *args], text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stderr}"
+    if code:
+        assert not done.stdout and done.stderr.count("\n") == 1, done
+    return done
+
+
+class Server:
+    """A `quiesce serve` that is ready when this is constructed."""
+
+    def __init__(self, path, *args):
+        self.process = subprocess.Popen([TOOL, "serve", SPEC, "--socket", str(path), *args],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        assert line == f"serving {SPEC} at {path}\n", line
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self):
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+def hold(path):
+    """A vfio-user client that has shaken hands and says nothing more."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect(str(path))
+    body = struct.pack("<HH", 0, 1) + b'{"capabilities":{}}\0'
+    client.sendall(struct.pack("<HHIII", 1, 1, 16 + len(body), 0, 0) + body)
+    header = client.recv(16, socket.MSG_WAITALL)
+    size, flags, error = struct.unpack("<4xIII", header)
+    assert flags & 0x2f == 1, f"refused with errno {error}"
+    client.recv(size - 16, socket.MSG_WAITALL)
+    return client
+
+
+def check_usage(folder):
+    sock = str(folder / "usage.sock")
+    for args in ([], ["info"], ["info", "nonsense"], ["info", "vfio-user:"], ["info", "model:none"],
+                 ["info", "model:dmacopy", "more"], ["info", "model:dmacopy,flags=6"],
+                 ["info", "model:dmacopy,memory=5"], ["info", "--nonsense"],
+                 ["serve"], ["serve", "dmacopy"], ["serve", "--socket", sock],
+                 ["serve", "none", "--socket", sock], ["serve", "dmacopy", "--socket", ""],
+                 ["serve", "dmacopy", "--socket", str(folder / ("x" * 120))],
+                 ["serve", "dmacopy", "--socket", sock, "more"],
+                 ["serve", "dmacopy,nonsense=1", "--socket", sock]):
+        run(*args, code=2)
+    trace = str(folder / "none" / "trace")
+    run("serve", "dmacopy", "--socket", sock, "--trace", trace, code=1)
+    run("serve", "dmacopy", "--socket", str(folder / "none" / "sock"), code=1)
+    run("info", f"vfio-user:{sock}", code=1)
+    assert not os.path.exists(sock)
+    for command in ("serve", "info"):
+        assert "--help" in run(command, "--help").stdout
+    assert "Model dmacopy" in run("serve", "--help").stdout
+
+
+def check_info(path):
+    here = json.loads(run("info", f"model:{SPEC}", "--json").stdout)
+    there = json.loads(run("info", f"vfio-user:{path}", "--json").stdout)
+    assert there.pop("uri") == f"vfio-user:{path}" and here.pop("uri") == f"model:{SPEC}"
+    assert there == here, f"{there}\n{here}"
+    assert set(here) == {"properties", "pci", "regions", "interrupts", "migration"}
+    assert "pci" in here["properties"] and here["pci"]["vendor"]
+    migration = here["migration"]
+    assert migration["flags"] == 5 and migration["capabilities"] == ["STOP_COPY", "PRE_COPY"]
+    assert migration["state"] == "RUNNING" and migration["dirty_log"] is True
+    assert migration["stop_copy_size"] > 0
+    regions = {region["name"]: region for region in here["regions"]}
+    assert regions["BAR2"]["size"] == 65536
+    assert regions["BAR2"]["mappable"] == [{"offset": 0, "size": 65536}]
+    assert regions["BAR0"]["stopped"] == "discard" and regions["config"]["stopped"] == "allow"
+    assert any(irq["name"] == "MSI-X" and irq["vectors"] > 0 for irq in here["interrupts"])
+    text = run("info", f"vfio-user:{path}").stdout
+    for word in ("64 KiB", "STOP_COPY, PRE_COPY (flags 5)", "RUNNING", "MSI-X", "discard"):
+        assert word in text, word
+
+
+def check_one_user(path):
+    client = hold(path)
+    done = run("info", f"vfio-user:{path}", code=1)
+    assert "holds the device" in done.stderr, done.stderr
+    return client
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        path = folder / "device.sock"
+        trace = folder / "trace"
+        check_usage(folder)
+
+        server = Server(path, "--trace", str(trace))
+        run("serve", SPEC, "--socket", str(path), code=1)
+        check_info(path)
+        client = check_one_user(path)
+        assert server.end(signal.SIGINT) == 0, "a signal with a client connected"
+        client.close()
+        assert not path.exists()
+        lines = trace.read_text().splitlines()
+        assert any(" get-info " in line for line in lines)
+        for line in lines:
+            assert TRACE_LINE.fullmatch(line), line
+
+        killed = Server(path)
+        assert killed.end(signal.SIGKILL) == -signal.SIGKILL and path.exists()
+        once = Server(path, "--once")
+        run("info", f"vfio-user:{path}")
+        assert once.wait() == 0 and not path.exists()
+        polling = Server(path, "--poll")
+        run("info", f"vfio-user:{path}")
+        assert polling.end() == 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Devices as a person names them on the command line. */
+#ifndef TOOL_DEVICE_H
+#define TOOL_DEVICE_H
+
+#include <quiesce/base.h>
+#include <quiesce/device.h>
+
+/* Of what a URI may be, for messages and help. */
+#define TOOL_URI_FORMS "vfio-user:PATH or model:NAME[,OPTION=VALUE…]"
+
+/*
+ * Open a device by URI: what <quiesce/client.h> knows, or a model in this process. Ends the program
+ * as tool_usage() does when the URI is wrong in itself. 0, or -errno with the reason in err.
+ */
+int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error *err);
+
+/* Lines of the library from `level` up go to stderr from now on. */
+void tool_log_to_stderr(enum qsc_log_level level);
+
+#endif

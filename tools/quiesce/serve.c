@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* `quiesce serve`: one device of a model, served over vfio-user until a signal comes. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include <quiesce/device.h>
+#include <quiesce/runtime.h>
+#include <quiesce/server.h>
+
+#include "device.h"
+#include "models.h"
+#include "tool.h"
+
+struct serve {
+	const char *spec;
+	char name[64]; /* of the model */
+	const char *socket;
+	const char *trace_path;
+	bool once;
+	bool poll;
+	bool verbose;
+	FILE *trace;
+	struct qsc_runtime *rt;
+};
+
+static struct qsc_server *server; /* for the signal handler */
+
+static void stop(int number)
+{
+	(void)number;
+	qsc_server_stop(server);
+}
+
+static int stop_on_signals(void)
+{
+	struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
+
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGINT, &action, NULL) < 0 || sigaction(SIGTERM, &action, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
+static void trace_line(void *ctx, const char *line)
+{
+	(void)fprintf(ctx, "%s\n", line);
+}
+
+/* One user of the device more. */
+static int open_device(void *ctx, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct serve *serve = ctx;
+	struct qsc_device *inner;
+	int result = qsc_runtime_open(serve->rt, &inner);
+
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "%s has a user already", serve->name);
+	if (!serve->trace) {
+		*dev = inner;
+		return 0;
+	}
+	result = qsc_trace_open(inner, serve->name, trace_line, serve->trace, dev);
+	if (result < 0)
+		qsc_device_close(inner);
+	return result;
+}
+
+static void report_violation(void *ctx, enum qsc_clause clause, const char *text)
+{
+	(void)ctx;
+	(void)tool_fail("the user broke %s: %s", qsc_clause_id(clause), text);
+}
+
+static int run(struct serve *serve)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	const struct qsc_server_options options = {
+		.open = open_device,
+		.open_ctx = serve,
+		.poll = serve->poll,
+		.once = serve->once,
+	};
+	int result;
+
+	if (qsc_server_create(serve->socket, &options, &server, &err) < 0)
+		return tool_fail_error(&err, "cannot serve at %s", serve->socket);
+	result = stop_on_signals();
+	if (!result) {
+		printf("serving %s at %s\n", serve->spec, serve->socket);
+		(void)fflush(stdout);
+		result = qsc_server_run(server);
+	}
+	/* The handler must not meet a server that is gone. */
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_IGN);
+	qsc_server_destroy(server);
+	if (result < 0)
+		return tool_fail("serving at %s ended: %s", serve->socket, strerror(-result));
+	return TOOL_OK;
+}
+
+static int make_and_run(struct serve *serve)
+{
+	const struct models_options options = {.violation = report_violation};
+	struct qsc_error err = QSC_ERROR_NONE;
+	int code;
+
+	code = models_create(serve->spec, &options, &serve->rt, &err);
+	if (code == -EINVAL)
+		tool_usage("%s", err.text);
+	if (code < 0)
+		return tool_fail_error(&err, "cannot make %s", serve->spec);
+	if (serve->trace_path) {
+		serve->trace = fopen(serve->trace_path, "we");
+		if (!serve->trace) {
+			code = tool_fail("cannot write the trace to %s: %s", serve->trace_path,
+					 strerror(errno));
+			qsc_runtime_destroy(serve->rt);
+			return code;
+		}
+		/* Whoever follows the file sees whole lines. */
+		(void)setvbuf(serve->trace, NULL, _IOLBF, 0);
+	}
+	code = run(serve);
+	qsc_runtime_destroy(serve->rt);
+	if (serve->trace) {
+		bool lost = ferror(serve->trace);
+
+		if ((fclose(serve->trace) || lost) && code == TOOL_OK)
+			code = tool_fail("the trace in %s is not complete", serve->trace_path);
+	}
+	return code;
+}
+
+static const struct argp_option options[] = {
+	{"socket", 's', "PATH", 0, "Serve at this UNIX socket, which is made anew", 0},
+	{"once", 'o', NULL, 0, "End when the first user lets go", 0},
+	{"poll", 'p', NULL, 0, "Spin for requests instead of sleeping: a core for less latency", 0},
+	{"trace", 't', "FILE", 0, "Write one line for every action on the device", 0},
+	{"verbose", 'v', NULL, 0, "Say on stderr when users come and go", 0},
+	{0},
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct serve *serve = state->input;
+
+	switch (key) {
+	case 's':
+		serve->socket = arg;
+		return 0;
+	case 'o':
+		serve->once = true;
+		return 0;
+	case 'p':
+		serve->poll = true;
+		return 0;
+	case 't':
+		serve->trace_path = arg;
+		return 0;
+	case 'v':
+		serve->verbose = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (serve->spec)
+			return ARGP_ERR_UNKNOWN;
+		serve->spec = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* The models and their options, below the options of the command. */
+static char *list_models(int key, const char *text, void *input)
+{
+	char *list = NULL;
+	size_t size;
+	FILE *out;
+
+	(void)input;
+	if (key != ARGP_KEY_HELP_POST_DOC)
+		return (char *)text;
+	out = open_memstream(&list, &size);
+	if (!out)
+		return NULL;
+	for (const struct model_entry *model = models_table; model->name; model++) {
+		(void)fprintf(out, "Model %s: %s\n", model->name, model->summary);
+		for (const struct model_option *o = model->options; o->name; o++)
+			(void)fprintf(out, "  %s=VALUE  %s; VALUE is %s\n", o->name, o->help,
+				      o->values);
+	}
+	(void)fclose(out);
+	return list;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse_option,
+		.args_doc = "MODEL[,OPTION=VALUE...]",
+		.doc = "Serve a device over vfio-user at a UNIX socket, one user at a time, until "
+		       "SIGINT or SIGTERM.\v",
+		.help_filter = list_models,
+	};
+	struct serve serve = {0};
+
+	tool_parse(&argp, argc, argv, &serve);
+	if (!serve.spec)
+		tool_usage("a MODEL is missing");
+	if (!serve.socket)
+		tool_usage("--socket PATH is missing");
+	if (!serve.socket[0] ||
+	    strlen(serve.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		tool_usage("the path of the socket has %zu bytes; 1 to %zu are possible",
+			   strlen(serve.socket),
+			   sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+	(void)snprintf(serve.name, sizeof(serve.name), "%.*s", (int)strcspn(serve.spec, ","),
+		       serve.spec);
+	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
+	return make_and_run(&serve);
+}
