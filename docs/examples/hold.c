@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program that holds a tally device (see tally.c), gives it work, and moves the device and its
+ * memory to another process while the work is under way:
+ *
+ *	hold SOURCE-URI DESTINATION-URI MIGRATION-SOCKET
+ */
+#include <errno.h>
+#include <linux/vfio.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <quiesce/client.h>
+#include <quiesce/migrate.h>
+#include <quiesce/set.h>
+
+#define MEMORY_IOVA 0x100000ULL
+#define MEMORY_SIZE (64ULL << 20)
+
+enum { REG_ADDRESS = 0x00, REG_LENGTH = 0x08, REG_STATUS = 0x0c, REG_SUM = 0x10 };
+enum { STATUS_BUSY = 1 };
+
+/* [holder] */
+struct holder {
+	uint8_t *memory;
+	int memory_fd;
+	int irq_fd;
+	struct qsc_device *dev;
+	struct qsc_set *set;
+	uint64_t completions; /* interrupts seen, on either side: state of the program itself */
+};
+
+static int fail(const struct qsc_error *err, const char *what)
+{
+	(void)fprintf(stderr, "hold: %s: %s\n", what, err->text);
+	return 1;
+}
+
+/* [memory] */
+static int make_memory(struct holder *holder)
+{
+	holder->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	holder->memory_fd = memfd_create("memory", MFD_CLOEXEC);
+	if (holder->irq_fd < 0 || holder->memory_fd < 0 ||
+	    ftruncate(holder->memory_fd, MEMORY_SIZE) < 0)
+		return -errno;
+	holder->memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			      holder->memory_fd, 0);
+	return holder->memory == MAP_FAILED ? -errno : 0;
+}
+
+/* [open] */
+static int open_all(struct holder *holder, const char *uri, struct qsc_error *err)
+{
+	struct qsc_dma_mapping mapping = {
+		.iova = MEMORY_IOVA,
+		.size = MEMORY_SIZE,
+		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
+	};
+	int member;
+	int result;
+
+	result = make_memory(holder);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "no memory");
+	result = qsc_client_open(uri, NULL, &holder->dev, err);
+	if (result < 0)
+		return result;
+	result = qsc_set_create(NULL, NULL, &holder->set);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "no memory");
+	member = qsc_set_add(holder->set, "tally", holder->dev, err);
+	if (member < 0)
+		return member;
+	/* The file lets the server map the memory; without it DMA would go over the socket. */
+	mapping.vaddr = holder->memory;
+	mapping.fd = holder->memory_fd;
+	return qsc_set_dma_map(holder->set, (uint32_t)member, &mapping, err);
+}
+
+/* [close] */
+static void close_all(struct holder *holder)
+{
+	qsc_set_destroy(holder->set);
+	qsc_device_close(holder->dev);
+	if (holder->memory && holder->memory != MAP_FAILED)
+		munmap(holder->memory, MEMORY_SIZE);
+	if (holder->memory_fd >= 0)
+		close(holder->memory_fd);
+	if (holder->irq_fd >= 0)
+		close(holder->irq_fd);
+}
+
+/* [drive] */
+static int set_up_interrupts(void *ctx)
+{
+	struct holder *holder = ctx;
+
+	return qsc_device_set_eventfds(holder->dev, VFIO_PCI_MSIX_IRQ_INDEX, &holder->irq_fd, 1);
+}
+
+static int start_work(struct holder *holder)
+{
+	const uint64_t address = MEMORY_IOVA;
+	const uint32_t length = MEMORY_SIZE;
+	const uint32_t busy = STATUS_BUSY;
+	const uint32_t bar = VFIO_PCI_BAR0_REGION_INDEX;
+
+	if (qsc_device_region_write(holder->dev, bar, REG_ADDRESS, &address, 8) != 8 ||
+	    qsc_device_region_write(holder->dev, bar, REG_LENGTH, &length, 4) != 4 ||
+	    qsc_device_region_write(holder->dev, bar, REG_STATUS, &busy, 4) != 4)
+		return -EIO;
+	return 0;
+}
+
+static void take_interrupts(struct holder *holder)
+{
+	uint64_t count;
+
+	if (read(holder->irq_fd, &count, sizeof(count)) == (ssize_t)sizeof(count))
+		holder->completions += count;
+}
+
+/* [user] */
+static int pause_user(void *ctx)
+{
+	/* Nothing of this program runs by itself. A VMM stops its vCPUs here. */
+	(void)ctx;
+	return 0;
+}
+
+static int stopped(void *ctx)
+{
+	/* No interrupt will come on this side any more; those that came are accounted for here. */
+	take_interrupts(ctx);
+	return 0;
+}
+
+static ssize_t save(void *ctx, void *buf, size_t max)
+{
+	const struct holder *holder = ctx;
+
+	if (max < sizeof(holder->completions))
+		return -ENOSPC;
+	memcpy(buf, &holder->completions, sizeof(holder->completions));
+	return sizeof(holder->completions);
+}
+
+static int load(void *ctx, const void *buf, size_t size)
+{
+	struct holder *holder = ctx;
+
+	if (size != sizeof(holder->completions))
+		return -EINVAL;
+	memcpy(&holder->completions, buf, size);
+	return 0;
+}
+
+static int resume_user(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+/* [source] */
+static int source(const char *uri, const char *socket)
+{
+	struct holder holder = {.memory_fd = -1, .irq_fd = -1};
+	struct qsc_migrate_report report;
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_transport *transport = NULL;
+	struct qsc_memory_region memory = {.address = MEMORY_IOVA, .size = MEMORY_SIZE};
+	const struct qsc_migrate_user user = {
+		.regions = &memory,
+		.num_regions = 1,
+		.pause = pause_user,
+		.stopped = stopped,
+		.save = save,
+		.resume = resume_user,
+		.ctx = &holder,
+	};
+	int code = 1;
+
+	if (open_all(&holder, uri, &err) < 0) {
+		code = fail(&err, "source");
+		goto out;
+	}
+	memory.vaddr = holder.memory;
+	for (uint64_t i = 0; i < MEMORY_SIZE; i++)
+		holder.memory[i] = (uint8_t)(i % 251);
+	if (set_up_interrupts(&holder) < 0 || start_work(&holder) < 0) {
+		(void)fprintf(stderr, "hold: the device takes no work\n");
+		goto out;
+	}
+	if (qsc_transport_unix_connect(socket, &transport, &err) < 0 ||
+	    qsc_migrate_send(holder.set, &user, transport, NULL, &report, &err) < 0) {
+		code = fail(&err, "migration");
+		goto out;
+	}
+	printf("source: %s\n", report.outcome);
+	code = 0;
+out:
+	qsc_transport_close(transport);
+	close_all(&holder);
+	return code;
+}
+
+/* [destination] */
+static int destination(const char *uri, struct qsc_transport *transport, struct holder *holder)
+{
+	struct qsc_migrate_report report;
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_memory_region memory = {.address = MEMORY_IOVA, .size = MEMORY_SIZE};
+	const struct qsc_migrate_user user = {
+		.regions = &memory,
+		.num_regions = 1,
+		.pause = pause_user,
+		.load = load,
+		.setup_irqs = set_up_interrupts,
+		.resume = resume_user,
+		.ctx = holder,
+	};
+
+	if (open_all(holder, uri, &err) < 0)
+		return fail(&err, "destination");
+	memory.vaddr = holder->memory;
+	if (qsc_migrate_receive(holder->set, &user, transport, NULL, &report, &err) < 0)
+		return fail(&err, "destination");
+	printf("destination: %s\n", report.outcome);
+	return 0;
+}
+
+/* [check] */
+static int check(struct holder *holder)
+{
+	struct pollfd interrupt = {.fd = holder->irq_fd, .events = POLLIN};
+	uint64_t expected = 0;
+	uint64_t sum = 0;
+
+	if (!holder->completions && poll(&interrupt, 1, 60000) == 1)
+		take_interrupts(holder);
+	for (uint64_t i = 0; i < MEMORY_SIZE; i++)
+		expected += i % 251;
+	if (qsc_device_region_read(holder->dev, VFIO_PCI_BAR0_REGION_INDEX, REG_SUM, &sum, 8) != 8)
+		return 1;
+	printf("sum: %s, interrupts: %llu\n", sum == expected ? "right" : "wrong",
+	       (unsigned long long)holder->completions);
+	return sum != expected || holder->completions != 1;
+}
+
+/* [main] */
+int main(int argc, char **argv)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_transport *transport;
+	int status = 1;
+	int code;
+	pid_t child;
+
+	if (argc != 4) {
+		(void)fprintf(stderr, "usage: hold SOURCE-URI DESTINATION-URI MIGRATION-SOCKET\n");
+		return 2;
+	}
+	/* Listening before the other side connects. */
+	if (qsc_transport_unix_listen(argv[3], &transport, &err) < 0)
+		return fail(&err, argv[3]);
+	child = fork();
+	if (!child) {
+		struct holder holder = {.memory_fd = -1, .irq_fd = -1};
+
+		code = destination(argv[2], transport, &holder);
+		code = code ? code : check(&holder);
+		qsc_transport_close(transport);
+		close_all(&holder);
+		exit(code);
+	}
+	code = child < 0 ? 1 : source(argv[1], argv[3]);
+	if (child > 0)
+		(void)waitpid(child, &status, 0);
+	return code || status;
+}
+/* [end] */
