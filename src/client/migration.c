@@ -83,7 +83,7 @@ static bool same_session(enum qsc_state before, enum qsc_state after)
 /* State lock held. The device is in `state` now; mappings and the session follow. */
 static int enter(struct qsc_client *client, enum qsc_state state)
 {
-	if (!holds_session(state) || !client->state_known || !same_session(client->state, state))
+	if (!holds_session(state) || !same_session(client->state, state))
 		client->session = 0;
 	client->state = state;
 	client->state_known = true;

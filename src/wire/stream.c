@@ -25,8 +25,6 @@ static void advance(struct qsc_wire_stream *stream)
 			break;
 		stream->head += header.size;
 	}
-	if (stream->head == stream->end)
-		stream->head = stream->scan = stream->end = 0;
 }
 
 size_t qsc_wire_stream_space(struct qsc_wire_stream *stream, bool pinned, void **where)
@@ -34,6 +32,9 @@ size_t qsc_wire_stream_space(struct qsc_wire_stream *stream, bool pinned, void *
 	size_t shift = stream->head;
 	size_t i;
 
+	/* Only here: between here and qsc_stream_received() the end must stay where it is. */
+	if (stream->head == stream->end)
+		stream->head = stream->scan = stream->end = shift = 0;
 	/* Moving is rare: only when the rest of the largest message might not fit. */
 	if (!pinned && shift && stream->capacity - stream->scan < stream->max_message) {
 		memmove(stream->buffer, stream->buffer + shift, stream->end - shift);
@@ -120,8 +121,6 @@ int qsc_wire_stream_scan(struct qsc_wire_stream *stream, struct qsc_message *mes
 void qsc_wire_stream_divert(struct qsc_wire_stream *stream)
 {
 	stream->end = stream->scan;
-	if (stream->head == stream->end)
-		stream->head = stream->scan = stream->end = 0;
 }
 
 int qsc_wire_stream_first(struct qsc_wire_stream *stream, struct qsc_message *message)

@@ -6,8 +6,9 @@
  * lies: a kernel never glues the bytes that follow a control message to it.
  *
  * A message is first *scanned*, in order, then either taken out at once or kept in the buffer until
- * its turn comes: a reply may have to be found behind commands that wait. Nothing is allocated;
- * descriptors are passed through, never closed here.
+ * its turn comes: a reply may have to be found behind commands that wait. Messages may be looked at
+ * and dropped while a receive is under way; everything else is for whoever receives. Nothing is
+ * allocated; descriptors are passed through, never closed here.
  */
 #ifndef QSC_WIRE_STREAM_H
 #define QSC_WIRE_STREAM_H
