@@ -261,9 +261,11 @@ static int send_round(struct source *source, struct qsc_error *err)
 			result = qsc_error_set(&local, EPROTO, NULL,
 					       "the destination acknowledged another round");
 	}
-	if (result < 0 && err)
+	if (result == 0)
+		return 0;
+	if (err)
 		*err = local;
-	return result;
+	return -local.number;
 }
 
 /* ---- pre-copy ---- */
