@@ -31,7 +31,7 @@ struct qsc_channel {
 	bool leading;	     /* somebody receives */
 	bool pinned;	     /* a kept command is being worked on where it lies */
 	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
-	bool ended;	     /* the peer has nothing more to send: it may still wait for our end */
+	_Atomic bool ended;  /* the peer has nothing more to send: it may still wait for our end */
 	atomic_bool broken;
 	struct qsc_wire_stream stream;
 	int held_fds[QSC_STREAM_MAX_FDS]; /* of the command being worked on */
