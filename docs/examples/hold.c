@@ -49,10 +49,10 @@ static int make_memory(struct holder *holder)
 	holder->memory_fd = memfd_create("memory", MFD_CLOEXEC);
 	if (holder->irq_fd < 0 || holder->memory_fd < 0 ||
 	    ftruncate(holder->memory_fd, MEMORY_SIZE) < 0)
-		return -errno;
+		return -ENOMEM;
 	holder->memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			      holder->memory_fd, 0);
-	return holder->memory == MAP_FAILED ? -errno : 0;
+	return holder->memory == MAP_FAILED ? -ENOMEM : 0;
 }
 
 /* [open] */
@@ -67,8 +67,10 @@ static int open_all(struct holder *holder, const char *uri, struct qsc_error *er
 	int result;
 
 	result = make_memory(holder);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "no memory");
+	if (result < 0) {
+		(void)qsc_error_set(err, -result, NULL, "no memory");
+		return result;
+	}
 	result = qsc_client_open(uri, NULL, &holder->dev, err);
 	if (result < 0)
 		return result;
@@ -283,6 +285,7 @@ int main(int argc, char **argv)
 	code = child < 0 ? 1 : source(argv[1], argv[3]);
 	if (child > 0)
 		(void)waitpid(child, &status, 0);
+	qsc_transport_close(transport);
 	return code || status;
 }
 /* [end] */

@@ -223,6 +223,7 @@ int main(int argc, char **argv)
 {
 	struct tally tally = {0};
 	const struct qsc_server_options options = {.open = open_device, .open_ctx = &tally};
+	const struct sigaction action = {.sa_handler = stop};
 	struct qsc_error err = QSC_ERROR_NONE;
 
 	if (argc != 2) {
@@ -235,8 +236,8 @@ int main(int argc, char **argv)
 		qsc_runtime_destroy(tally.rt);
 		return 1;
 	}
-	(void)signal(SIGTERM, stop);
-	(void)signal(SIGINT, stop);
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGINT, &action, NULL);
 	printf("serving at %s\n", argv[1]);
 	(void)fflush(stdout);
 	(void)qsc_server_run(server);
