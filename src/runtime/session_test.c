@@ -120,10 +120,361 @@ static void test_save_load_save_is_equal(void **unused)
 	}
 }
 
+/* SESS-1: inside the saving group the session is kept, and outside it is another one. */
+static void test_SESS_1_one_session_lives_through_the_saving_states(void **unused)
+{
+	static const uint32_t flag_sets[] = {5, 7};
+
+	for (size_t i = 0; i < 2; i++) {
+		struct test_device *device = test_new(flag_sets[i]);
+		uint64_t first = enter(device, QSC_STATE_PRE_COPY);
+		uint64_t second;
+		struct qsc_precopy_info info;
+		uint8_t bytes[64];
+
+		assert_int_not_equal(first, 0);
+		if (flag_sets[i] & QSC_MIGRATION_P2P)
+			assert_int_equal(enter(device, QSC_STATE_PRE_COPY_P2P), 0);
+		assert_int_equal(qsc_device_session_precopy_info(device->dev, first, &info), 0);
+		assert_int_equal(enter(device, QSC_STATE_STOP_COPY), 0);
+		assert_int_equal(qsc_device_session_read(device->dev, first, bytes, 64), 64);
+		assert_int_equal(qsc_device_session_precopy_info(device->dev, first, &info),
+				 -EINVAL);
+		assert_int_equal(enter(device, QSC_STATE_STOP), 0);
+		assert_int_equal(qsc_device_session_read(device->dev, first, bytes, 64), -ENODEV);
+		second = enter(device, QSC_STATE_STOP_COPY);
+		assert_int_not_equal(second, 0);
+		assert_int_not_equal(second, first);
+		assert_int_equal(qsc_device_session_read(device->dev, first, bytes, 64), -ENODEV);
+		assert_int_equal(qsc_device_session_write(device->dev, second, bytes, 64), -ENODEV);
+		assert_int_equal(qsc_device_session_close(device->dev, first), -ENODEV);
+		assert_int_equal(qsc_device_session_close(device->dev, second), 0);
+		assert_int_equal(qsc_device_session_read(device->dev, second, bytes, 64), -ENODEV);
+		test_end(device);
+	}
+}
+
+/* SESS-3, SESS-4: drained is not the end; what changes is counted and sent. */
+static void test_SESS_4_precopy_follows_changes(void **unused)
+{
+	struct test_device *a = busy_device(5);
+	struct test_device *b = test_new(5);
+	struct stream stream = {NULL, 0};
+	struct qsc_precopy_info before;
+	struct qsc_precopy_info info;
+	uint64_t session = enter(a, QSC_STATE_PRE_COPY);
+	uint64_t loading = enter(b, QSC_STATE_RESUMING);
+	size_t initial;
+	uint8_t *zero = calloc(1, 4096);
+	uint64_t estimate;
+
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &before), 0);
+	assert_true(before.initial_bytes > 3 * 4096);
+	assert_int_equal(before.dirty_bytes, 0);
+	stream.bytes = malloc(6000);
+	assert_int_equal(qsc_device_session_read(a->dev, session, stream.bytes, 6000), 6000);
+	stream.size = 6000;
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_true(info.initial_bytes < before.initial_bytes && info.initial_bytes > 0);
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_int_equal(info.initial_bytes, 0);
+	assert_int_equal(info.dirty_bytes, 0);
+	initial = stream.size;
+
+	/* By a trapped write, by the model, and a page that becomes zero again. */
+	assert_int_equal(qsc_device_region_write(a->dev, 2, 40960, "new", 3), 3);
+	((uint8_t *)qsc_block_data(a->rt, 0))[81920] = 9;
+	qsc_block_dirty(a->rt, 0, 81920, 1);
+	assert_int_equal(qsc_device_region_write(a->dev, 2, 8192, zero, 4096), 4096);
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_int_equal(info.dirty_bytes, 3 * 4096);
+	assert_int_equal(qsc_device_data_size(a->dev, &estimate), 0);
+	assert_true(estimate >= 3 * 4096 && estimate < 5 * 4096);
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	assert_true(stream.size > initial + 2 * 4096 && stream.size < initial + 3 * 4096);
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_int_equal(info.dirty_bytes, 0);
+	assert_int_equal(qsc_device_region_write(a->dev, 2, 40960, "end", 3), 3);
+	assert_int_equal(enter(a, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(drain(a, session, &stream, 100000), 0);
+
+	assert_int_equal(feed(b, loading, &stream, 5001), 0);
+	test_go(b, QSC_STATE_STOP);
+	assert_memory_equal(qsc_block_data(a->rt, 0), qsc_block_data(b->rt, 0), TEST_BAR2_SIZE);
+	free(stream.bytes);
+	free(zero);
+	test_end(a);
+	test_end(b);
+}
+
+/* Pages written through a mapping leave no mark and are found all the same. */
+static void test_mapped_writes_are_found(void **unused)
+{
+	struct test_device *a = busy_device(7);
+	struct test_device *b = test_new(7);
+	struct stream stream = {NULL, 0};
+	struct qsc_precopy_info info;
+	uint64_t session;
+	uint64_t fd_offset;
+	void *mapped;
+	void *late;
+	int fd;
+
+	assert_int_equal(qsc_device_region_map(a->dev, 2, 0, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE,
+					       &mapped),
+			 0);
+	session = enter(a, QSC_STATE_PRE_COPY);
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	memcpy((char *)mapped + 20000, "mapped", 6);
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_int_equal(info.dirty_bytes, 4096);
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	/* There and back between two looks: what was sent is what counts. */
+	memcpy((char *)mapped + 20000, "MAPPED", 6);
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	memcpy((char *)mapped + 20000, "mapped", 6);
+	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
+	assert_int_equal(info.dirty_bytes, 4096);
+	/* A peer writes in the P2P state (DEV-5). */
+	assert_int_equal(qsc_device_region_fd(a->dev, 2, &fd, &fd_offset), 0);
+	late = mmap(NULL, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)fd_offset);
+	assert_ptr_not_equal(late, MAP_FAILED);
+	assert_int_equal(enter(a, QSC_STATE_PRE_COPY_P2P), 0);
+	memcpy((char *)late + 70000, "peer", 4);
+	assert_int_equal(enter(a, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(drain(a, session, &stream, 100000), 0);
+	assert_int_equal(feed(b, enter(b, QSC_STATE_RESUMING), &stream, 65536), 0);
+	test_go(b, QSC_STATE_STOP);
+	assert_memory_equal(qsc_block_data(a->rt, 0), qsc_block_data(b->rt, 0), TEST_BAR2_SIZE);
+	assert_memory_equal((char *)qsc_block_data(b->rt, 0) + 20000, "mapped", 6);
+
+	/* DEV-7: revoked here; ORD-1: found there. */
+	assert_int_equal(((uint8_t *)mapped)[20000], 0xff);
+	((uint8_t *)mapped)[20001] = 1;
+	assert_int_equal(a->violations, 0);
+	test_go(a, QSC_STATE_STOP);
+	test_go(a, QSC_STATE_RUNNING);
+	assert_int_equal(a->violations, 0);
+	assert_memory_equal((char *)mapped + 20000, "mapped", 6);
+	test_go(a, QSC_STATE_STOP);
+	((uint8_t *)late)[70000] = 'b';
+	test_go(a, QSC_STATE_RUNNING_P2P);
+	assert_int_equal(a->violations, 1);
+	assert_non_null(strstr(a->violation, "region 2"));
+	assert_non_null(strstr(a->violation, "0x11000"));
+	munmap(late, TEST_BAR2_SIZE);
+	close(fd);
+	assert_int_equal(qsc_device_region_unmap(a->dev, mapped, TEST_BAR2_SIZE), 0);
+	free(stream.bytes);
+	test_end(a);
+	test_end(b);
+}
+
+/* A region given out in the middle of a session: nothing written since its start is missed. */
+static void test_given_out_during_precopy(void **unused)
+{
+	struct test_device *a = busy_device(5);
+	struct test_device *b = test_new(5);
+	struct stream stream = {NULL, 0};
+	uint64_t session = enter(a, QSC_STATE_PRE_COPY);
+	void *mapped;
+
+	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
+	assert_int_equal(qsc_device_region_map(a->dev, 2, 0, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE,
+					       &mapped),
+			 0);
+	memcpy((char *)mapped + 8192, "mapped", 6);
+	assert_int_equal(qsc_device_region_unmap(a->dev, mapped, TEST_BAR2_SIZE), 0);
+	assert_int_equal(enter(a, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(drain(a, session, &stream, 100000), 0);
+	assert_int_equal(feed(b, enter(b, QSC_STATE_RESUMING), &stream, 65536), 0);
+	test_go(b, QSC_STATE_STOP);
+	assert_memory_equal(qsc_block_data(a->rt, 0), qsc_block_data(b->rt, 0), TEST_BAR2_SIZE);
+	free(stream.bytes);
+	test_end(a);
+	test_end(b);
+}
+
+/* Load `stream` into a device with something in it; it must end as said and leave no trace. */
+static void expect_refused(const struct stream *stream, bool incomplete)
+{
+	struct test_device *fresh = test_new(3);
+	struct test_device *device = busy_device(3);
+	struct stream expected = save(fresh, 65536);
+	struct stream after;
+	uint64_t session = enter(device, QSC_STATE_RESUMING);
+	uint64_t unused;
+	ssize_t written = feed(device, session, stream, 4096);
+	int result = qsc_device_set_state(device->dev, QSC_STATE_STOP, &unused);
+
+	assert_int_equal(test_now(device), incomplete ? QSC_STATE_RESUMING : QSC_STATE_ERROR);
+	if (incomplete) {
+		assert_int_equal(result, -ENODATA);
+		assert_int_equal(written, 0);
+	} else {
+		assert_true(result < 0 && result != -ENODATA);
+		assert_true(!written || written == result);
+	}
+	assert_int_equal(device->loads, 0);
+	assert_int_equal(qsc_device_reset(device->dev), 0);
+	assert_int_equal(qsc_device_session_write(device->dev, session, "x", 1), -ENODEV);
+	after = save(device, 65536);
+	assert_streams_equal(&expected, &after);
+	free(expected.bytes);
+	free(after.bytes);
+	test_end(fresh);
+	test_end(device);
+}
+
+/* SESS-6, SESS-7: cut anywhere, changed anywhere, too long. */
+static void test_SESS_6_broken_streams_are_refused(void **unused)
+{
+	struct test_device *device = busy_device(3);
+	struct stream good = save(device, 65536);
+	struct stream bad = {malloc(good.size + 1), 0};
+
+	for (size_t cut = 0; cut < good.size;
+	     cut += cut < 600 || cut > good.size - 300 ? 13 : 997) {
+		bad.size = cut;
+		memcpy(bad.bytes, good.bytes, cut);
+		expect_refused(&bad, true);
+	}
+	for (size_t at = 0; at < good.size; at += at < 600 || at > good.size - 300 ? 11 : 997) {
+		struct test_device *other = test_new(3);
+		uint64_t session = enter(other, QSC_STATE_RESUMING);
+		uint64_t ignored;
+
+		memcpy(bad.bytes, good.bytes, good.size);
+		bad.bytes[at] ^= 0x41;
+		bad.size = good.size;
+		(void)feed(other, session, &bad, 65536);
+		assert_true(qsc_device_set_state(other->dev, QSC_STATE_STOP, &ignored) < 0);
+		assert_int_not_equal(test_now(other), QSC_STATE_STOP);
+		assert_int_equal(other->loads, 0);
+		test_end(other);
+	}
+	memcpy(bad.bytes, good.bytes, good.size);
+	bad.bytes[good.size] = 0;
+	bad.size = good.size + 1;
+	expect_refused(&bad, false);
+	free(bad.bytes);
+	free(good.bytes);
+	test_end(device);
+}
+
+/* The model has the last word. */
+static void test_SESS_6_inconsistent_state_is_refused(void **unused)
+{
+	struct test_device *device = busy_device(3);
+	struct stream stream;
+
+	test_poke(device, REG_WINDOW, 5);
+	stream = save(device, 65536);
+	expect_refused(&stream, false);
+	free(stream.bytes);
+	test_go(device, QSC_STATE_RUNNING);
+	test_poke(device, REG_WINDOW, 0);
+	device->custom[0] = 0xee;
+	stream = save(device, 65536);
+	expect_refused(&stream, false);
+	free(stream.bytes);
+	test_end(device);
+}
+
+/* SESS-11: a stream of another kind of device is refused before anything has changed. */
+static void test_SESS_11_foreign_streams_change_nothing(void **unused)
+{
+	struct qsc_block_desc small = {"memory", 4096};
+	struct qsc_region_desc regions[] = {test_regions[0]};
+	struct qsc_runtime_options options = test_options(NULL, 3);
+
+	for (int i = 0; i < 3; i++) {
+		struct test_device *device = busy_device(3);
+		struct test_device *other;
+		struct stream stream;
+		uint64_t session;
+
+		options = test_options(NULL, 3);
+		if (i == 0)
+			options.msix_vectors = 7;
+		if (i == 1)
+			options.intx = false;
+		if (i == 2) {
+			options.blocks = &small;
+			options.regions = regions;
+			options.num_regions = 1;
+		}
+		other = test_make(&options);
+		stream = save(other, 65536);
+		session = enter(device, QSC_STATE_RESUMING);
+		assert_int_equal(feed(device, session, &stream, 50), -EINVAL);
+		assert_int_equal(feed(device, session, &stream, 50), -EINVAL);
+		assert_int_equal(device->resets, 1);
+		assert_int_equal(test_state_of(device)->scratch, 0x1122334455667788);
+		assert_int_not_equal(((uint8_t *)qsc_block_data(device->rt, 0))[8192], 0);
+		free(stream.bytes);
+		test_end(other);
+		test_end(device);
+	}
+}
+
+/* DEV-6: held here and delivered once, there, when there is an eventfd for it. */
+static void test_DEV_6_held_interrupts_travel(void **unused)
+{
+	struct test_device *a = busy_device(3);
+	struct test_device *b = test_new(3);
+	struct stream stream;
+	struct stream again;
+
+	test_go(a, QSC_STATE_RUNNING_P2P);
+	qsc_irq_raise(a->rt, VFIO_PCI_MSIX_IRQ_INDEX, 2);
+	qsc_irq_raise(a->rt, VFIO_PCI_MSIX_IRQ_INDEX, 2);
+	stream = save(a, 65536);
+	assert_int_equal(feed(b, enter(b, QSC_STATE_RESUMING), &stream, 999), 0);
+	test_go(b, QSC_STATE_STOP);
+	again = save(b, 65536);
+	assert_streams_equal(&stream, &again);
+	free(stream.bytes);
+	free(again.bytes);
+	test_end(a);
+	test_end(b);
+}
+
+/* SESS-10 */
+static void test_SESS_10_the_estimate_is_near(void **unused)
+{
+	struct test_device *device = busy_device(3);
+	struct stream stream;
+	uint64_t before;
+	uint64_t after;
+	uint64_t ignored;
+
+	assert_int_equal(qsc_device_data_size(device->dev, &before), 0);
+	stream = save(device, 65536);
+	assert_true(before >= stream.size - 200 && before < stream.size + 4096);
+	assert_int_equal(qsc_device_data_size(device->dev, &after), 0);
+	assert_true(after < 1000);
+	device->fail_start = EIO;
+	assert_true(qsc_device_set_state(device->dev, QSC_STATE_RUNNING, &ignored) < 0);
+	assert_int_equal(qsc_device_data_size(device->dev, &after), -EIO);
+	free(stream.bytes);
+	test_end(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_save_load_save_is_equal),
+		cmocka_unit_test(test_SESS_1_one_session_lives_through_the_saving_states),
+		cmocka_unit_test(test_SESS_4_precopy_follows_changes),
+		cmocka_unit_test(test_mapped_writes_are_found),
+		cmocka_unit_test(test_given_out_during_precopy),
+		cmocka_unit_test(test_SESS_6_broken_streams_are_refused),
+		cmocka_unit_test(test_SESS_6_inconsistent_state_is_refused),
+		cmocka_unit_test(test_SESS_11_foreign_streams_change_nothing),
+		cmocka_unit_test(test_DEV_6_held_interrupts_travel),
+		cmocka_unit_test(test_SESS_10_the_estimate_is_near),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/* Unit tests of the DMA space: what leads where, what the gate lets through, what is logged. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fd.h"
+#include "runtime/dma.h"
+
+#define RW (QSC_DMA_READ | QSC_DMA_WRITE)
+
+static struct qsc_dma_mapping at(uint64_t iova, uint64_t size, void *memory, uint32_t flags)
+{
+	return (struct qsc_dma_mapping){
+		.iova = iova, .size = size, .flags = flags, .vaddr = memory, .fd = -1};
+}
+
+static int map(struct qsc_dma_space *space, uint64_t iova, uint64_t size, void *memory,
+	       uint32_t flags)
+{
+	const struct qsc_dma_mapping mapping = at(iova, size, memory, flags);
+
+	return qsc_dma_space_map(space, &mapping);
+}
+
+static void begin(struct qsc_dma_space *space)
+{
+	assert_int_equal(qsc_dma_space_init(space), 0);
+	qsc_gate_set(&space->gate, QSC_GATE_OPEN);
+}
+
+static void test_mappings(void **unused)
+{
+	struct qsc_dma_space space;
+	char memory[3 * 4096];
+	char bytes[8192];
+
+	begin(&space);
+	assert_int_equal(map(&space, 0x10000, 0x2000, memory, RW), 0);
+	assert_int_equal(map(&space, 0x11000, 0x1000, memory, RW), -EEXIST);
+	assert_int_equal(map(&space, 0xf000, 0x2000, memory, RW), -EEXIST);
+	assert_int_equal(map(&space, 0x12000, 0x1000, memory + 0x2000, QSC_DMA_READ), 0);
+	/* Across both of them, and beyond. */
+	memset(memory, 7, sizeof(memory));
+	assert_int_equal(qsc_dma_space_read(&space, 0x11800, bytes, 0x1000), 0);
+	assert_memory_equal(bytes, memory, 0x1000);
+	assert_int_equal(qsc_dma_space_write(&space, 0x11800, bytes, 0x801), -EFAULT);
+	assert_int_equal(qsc_dma_space_write(&space, 0x11800, bytes, 0x800), 0);
+	assert_int_equal(qsc_dma_space_read(&space, 0x12000, bytes, 0x1001), -EFAULT);
+	assert_int_equal(qsc_dma_space_read(&space, 0xffff, bytes, 1), -EFAULT);
+	assert_int_equal(qsc_dma_space_read(&space, UINT64_MAX, bytes, 2), -EFAULT);
+	assert_int_equal(qsc_dma_space_read(&space, UINT64_MAX, bytes, 0), 0);
+	assert_int_equal(qsc_dma_space_unmap(&space, 0x10000, 0x1000), -ENOENT);
+	assert_int_equal(qsc_dma_space_unmap(&space, 0x11000, 0x1000), -ENOENT);
+	assert_int_equal(qsc_dma_space_unmap(&space, 0x10000, 0x2000), 0);
+	assert_int_equal(qsc_dma_space_read(&space, 0x10000, bytes, 1), -EFAULT);
+	assert_int_equal(qsc_dma_space_read(&space, 0x12000, bytes, 1), 0);
+	qsc_dma_space_unmap_all(&space);
+	assert_int_equal(qsc_dma_space_read(&space, 0x12000, bytes, 1), -EFAULT);
+	assert_int_equal(map(&space, 0x10000, 0x2000, memory, RW), 0);
+	/* The top of the address space. */
+	assert_int_equal(map(&space, UINT64_MAX - 0xfff, 0x1000, memory, RW), 0);
+	assert_int_equal(qsc_dma_space_write(&space, UINT64_MAX, bytes, 1), 0);
+	qsc_dma_space_destroy(&space);
+}
+
+/* DEV-1, DEV-4 */
+static void test_gate(void **unused)
+{
+	struct qsc_dma_space space;
+	char memory[4096] = {0};
+	char peer[4096] = {0};
+	char byte = 1;
+
+	begin(&space);
+	assert_int_equal(map(&space, 0x1000, 0x1000, memory, RW), 0);
+	assert_int_equal(map(&space, 0x2000, 0x1000, peer, RW | QSC_DMA_PEER), 0);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x2000, 0x1000, 4096), 0);
+	qsc_gate_set(&space.gate, QSC_GATE_OPEN_SOME);
+	assert_int_equal(qsc_dma_space_write(&space, 0x1000, &byte, 1), 0);
+	assert_int_equal(qsc_dma_space_write(&space, 0x2000, &byte, 1), -EAGAIN);
+	assert_int_equal(qsc_dma_space_read(&space, 0x2000, &byte, 1), -EAGAIN);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x1000, 0x2000, 1), -EAGAIN);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x2000, 0x1000, 1), -EAGAIN);
+	qsc_gate_set(&space.gate, QSC_GATE_CLOSED);
+	assert_int_equal(qsc_dma_space_write(&space, 0x1000, &byte, 1), -EAGAIN);
+	assert_int_equal(qsc_dma_space_read(&space, 0x1000, &byte, 1), -EAGAIN);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x1000, 0x1000, 1), -EAGAIN);
+	assert_int_equal(memory[0], 1);
+	assert_int_equal(peer[0], 0);
+	qsc_dma_space_destroy(&space);
+}
+
+/* Memory that can only be asked for, in one half of a copy or in both. */
+struct holder {
+	char memory[32768];
+	unsigned int calls;
+	int result;
+};
+
+static int holder_read(void *ctx, uint64_t iova, void *buf, size_t size)
+{
+	struct holder *holder = ctx;
+
+	holder->calls++;
+	memcpy(buf, holder->memory + iova % sizeof(holder->memory), size);
+	return holder->result;
+}
+
+static int holder_write(void *ctx, uint64_t iova, const void *buf, size_t size)
+{
+	struct holder *holder = ctx;
+
+	holder->calls++;
+	memcpy(holder->memory + iova % sizeof(holder->memory), buf, size);
+	return holder->result;
+}
+
+static void test_asking(void **unused)
+{
+	static struct holder holder;
+	static char memory[32768];
+	const struct qsc_dma_access access = {holder_read, holder_write, &holder};
+	struct qsc_dma_mapping mapping = at(0x8000, 0x8000, NULL, RW);
+	struct qsc_dma_space space;
+
+	begin(&space);
+	mapping.access = &access;
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), 0);
+	assert_int_equal(map(&space, 0x10000, 0x8000, memory, RW), 0);
+	for (size_t i = 0; i < sizeof(memory); i++)
+		memory[i] = (char)(i * 13);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x8000, 0x10000, 0x8000), 0);
+	assert_memory_equal(holder.memory, memory, sizeof(memory));
+	memset(memory, 0, sizeof(memory));
+	assert_int_equal(qsc_dma_space_copy(&space, 0x10000, 0x8000, 0x8000), 0);
+	assert_memory_equal(holder.memory, memory, sizeof(memory));
+	assert_int_equal(qsc_dma_space_copy(&space, 0x8000, 0xc000, 0x4000), 0);
+	assert_memory_equal(holder.memory, memory + 0x4000, 0x4000);
+	holder.result = -ENOTCONN;
+	assert_int_equal(qsc_dma_space_read(&space, 0x8000, memory, 1), -ENOTCONN);
+	qsc_dma_space_destroy(&space);
+}
+
+/* A file that its owner cuts short harms nobody else. */
+static void test_truncated_file(void **unused)
+{
+	struct qsc_dma_mapping mapping = at(0x1000, 0x4000, NULL, RW);
+	int fd = memfd_create("cut", MFD_CLOEXEC);
+	struct qsc_dma_space space;
+	char bytes[16] = {0};
+
+	begin(&space);
+	mapping.fd = fd;
+	assert_int_equal(ftruncate(fd, 0x3000), 0);
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), -EINVAL);
+	assert_int_equal(ftruncate(fd, 0x5000), 0);
+	mapping.fd_offset = 0x1000;
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), 0);
+	assert_int_equal(qsc_dma_space_write(&space, 0x1000, "cut", 3), 0);
+	assert_int_equal(pread(fd, bytes, 3, 0x1000), 3);
+	assert_memory_equal(bytes, "cut", 3);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(qsc_dma_space_write(&space, 0x2000, bytes, 4), -EIO);
+	assert_int_equal(qsc_dma_space_read(&space, 0x1000, bytes, 4), -EIO);
+	assert_int_equal(qsc_dma_space_unmap(&space, 0x1000, 0x4000), 0);
+	close(fd);
+	qsc_dma_space_destroy(&space);
+}
+
+static void test_log(void **unused)
+{
+	const struct qsc_dma_range range = {0x1000, 0x3000};
+	struct qsc_dma_space space;
+	static char memory[16384];
+	uint64_t bits = 0;
+
+	begin(&space);
+	assert_int_equal(map(&space, 0x1000, 0x4000, memory, RW), 0);
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x1000, 0x3000, 4096, &bits), -EINVAL);
+	assert_int_equal(qsc_dma_space_log_stop(&space), -EINVAL);
+	assert_int_equal(qsc_dma_space_log_start(&space, &range, 1), 0);
+	assert_int_equal(qsc_dma_space_log_start(&space, &range, 1), -EBUSY);
+	assert_int_equal(qsc_dma_space_read(&space, 0x1000, memory, 1), 0);
+	assert_int_equal(qsc_dma_space_copy(&space, 0x2ff0, 0x1000, 0x20), 0);
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x1000, 0x4000, 4096, &bits), 0);
+	assert_int_equal(bits, 6);
+	bits = 0;
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x1000, 0x4000, 4096, &bits), 0);
+	assert_int_equal(bits, 0);
+	assert_int_equal(qsc_dma_space_log_stop(&space), 0);
+	qsc_dma_space_destroy(&space);
+}
+
+static void *unmap_it(void *arg)
+{
+	assert_int_equal(qsc_dma_space_unmap(arg, 0x1000, 0x1000), 0);
+	return NULL;
+}
+
+/* When unmap has returned, nobody is inside the mapping. */
+static void test_unmap_waits(void **unused)
+{
+	static char memory[4096];
+	struct qsc_dma_space space;
+	struct qsc_gate_pass pass;
+	pthread_t thread;
+	void *before;
+
+	begin(&space);
+	assert_int_equal(map(&space, 0x1000, 0x1000, memory, RW), 0);
+	assert_int_equal(qsc_gate_enter(&space.gate, &pass), QSC_GATE_OPEN);
+	before = atomic_load(&space.table);
+	assert_int_equal(pthread_create(&thread, NULL, unmap_it, &space), 0);
+	while (atomic_load(&space.table) == before)
+		sched_yield();
+	assert_int_not_equal(pthread_tryjoin_np(thread, NULL), 0);
+	qsc_gate_leave(&space.gate, &pass);
+	pthread_join(thread, NULL);
+	qsc_dma_space_destroy(&space);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mappings), cmocka_unit_test(test_gate),
+		cmocka_unit_test(test_asking),	 cmocka_unit_test(test_truncated_file),
+		cmocka_unit_test(test_log),	 cmocka_unit_test(test_unmap_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* Unit tests of the dirty log: LOG-1 to LOG-3 exactly, against a map of one byte a page. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/log.h"
+
+static void test_LOG_3_impossible_ranges(void **unused)
+{
+	static const struct qsc_dma_range bad[][2] = {
+		{{0x1000, 0}, {0x9000, 0x1000}},
+		{{0x1000, 0x2000}, {0x2000, 0x1000}},
+		{{0x1000, 0x2000}, {0x1000, 0x2000}},
+		{{UINT64_MAX - 0xfff, 0x2000}, {0, 0x1000}},
+	};
+	const struct qsc_dma_range huge = {0, UINT64_MAX};
+	struct qsc_dirty_log *log;
+
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(qsc_dirty_log_create(bad[i], 2, &log), -EINVAL);
+	assert_int_equal(qsc_dirty_log_create(bad[0], 0, &log), -EINVAL);
+	assert_int_equal(qsc_dirty_log_create(&huge, 1, &log), -E2BIG);
+}
+
+/* The last page of the address space, and ranges that share a page. */
+static void test_edges(void **unused)
+{
+	const struct qsc_dma_range ranges[] = {
+		{0x2800, 0x100}, {0x1000, 0x1800}, {UINT64_MAX - 0x1fff, 0x2000}, {0x2900, 0x80}};
+	struct qsc_dirty_log *log;
+	uint64_t bits = 0;
+
+	assert_int_equal(qsc_dirty_log_create(ranges, 4, &log), 0);
+	qsc_dirty_log_mark(log, UINT64_MAX, 1);
+	qsc_dirty_log_mark(log, 0x2810, 1);
+	qsc_dirty_log_mark(log, 0x0, 0x1000);
+	qsc_dirty_log_mark(log, 0x3000, 0x1000);
+	qsc_dirty_log_report(log, 0x1000, 0x3000, 4096, &bits);
+	assert_int_equal(bits, 2);
+	bits = 0;
+	qsc_dirty_log_report(log, UINT64_MAX - 0x1fff, 0x2000, 4096, &bits);
+	assert_int_equal(bits, 2);
+	bits = 0;
+	qsc_dirty_log_mark(log, UINT64_MAX, 1);
+	qsc_dirty_log_report(log, 0, UINT64_MAX, 1ULL << 63, &bits);
+	assert_int_equal(bits, 2);
+	qsc_dirty_log_destroy(log);
+}
+
+#define PAGES 3000U
+
+/* Marks and reports of every size at random: each page is reported once for each time it is dirty.
+ */
+static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
+{
+	const uint64_t base = 0x100000000;
+	const struct qsc_dma_range ranges[] = {
+		{base + 700 * 4096, 900 * 4096},
+		{base, 500 * 4096},
+		{base + 1600 * 4096, 1000 * 4096},
+	};
+	struct qsc_dirty_log *log;
+	uint8_t dirty[PAGES] = {0};
+	uint64_t bitmap[PAGES / 64 + 2];
+
+	srand(1);
+	assert_int_equal(qsc_dirty_log_create(ranges, 3, &log), 0);
+	for (int round = 0; round < 3000; round++) {
+		uint64_t first = (uint64_t)rand() % PAGES;
+		uint64_t offset = (uint64_t)rand() % 4096;
+		uint64_t size = 1 + (uint64_t)rand() % (rand() % 3 ? 100 : 300000);
+		unsigned int shift = (unsigned int)rand() % 8;
+		uint64_t start, last;
+
+		qsc_dirty_log_mark(log, base + first * 4096 + offset, size);
+		for (uint64_t p = first; p <= first + (offset + size - 1) / 4096; p++) {
+			if (p < 500 || (p >= 700 && p < 2600))
+				dirty[p] = 1;
+		}
+		if (rand() % 4)
+			continue;
+		start = ((uint64_t)rand() % PAGES) >> shift << shift;
+		size = 1 + (uint64_t)rand() % ((PAGES - start) * 4096);
+		last = start + (size - 1) / 4096;
+		memset(bitmap, 0, sizeof(bitmap));
+		qsc_dirty_log_report(log, base + start * 4096, size, 4096ULL << shift, bitmap);
+		for (uint64_t at = start; at <= last; at += 1ULL << shift) {
+			bool expected = false;
+
+			for (uint64_t p = at; p < at + (1ULL << shift) && p <= last; p++) {
+				expected |= dirty[p];
+				dirty[p] = 0;
+			}
+			assert_int_equal(qsc_bitmap_test(bitmap, (at - start) >> shift), expected);
+		}
+		assert_int_equal(qsc_bitmap_next(bitmap, 64 * (PAGES / 64 + 2),
+						 ((last - start) >> shift) + 1),
+				 64 * (PAGES / 64 + 2));
+	}
+	qsc_dirty_log_destroy(log);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_LOG_3_impossible_ranges),
+		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_LOG_1_nothing_is_missed_or_invented),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
