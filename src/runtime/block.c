@@ -32,7 +32,7 @@ int qsc_block_init(struct qsc_block *block, const struct qsc_block_desc *desc)
 		return -EIO;
 	block->zero_hash = qsc_block_hash(block, zero_page);
 	block->name = strdup(desc->name);
-	block->dirty = calloc(qsc_bitmap_words(block->pages), sizeof(uint64_t));
+	block->dirty = calloc(qsc_bitmap_words(block->pages), sizeof(*block->dirty));
 	result = -ENOMEM;
 	if (!block->name || !block->dirty)
 		goto fail;
@@ -139,7 +139,7 @@ bool qsc_block_page_is_zero(const struct qsc_block *block, uint64_t page)
 
 	/* In pieces: what is not zero mostly shows at once. */
 	for (at = 0; at < QSC_BLOCK_PAGE_SIZE; at += 256) {
-		if (memcmp(memory + at, zero_page, 256))
+		if (memcmp(memory + at, zero_page, 256) != 0)
 			return false;
 	}
 	return true;

@@ -57,10 +57,8 @@ struct qsc_runtime {
 	uint32_t num_blocks;
 	struct qsc_block *blocks;
 	struct qsc_region regions[VFIO_PCI_NUM_REGIONS];
-	struct qsc_dma_space dma;
 	struct qsc_irqs irqs;
 	struct qsc_pci pci;
-	struct qsc_workers workers;
 	struct qsc_mappings mappings;
 
 	/* Of the last completed arc (STATE-4); written by the holder of `busy`. */
@@ -77,6 +75,10 @@ struct qsc_runtime {
 	uint64_t last_session; /* the number given out last; none comes twice */
 	struct qsc_save *save; /* of a saving session, also when its user has closed it */
 	struct qsc_load *load; /* of a loading session, likewise */
+
+	/* Last, because they begin on cache lines of their own. */
+	struct qsc_dma_space dma;
+	struct qsc_workers workers;
 };
 
 static inline struct qsc_runtime *qsc_runtime_of(struct qsc_device *dev)
@@ -129,16 +131,16 @@ void qsc_runtime_let_go(struct qsc_runtime *rt);
 
 int qsc_runtime_op_region_info(struct qsc_device *dev, uint32_t region,
 			       struct qsc_region_info *info);
-ssize_t qsc_runtime_op_region_read(struct qsc_device *dev, uint32_t region, uint64_t offset,
+ssize_t qsc_runtime_op_region_read(struct qsc_device *dev, uint32_t index, uint64_t offset,
 				   void *buf, size_t count);
-ssize_t qsc_runtime_op_region_write(struct qsc_device *dev, uint32_t region, uint64_t offset,
+ssize_t qsc_runtime_op_region_write(struct qsc_device *dev, uint32_t index, uint64_t offset,
 				    const void *buf, size_t count);
 int qsc_runtime_op_region_write_multi(struct qsc_device *dev, const struct qsc_region_write *writes,
 				      size_t count);
-int qsc_runtime_op_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
+int qsc_runtime_op_region_map(struct qsc_device *dev, uint32_t index, uint64_t offset, size_t size,
 			      int prot, void **addr);
 int qsc_runtime_op_region_unmap(struct qsc_device *dev, void *addr, size_t size);
-int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset);
+int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t index, int *fd, uint64_t *fd_offset);
 int qsc_runtime_op_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
 				 size_t max);
 

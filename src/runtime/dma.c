@@ -153,11 +153,17 @@ static void replace_table(struct qsc_dma_space *space, struct qsc_dma_table *tab
 
 static struct qsc_dma_table *new_table(size_t count)
 {
-	struct qsc_dma_table *table = malloc(sizeof(*table) + count * sizeof(table->entries[0]));
+	struct qsc_dma_table *table = malloc(sizeof(*table) + count * sizeof(void *));
 
 	if (table)
 		table->count = count;
 	return table;
+}
+
+static void copy_entries(struct entry **to, struct entry *const *from, size_t count)
+{
+	while (count--)
+		*to++ = *from++;
 }
 
 int qsc_dma_space_map(struct qsc_dma_space *space, const struct qsc_dma_mapping *mapping)
@@ -181,10 +187,9 @@ int qsc_dma_space_map(struct qsc_dma_space *space, const struct qsc_dma_mapping 
 	else if (!(table = new_table(old->count + 1)))
 		result = -ENOMEM;
 	if (table) {
-		memcpy(table->entries, old->entries, at * sizeof(old->entries[0]));
+		copy_entries(table->entries, old->entries, at);
 		table->entries[at] = entry;
-		memcpy(table->entries + at + 1, old->entries + at,
-		       (old->count - at) * sizeof(old->entries[0]));
+		copy_entries(table->entries + at + 1, old->entries + at, old->count - at);
 		replace_table(space, table);
 	}
 	pthread_mutex_unlock(&space->table_lock);
@@ -211,9 +216,8 @@ int qsc_dma_space_unmap(struct qsc_dma_space *space, uint64_t iova, uint64_t siz
 	else if (!(table = new_table(old->count - 1)))
 		result = -ENOMEM;
 	if (table) {
-		memcpy(table->entries, old->entries, at * sizeof(old->entries[0]));
-		memcpy(table->entries + at, old->entries + at + 1,
-		       (old->count - at - 1) * sizeof(old->entries[0]));
+		copy_entries(table->entries, old->entries, at);
+		copy_entries(table->entries + at, old->entries + at + 1, old->count - at - 1);
 		replace_table(space, table);
 		free_entry(entry);
 	}
@@ -313,9 +317,9 @@ static int write_piece(struct qsc_dma_space *space, const struct piece *piece, u
 int qsc_dma_space_read(struct qsc_dma_space *space, uint64_t iova, void *buf, size_t size)
 {
 	const struct qsc_dma_table *table;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	enum qsc_gate_mode mode;
-	struct piece piece;
+	struct piece piece = {NULL, NULL, 0};
 	int result = 0;
 
 	if (size && !qsc_range_valid(iova, size))
@@ -341,9 +345,9 @@ int qsc_dma_space_read(struct qsc_dma_space *space, uint64_t iova, void *buf, si
 int qsc_dma_space_write(struct qsc_dma_space *space, uint64_t iova, const void *buf, size_t size)
 {
 	const struct qsc_dma_table *table;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	enum qsc_gate_mode mode;
-	struct piece piece;
+	struct piece piece = {NULL, NULL, 0};
 	int result = 0;
 
 	if (size && !qsc_range_valid(iova, size))
@@ -385,10 +389,10 @@ static int copy_piece(struct qsc_dma_space *space, struct piece *dst, uint64_t d
 int qsc_dma_space_copy(struct qsc_dma_space *space, uint64_t dst, uint64_t src, size_t size)
 {
 	const struct qsc_dma_table *table;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	enum qsc_gate_mode mode;
-	struct piece to;
-	struct piece from;
+	struct piece to = {NULL, NULL, 0};
+	struct piece from = {NULL, NULL, 0};
 	int result = 0;
 
 	if (size && (!qsc_range_valid(dst, size) || !qsc_range_valid(src, size)))

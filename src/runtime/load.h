@@ -30,7 +30,7 @@ struct qsc_load_target {
 struct qsc_load;
 
 /* -ENOMEM, and nothing has changed (SESS-9). */
-int qsc_load_create(const struct qsc_load_target *target, struct qsc_load **load);
+int qsc_load_create(const struct qsc_load_target *target, struct qsc_load **out);
 void qsc_load_destroy(struct qsc_load *load);
 
 /* More of the stream; results as qsc_stream_parse(). */

@@ -61,9 +61,9 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 {
 	const uint64_t base = 0x100000000;
 	const struct qsc_dma_range ranges[] = {
-		{base + 700 * 4096, 900 * 4096},
-		{base, 500 * 4096},
-		{base + 1600 * 4096, 1000 * 4096},
+		{base + 700 * 4096ULL, 900 * 4096ULL},
+		{base, 500 * 4096ULL},
+		{base + 1600 * 4096ULL, 1000 * 4096ULL},
 	};
 	struct qsc_dirty_log *log;
 	uint8_t dirty[PAGES] = {0};
@@ -78,7 +78,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 		unsigned int shift = (unsigned int)rand() % 8;
 		uint64_t start, last;
 
-		qsc_dirty_log_mark(log, base + first * 4096 + offset, size);
+		qsc_dirty_log_mark(log, base + first * 4096ULL + offset, size);
 		for (uint64_t p = first; p <= first + (offset + size - 1) / 4096; p++) {
 			if (p < 500 || (p >= 700 && p < 2600))
 				dirty[p] = 1;
@@ -86,10 +86,10 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 		if (rand() % 4)
 			continue;
 		start = ((uint64_t)rand() % PAGES) >> shift << shift;
-		size = 1 + (uint64_t)rand() % ((PAGES - start) * 4096);
+		size = 1 + (uint64_t)rand() % (4096 * (PAGES - start));
 		last = start + (size - 1) / 4096;
 		memset(bitmap, 0, sizeof(bitmap));
-		qsc_dirty_log_report(log, base + start * 4096, size, 4096ULL << shift, bitmap);
+		qsc_dirty_log_report(log, base + start * 4096ULL, size, 4096ULL << shift, bitmap);
 		for (uint64_t at = start; at <= last; at += 1ULL << shift) {
 			bool expected = false;
 
@@ -99,9 +99,9 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 			}
 			assert_int_equal(qsc_bitmap_test(bitmap, (at - start) >> shift), expected);
 		}
-		assert_int_equal(qsc_bitmap_next(bitmap, 64 * (PAGES / 64 + 2),
+		assert_int_equal(qsc_bitmap_next(bitmap, 64ULL * (PAGES / 64 + 2),
 						 ((last - start) >> shift) + 1),
-				 64 * (PAGES / 64 + 2));
+				 64ULL * (PAGES / 64 + 2));
 	}
 	qsc_dirty_log_destroy(log);
 }

@@ -125,7 +125,7 @@ ssize_t qsc_runtime_op_region_read(struct qsc_device *dev, uint32_t index, uint6
 {
 	struct qsc_runtime *rt = qsc_runtime_of(dev);
 	struct qsc_region *region;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	int result = check_access(rt, index, offset, count, VFIO_REGION_INFO_FLAG_READ);
 
 	if (result < 0)
@@ -170,7 +170,7 @@ ssize_t qsc_runtime_op_region_write(struct qsc_device *dev, uint32_t index, uint
 {
 	struct qsc_runtime *rt = qsc_runtime_of(dev);
 	struct qsc_region *region;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	int result = check_access(rt, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
 
 	if (result < 0)

@@ -32,7 +32,7 @@ struct qsc_save_source {
 struct qsc_save;
 
 /* -ENOMEM, and nothing has changed (SESS-9). */
-int qsc_save_create(const struct qsc_save_source *source, struct qsc_save **save);
+int qsc_save_create(const struct qsc_save_source *source, struct qsc_save **out);
 void qsc_save_destroy(struct qsc_save *save);
 
 /* The device has stopped and its blocks are marked: from here on the stream comes to its end. */

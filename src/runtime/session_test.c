@@ -169,7 +169,7 @@ static void test_SESS_4_precopy_follows_changes(void **unused)
 	uint64_t estimate;
 
 	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &before), 0);
-	assert_true(before.initial_bytes > 3 * 4096);
+	assert_true(before.initial_bytes > 3 * 4096ULL);
 	assert_int_equal(before.dirty_bytes, 0);
 	stream.bytes = malloc(6000);
 	assert_int_equal(qsc_device_session_read(a->dev, session, stream.bytes, 6000), 6000);
@@ -188,11 +188,11 @@ static void test_SESS_4_precopy_follows_changes(void **unused)
 	qsc_block_dirty(a->rt, 0, 81920, 1);
 	assert_int_equal(qsc_device_region_write(a->dev, 2, 8192, zero, 4096), 4096);
 	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
-	assert_int_equal(info.dirty_bytes, 3 * 4096);
+	assert_int_equal(info.dirty_bytes, 3 * 4096ULL);
 	assert_int_equal(qsc_device_data_size(a->dev, &estimate), 0);
-	assert_true(estimate >= 3 * 4096 && estimate < 5 * 4096);
+	assert_true(estimate >= 3 * 4096ULL && estimate < 5 * 4096ULL);
 	assert_int_equal(drain(a, session, &stream, 100000), -ENOMSG);
-	assert_true(stream.size > initial + 2 * 4096 && stream.size < initial + 3 * 4096);
+	assert_true(stream.size > initial + 2 * 4096ULL && stream.size < initial + 3 * 4096ULL);
 	assert_int_equal(qsc_device_session_precopy_info(a->dev, session, &info), 0);
 	assert_int_equal(info.dirty_bytes, 0);
 	assert_int_equal(qsc_device_region_write(a->dev, 2, 40960, "end", 3), 3);

@@ -131,7 +131,7 @@ static void find_violations(struct qsc_runtime *rt)
 			       "%s: %llu pages of region %u, the first at offset 0x%llx, were "
 			       "written while the device was stopped",
 			       rt->name, (unsigned long long)changed, index,
-			       (unsigned long long)(first << QSC_BLOCK_PAGE_SHIFT));
+			       (unsigned long long)first << QSC_BLOCK_PAGE_SHIFT);
 		qsc_log(QSC_LOG_WARNING, "%s: %s", qsc_clause_id(QSC_CLAUSE_ORD_1), text);
 		if (rt->violation)
 			rt->violation(rt->violation_ctx, QSC_CLAUSE_ORD_1, text);

@@ -94,7 +94,7 @@ struct qsc_stream_parser;
 /* The layout and the sink must outlive it. -ENOMEM. */
 int qsc_stream_parser_create(const struct qsc_stream_layout *layout,
 			     const struct qsc_stream_sink *sink, void *ctx,
-			     struct qsc_stream_parser **parser);
+			     struct qsc_stream_parser **out);
 void qsc_stream_parser_destroy(struct qsc_stream_parser *parser);
 
 /*

@@ -41,7 +41,7 @@ static void report(struct stress *stress, unsigned int shift)
 	uint64_t bitmap[2] = {0};
 
 	pthread_mutex_lock(&stress->lock);
-	assert_int_equal(qsc_device_log_report(stress->device->dev, IOVA, PAGES * 4096,
+	assert_int_equal(qsc_device_log_report(stress->device->dev, IOVA, PAGES * 4096ULL,
 					       4096ULL << shift, bitmap),
 			 0);
 	for (uint64_t page = 0; page < PAGES; page++) {
@@ -117,14 +117,15 @@ static void check_rest(struct stress *stress)
 	report(stress, 0);
 	pthread_mutex_lock(&stress->lock);
 	for (uint64_t page = 0; page < PAGES; page++) {
-		if (memcmp(stress->memory + page * 4096, stress->before + page * 4096, 4096) != 0)
+		if (memcmp(stress->memory + page * 4096ULL, stress->before + page * 4096ULL,
+			   4096) != 0)
 			assert_true(qsc_bitmap_test(stress->reported, page));
 	}
 	memset(stress->reported, 0, sizeof(stress->reported));
 	pthread_mutex_unlock(&stress->lock);
-	memcpy(stress->before, stress->memory, (size_t)PAGES * 4096);
+	memcpy(stress->before, stress->memory, PAGES * 4096ULL);
 	usleep(200);
-	assert_memory_equal(stress->before, stress->memory, (size_t)PAGES * 4096);
+	assert_memory_equal(stress->before, stress->memory, PAGES * 4096ULL);
 	assert_int_equal(done, test_state_of(stress->device)->done);
 	collect_interrupts(stress);
 	assert_true(stress->delivered <= done);
@@ -154,7 +155,7 @@ static void go_round(struct stress *stress)
 
 static void begin(struct stress *stress)
 {
-	const struct qsc_dma_range range = {IOVA, PAGES * 4096};
+	const struct qsc_dma_range range = {IOVA, PAGES * 4096ULL};
 	struct qsc_runtime_options options = test_options(NULL, 7);
 	struct qsc_dma_mapping mapping = {
 		.iova = IOVA, .size = range.size, .flags = QSC_DMA_READ | QSC_DMA_WRITE, .fd = -1};
@@ -179,7 +180,7 @@ static void begin(struct stress *stress)
 						 stress->vectors, TEST_VECTORS),
 			 0);
 	test_poke(stress->device, REG_DEST, IOVA);
-	test_poke(stress->device, REG_WINDOW, PAGES * 4096);
+	test_poke(stress->device, REG_WINDOW, PAGES * 4096ULL);
 	test_poke(stress->device, REG_REPEAT, UINT32_MAX);
 	test_poke(stress->device, REG_DOORBELL, 0);
 }

@@ -32,7 +32,7 @@ enum {
 	REG_RINGS = 0x30,  /* how often the doorbell was rung */
 };
 
-#define TEST_STRIDE    4096U
+#define TEST_STRIDE    4096ULL
 #define TEST_BAR2_SIZE (256U << 10)
 #define TEST_VECTORS   4U
 

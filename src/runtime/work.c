@@ -82,7 +82,7 @@ fail:
 static bool work_once(struct qsc_worker *worker)
 {
 	struct qsc_workers *workers = worker->workers;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	enum qsc_gate_mode mode = qsc_gate_enter(&workers->gate, &pass);
 
 	if (mode == QSC_GATE_CLOSED)
@@ -148,7 +148,7 @@ void qsc_workers_kick_all(struct qsc_workers *workers)
 static bool answer_doorbell(struct qsc_workers *workers, struct qsc_doorbell *doorbell)
 {
 	static const uint64_t zero;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	bool rung;
 
 	if (qsc_gate_enter(&workers->gate, &pass) == QSC_GATE_CLOSED)
