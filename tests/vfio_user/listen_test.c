@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* A server on a socket file: who gets in, who is told to wait, and how it ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "fake.h"
+#include "raw.h"
+
+#include <quiesce/client.h>
+#include <quiesce/server.h>
+
+struct listening {
+	char dir[32];
+	char path[64];
+	char uri[80];
+	struct fake *fake;
+	struct qsc_server_options options;
+	struct qsc_server *server;
+	pthread_t thread;
+};
+
+static void *run(void *arg)
+{
+	struct listening *listening = arg;
+
+	assert_int_equal(qsc_server_run(listening->server), 0);
+	return NULL;
+}
+
+static void start(struct listening *at, const struct qsc_server_options *options)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	memset(at, 0, sizeof(*at));
+	if (options)
+		at->options = *options;
+	strcpy(at->dir, "/tmp/qsc-test-XXXXXX");
+	assert_non_null(mkdtemp(at->dir));
+	(void)snprintf(at->path, sizeof(at->path), "%s/socket", at->dir);
+	(void)snprintf(at->uri, sizeof(at->uri), "vfio-user:%s", at->path);
+	assert_int_equal(fake_create(&at->fake), 0);
+	at->options.open = fake_open;
+	at->options.open_ctx = at->fake;
+	if (qsc_server_create(at->path, &at->options, &at->server, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(pthread_create(&at->thread, NULL, run, at), 0);
+}
+
+static void finish(struct listening *at)
+{
+	struct stat st;
+
+	pthread_join(at->thread, NULL);
+	qsc_server_destroy(at->server);
+	assert_int_equal(stat(at->path, &st), -1);
+	rmdir(at->dir);
+	fake_destroy(at->fake);
+}
+
+static void stop(struct listening *at)
+{
+	qsc_server_stop(at->server);
+	finish(at);
+}
+
+static int connect_raw(const struct listening *at)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, at->path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static struct qsc_device *open_client(const struct listening *at)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_device *dev;
+
+	if (qsc_client_open(at->uri, NULL, &dev, &err) < 0)
+		fail_msg("%s", err.text);
+	return dev;
+}
+
+static void test_one_user_at_a_time(void **state)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_device *first;
+	struct qsc_device *second;
+	struct listening at;
+	uint32_t value;
+	int i;
+
+	start(&at, NULL);
+	first = open_client(&at);
+	assert_int_equal(qsc_client_open(at.uri, NULL, &second, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "another client holds the device"));
+	assert_non_null(strstr(err.text, at.uri));
+	assert_int_equal(qsc_device_region_read(first, 0, 0, &value, 4), 4);
+	qsc_device_close(first);
+	/* When close returns the device is free. */
+	for (i = 0; i < 20; i++)
+		qsc_device_close(open_client(&at));
+	assert_int_equal(at.fake->opens, 21);
+	stop(&at);
+}
+
+/* Silent, halting and idle clients, more than there is room for, while another works. */
+static void test_silent_clients_keep_nobody_out(void **state)
+{
+	struct qsc_server_options options = {.max_connections = 4};
+	struct qsc_device *dev;
+	struct listening at;
+	uint32_t value;
+	int fds[8];
+	int i;
+
+	start(&at, &options);
+	for (i = 0; i < 8; i++) {
+		fds[i] = connect_raw(&at);
+		if (i & 1)
+			assert_int_equal(send(fds[i], "\1", 1, MSG_NOSIGNAL), 1);
+	}
+	dev = open_client(&at);
+	for (; i < 16; i++) {
+		qsc_fd_close(&fds[i - 8]);
+		fds[i - 8] = connect_raw(&at);
+		assert_int_equal(qsc_device_region_read(dev, 0, 0, &value, 4), 4);
+	}
+	qsc_device_close(dev);
+	for (i = 0; i < 8; i++)
+		close(fds[i]);
+	stop(&at);
+}
+
+static void test_once(void **state)
+{
+	struct qsc_server_options options = {.once = true};
+	struct qsc_device *dev;
+	struct listening at;
+	int fd;
+
+	start(&at, &options);
+	/* One who never held the device does not end it. */
+	fd = connect_raw(&at);
+	assert_int_equal(send(fd, "0123456789012345", 16, MSG_NOSIGNAL), 16);
+	close(fd);
+	dev = open_client(&at);
+	qsc_device_close(dev);
+	finish(&at);
+}
+
+static void test_stop_ends_connections(void **state)
+{
+	struct qsc_device *dev;
+	struct listening at;
+	uint32_t value;
+
+	start(&at, NULL);
+	dev = open_client(&at);
+	stop(&at);
+	assert_int_equal(qsc_device_region_read(dev, 0, 0, &value, 4), -ENOTCONN);
+	assert_int_equal(qsc_device_region_write(dev, 0, 0, &value, 4), -ENOTCONN);
+	qsc_device_close(dev);
+}
+
+static void test_socket_files(void **state)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_server *other;
+	struct listening at;
+	char path[80];
+	int fd;
+
+	start(&at, NULL);
+	assert_int_equal(qsc_server_create(at.path, &at.options, &other, &err), -EADDRINUSE);
+	assert_non_null(strstr(err.text, at.path));
+	/* Left by a dead server: made anew. */
+	(void)snprintf(path, sizeof(path), "%s/stale", at.dir);
+	{
+		struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+		strcpy(address.sun_path, path);
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+		close(fd);
+	}
+	assert_int_equal(qsc_server_create(path, &at.options, &other, &err), 0);
+	qsc_server_destroy(other);
+	/* No socket: not ours to remove. */
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	close(fd);
+	assert_int_equal(qsc_server_create(path, &at.options, &other, &err), -EADDRINUSE);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(qsc_server_create("/nonexistent/dir/socket", &at.options, &other, &err),
+			 -ENOENT);
+	assert_int_equal(qsc_server_create("", &at.options, &other, &err), -EINVAL);
+	at.options.max_data_xfer_size = 1;
+	assert_int_equal(qsc_server_create(path, &at.options, &other, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "max_data_xfer_size"));
+	stop(&at);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_user_at_a_time),
+		cmocka_unit_test(test_silent_clients_keep_nobody_out),
+		cmocka_unit_test(test_once),
+		cmocka_unit_test(test_stop_ends_connections),
+		cmocka_unit_test(test_socket_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
