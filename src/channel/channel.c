@@ -358,6 +358,7 @@ static int receive_direct(struct qsc_channel *channel, struct qsc_call *call,
 	}
 	pthread_mutex_lock(&channel->lock);
 	call->diverted = false;
+	channel->ended |= input.ended;
 	channel->partial_us = 0;
 	if (result < 0) {
 		if (channel->waiting >> call->slot & 1)
@@ -420,6 +421,7 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 	pthread_mutex_unlock(&channel->lock);
 	result = qsc_channel_receive(channel, &iov, 1, until, &input);
 	pthread_mutex_lock(&channel->lock);
+	channel->ended |= input.ended;
 	if (!result) {
 		result = qsc_wire_stream_received(&channel->stream, input.size, input.fds,
 						  input.num_fds);

@@ -43,6 +43,7 @@ struct qsc_channel_input {
 	size_t size;
 	int fds[QSC_STREAM_MAX_FDS];
 	size_t num_fds;
+	bool ended; /* the peer will send nothing more */
 };
 
 /*

@@ -82,6 +82,7 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 	int result;
 
 	input->num_fds = 0;
+	input->ended = false;
 	for (;;) {
 		message.msg_controllen = CMSG_SPACE(sizeof(int) * channel->max_fds);
 		n = recvmsg(channel->fd, &message, flags);
@@ -111,7 +112,7 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 	input->size = (size_t)n;
 	result = message.msg_controllen ? take_fds(&message, input) : 0;
 	if (!result && !n) {
-		channel->ended = true;
+		input->ended = true;
 		result = -ENOTCONN;
 	}
 	while (result < 0 && input->num_fds)

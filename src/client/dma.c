@@ -168,11 +168,11 @@ static int entry_io(const struct qsc_dma_mapping *entry, uint64_t iova, void *bu
 		    bool write)
 {
 	uint64_t offset = iova - entry->iova;
-	void *memory = (char *)entry->vaddr + offset;
+	void *memory = entry->vaddr ? (char *)entry->vaddr + offset : NULL;
 
 	if (!(entry->flags & (write ? QSC_DMA_WRITE : QSC_DMA_READ)))
 		return -EFAULT;
-	if (entry->vaddr) {
+	if (memory) {
 		memcpy(write ? memory : buf, write ? buf : memory, size);
 		return 0;
 	}

@@ -265,7 +265,7 @@ int fake_dma(struct fake *fake, uint64_t iova, void *buf, size_t size, bool writ
 
 static int get_migration(struct qsc_device *dev, struct qsc_migration_info *info)
 {
-	info->flags = fake_of(dev)->flags;
+	info->flags = fake_get(fake_of(dev), flags);
 	info->dirty_log = true;
 	return info->flags ? 0 : -ENOTTY;
 }
@@ -277,7 +277,7 @@ static int get_state(struct qsc_device *dev, enum qsc_state *state)
 	pthread_mutex_lock(&fake->lock);
 	*state = fake->state;
 	pthread_mutex_unlock(&fake->lock);
-	return fake->flags ? 0 : -ENOTTY;
+	return fake_get(fake, flags) ? 0 : -ENOTTY;
 }
 
 /* Lock held. */
@@ -304,7 +304,7 @@ static int set_state(struct qsc_device *dev, uint32_t target, uint64_t *session)
 	struct fake *fake = fake_of(dev);
 	int result;
 
-	if (!fake->flags)
+	if (!fake_get(fake, flags))
 		return -ENOTTY;
 	pthread_mutex_lock(&fake->lock);
 	result = enter(fake, FAKE_OP_SET_STATE);
@@ -412,6 +412,7 @@ static int log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, uint
 
 	if (!fake->log_page)
 		return -EINVAL;
+	pthread_mutex_lock(&fake->lock);
 	for (page = 0; page < FAKE_LOG_PAGES; page++) {
 		uint64_t at = page * 4096;
 
@@ -420,6 +421,7 @@ static int log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, uint
 		qsc_bitmap_set(bitmap, (at - iova) / page_size);
 		qsc_bitmap_clear(fake->dirty, page);
 	}
+	pthread_mutex_unlock(&fake->lock);
 	return 0;
 }
 

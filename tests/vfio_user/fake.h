@@ -90,6 +90,21 @@ void fake_raise(struct fake *fake, uint32_t vector);
 /* Wait until nobody holds the device. */
 void fake_wait_closed(struct fake *fake);
 
+/* Look at it and change it while it is in use. */
+#define fake_get(fake, field)                                   \
+	__extension__({                                         \
+		pthread_mutex_lock(&(fake)->lock);              \
+		__typeof__((fake)->field) got_ = (fake)->field; \
+		pthread_mutex_unlock(&(fake)->lock);            \
+		got_;                                           \
+	})
+#define fake_set(fake, field, value)                 \
+	do {                                         \
+		pthread_mutex_lock(&(fake)->lock);   \
+		(fake)->field = (value);             \
+		pthread_mutex_unlock(&(fake)->lock); \
+	} while (0)
+
 /* Byte `i` of the stream that a saving session reads. */
 static inline uint8_t fake_stream_byte(size_t i)
 {

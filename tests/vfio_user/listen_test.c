@@ -117,7 +117,7 @@ static void test_one_user_at_a_time(void **state)
 	/* When close returns the device is free. */
 	for (i = 0; i < 20; i++)
 		qsc_device_close(open_client(&at));
-	assert_int_equal(at.fake->opens, 21);
+	assert_int_equal(fake_get(at.fake, opens), 21);
 	stop(&at);
 }
 
