@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/* See chan.h. */
+#include "chan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "baton.h"
+
+#include "base/cleanup.h"
+
+/* Small, so that senders wait, and large enough for the last words of either side. */
+#define PIPE_BYTES 8192
+
+struct pipe {
+	uint8_t bytes[PIPE_BYTES];
+	size_t head;
+	size_t used;
+	bool closed; /* nothing more goes in */
+};
+
+/* A connection: two channels, two pipes. */
+struct sim_wire {
+	struct sim_net *net;
+	struct sim_wire *next;
+	struct end {
+		struct qsc_channel base;
+		struct sim_wire *wire;
+		uint32_t side;
+		uint32_t stall_ms;
+	} ends[2];
+	struct pipe pipes[2]; /* [side]: what that side sends */
+	bool stalled;
+};
+
+static struct end *end_of(struct qsc_channel *ch)
+{
+	return qsc_container_of(ch, struct end, base);
+}
+
+/* ---- what happens to a connection ---- */
+
+static void close_wire(struct sim_wire *wire)
+{
+	wire->pipes[0].closed = true;
+	wire->pipes[1].closed = true;
+}
+
+/* `bytes` are on their way in; NULL at other times. */
+static void maybe_fault(struct sim_wire *wire, uint8_t *bytes, size_t size)
+{
+	struct sim_net *net = wire->net;
+
+	if (!net->countdown || --net->countdown)
+		return;
+	net->faulted = true;
+	sim_note('c', net->fault);
+	switch (net->fault) {
+	case SIM_CHAN_CUT:
+		close_wire(wire);
+		/* What was on its way may be lost or not. */
+		if (sim_random(2))
+			wire->pipes[0].used = wire->pipes[1].used = 0;
+		break;
+	case SIM_CHAN_STALL:
+		wire->stalled = true;
+		break;
+	case SIM_CHAN_CORRUPT:
+		if (bytes)
+			bytes[sim_random(size)] ^= (uint8_t)(1U << sim_random(8));
+		else
+			net->countdown = 1;
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- sending and receiving ---- */
+
+static bool has_room(void *arg)
+{
+	struct end *end = arg;
+	const struct pipe *pipe = &end->wire->pipes[end->side];
+
+	return pipe->closed || (pipe->used < PIPE_BYTES && !end->wire->stalled);
+}
+
+static bool has_data(void *arg)
+{
+	struct end *end = arg;
+	const struct pipe *pipe = &end->wire->pipes[!end->side];
+
+	return (pipe->used && !end->wire->stalled) || (pipe->closed && !pipe->used) ||
+	       end->wire->net->closed[end->side];
+}
+
+static uint64_t timeout_of(const struct end *end)
+{
+	return end->stall_ms ? end->stall_ms * 1000ULL : SIM_FOR_EVER;
+}
+
+static void put(struct sim_wire *wire, struct pipe *pipe, const uint8_t *bytes, size_t size)
+{
+	uint8_t part[PIPE_BYTES];
+	size_t i;
+
+	memcpy(part, bytes, size);
+	maybe_fault(wire, part, size);
+	for (i = 0; i < size; i++)
+		pipe->bytes[(pipe->head + pipe->used + i) % PIPE_BYTES] = part[i];
+	pipe->used += size;
+}
+
+static int send_bytes(struct end *end, const uint8_t *bytes, size_t size)
+{
+	struct pipe *pipe = &end->wire->pipes[end->side];
+
+	while (size) {
+		size_t part;
+
+		if (!sim_wait(has_room, end, timeout_of(end)))
+			return -ETIMEDOUT;
+		if (pipe->closed)
+			return -EPIPE;
+		part = PIPE_BYTES - pipe->used;
+		part = size < part ? size : part;
+		put(end->wire, pipe, bytes, part);
+		bytes += part;
+		size -= part;
+	}
+	return 0;
+}
+
+static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+{
+	struct end *end = end_of(ch);
+	int result = 0;
+	int i;
+
+	sim_yield();
+	for (i = 0; i < iovcnt && result == 0; i++)
+		result = send_bytes(end, iov[i].iov_base, iov[i].iov_len);
+	return result;
+}
+
+static int end_recv(struct qsc_channel *ch, void *buf, size_t size)
+{
+	struct end *end = end_of(ch);
+	struct pipe *pipe = &end->wire->pipes[!end->side];
+	uint8_t *to = buf;
+
+	sim_yield();
+	maybe_fault(end->wire, NULL, 0);
+	while (size) {
+		if (!sim_wait(has_data, end, timeout_of(end)))
+			return -ETIMEDOUT;
+		if (!pipe->used || end->wire->net->closed[end->side])
+			return -EPIPE;
+		for (; size && pipe->used; size--, pipe->used--) {
+			*to++ = pipe->bytes[pipe->head];
+			pipe->head = (pipe->head + 1) % PIPE_BYTES;
+		}
+	}
+	return 0;
+}
+
+static void end_set_stall_timeout(struct qsc_channel *ch, uint32_t ms)
+{
+	end_of(ch)->stall_ms = ms;
+}
+
+static void end_shutdown(struct qsc_channel *ch)
+{
+	close_wire(end_of(ch)->wire);
+}
+
+static const struct qsc_channel_ops end_ops = {
+	.send = end_send,
+	.recv = end_recv,
+	.set_stall_timeout = end_set_stall_timeout,
+	.shutdown = end_shutdown,
+	.close = end_shutdown,
+};
+
+/* ---- meeting ---- */
+
+static struct sim_wire *make_wire(struct sim_net *net)
+{
+	struct sim_wire *wire = calloc(1, sizeof(*wire));
+	uint32_t i;
+
+	if (!wire)
+		abort();
+	wire->net = net;
+	wire->next = net->wires;
+	net->wires = wire;
+	for (i = 0; i < 2; i++)
+		wire->ends[i] = (struct end){{&end_ops}, wire, i, 0};
+	return wire;
+}
+
+/* Somebody else connects: says nothing, little, or a lot of nonsense, and may hang up. */
+static void stranger(struct sim_net *net)
+{
+	struct sim_wire *wire = make_wire(net);
+	size_t size = sim_random(3) * 30;
+
+	memset(wire->pipes[0].bytes, 'x', size);
+	wire->pipes[0].used = size;
+	wire->pipes[0].closed = sim_random(2);
+	if (net->num_waiting < QSC_ARRAY_SIZE(net->waiting))
+		net->waiting[net->num_waiting++] = wire;
+}
+
+static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
+			  struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct sim_net *net = qsc_container_of(transport, struct sim_net, ends[0]);
+	struct sim_wire *wire;
+
+	sim_yield();
+	for (; net->strangers; net->strangers--)
+		stranger(net);
+	if (net->closed[0] || net->closed[1] || net->num_waiting == QSC_ARRAY_SIZE(net->waiting))
+		return qsc_error_set(err, ECONNREFUSED, NULL, "nobody listens");
+	wire = make_wire(net);
+	net->waiting[net->num_waiting++] = wire;
+	*ch = &wire->ends[0].base;
+	return 0;
+}
+
+static bool somebody_came(void *arg)
+{
+	const struct sim_net *net = arg;
+
+	return net->num_waiting || net->closed[1];
+}
+
+static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
+			 struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct sim_net *net = qsc_container_of(transport, struct sim_net, ends[1]);
+
+	if (!sim_wait(somebody_came, net, timeout_ms ? timeout_ms * 1000ULL : SIM_FOR_EVER))
+		return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected");
+	if (net->closed[1])
+		return qsc_error_set(err, ESHUTDOWN, NULL, "the process is dead");
+	*ch = &net->waiting[0]->ends[1].base;
+	memmove(net->waiting, net->waiting + 1, --net->num_waiting * sizeof(net->waiting[0]));
+	return 0;
+}
+
+static void end_meeting(struct sim_net *net, uint32_t side)
+{
+	size_t i;
+
+	for (i = 0; i < net->num_waiting; i++)
+		close_wire(net->waiting[i]);
+	net->num_waiting = 0;
+	net->closed[side] = true;
+}
+
+static void connector_close(struct qsc_transport *transport)
+{
+	qsc_container_of(transport, struct sim_net, ends[0])->closed[0] = true;
+}
+
+static void listener_close(struct qsc_transport *transport)
+{
+	end_meeting(qsc_container_of(transport, struct sim_net, ends[1]), 1);
+}
+
+static const struct qsc_transport_ops connector_ops = {"sim", connector_open, connector_close};
+static const struct qsc_transport_ops listener_ops = {"sim", listener_open, listener_close};
+
+void sim_net_init(struct sim_net *net)
+{
+	net->ends[0].ops = &connector_ops;
+	net->ends[1].ops = &listener_ops;
+}
+
+void sim_net_kill(struct sim_net *net, uint32_t side)
+{
+	struct sim_wire *wire;
+
+	for (wire = net->wires; wire; wire = wire->next)
+		close_wire(wire);
+	end_meeting(net, side);
+}
+
+void sim_net_release(struct sim_net *net)
+{
+	while (net->wires) {
+		struct sim_wire *wire = net->wires;
+
+		net->wires = wire->next;
+		free(wire);
+	}
+}
