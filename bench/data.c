@@ -2,6 +2,7 @@
 /* State data read over vfio-user against a bare request and reply, and against memcpy. */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include <quiesce/client.h>
 
+#include "dmacopy/dmacopy.h"
 #include "models.h"
 
 #define CHUNK ((size_t)1 << 20)
@@ -26,8 +28,23 @@ static int open_source(void *ctx, struct qsc_device **dev, struct qsc_error *err
 	return models_open(source->spec, NULL, dev, err);
 }
 
+/* A device's memory is zero at first, and zeroes are not worth sending. */
+static void fill(struct qsc_device *dev, size_t size)
+{
+	void *memory;
+	int ret = qsc_device_region_map(dev, DMACOPY_BAR_LOCAL, 0, size, PROT_READ | PROT_WRITE,
+					&memory);
+
+	if (ret)
+		bench_die("the device's memory cannot be mapped", ret);
+	memset(memory, 0x5a, size);
+	ret = qsc_device_region_unmap(dev, memory, size);
+	if (ret)
+		bench_die("the device's memory cannot be unmapped", ret);
+}
+
 /* Bytes per second, from the arc into STOP_COPY (not counted) to the end of the stream. */
-static double device_round(struct qsc_device *dev, void *buf)
+static double device_round(struct qsc_device *dev, size_t size, void *buf)
 {
 	uint64_t session;
 	uint64_t start;
@@ -42,6 +59,8 @@ static double device_round(struct qsc_device *dev, void *buf)
 	while ((got = qsc_device_session_read(dev, session, buf, CHUNK)) > 0)
 		total += (uint64_t)got;
 	elapsed = bench_now_ns() - start;
+	if (got >= 0 && total < size)
+		got = -EIO;
 	if (got < 0)
 		bench_die("the device's state cannot be read", (int)got);
 	qsc_device_session_close(dev, session);
@@ -97,10 +116,11 @@ void bench_state_data(struct bench_run *run)
 	if (qsc_client_open_fd(server.fd, NULL, &dev, &err))
 		bench_die(err.text, err.number);
 	server.fd = -1;
+	fill(dev, size);
 	memory = bench_memory(size);
 	buf = bench_memory(2 * CHUNK);
 	for (size_t i = 0; i < rounds; i++) {
-		device[i] = device_round(dev, buf) / 1e9;
+		device[i] = device_round(dev, size, buf) / 1e9;
 		socket[i] = bare_round(peer.fd, &bare, buf) / 1e9;
 		copy[i] = copy_round(memory, size, buf) / 1e9;
 	}

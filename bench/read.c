@@ -48,10 +48,10 @@ static void compare(struct bench_run *run, struct bench_figure figure, int cpu, 
 		.request = REQUEST_SIZE, .header = REPLY_SIZE, .poll = poll};
 	const struct bench_served served = {.poll = poll, .open = open_dmacopy};
 	const struct qsc_client_options options = {.poll = poll};
-	const uint32_t count = run->quick ? 200 : 4000;
-	const size_t rounds = run->quick ? 5 : 61;
-	double reads[64];
-	double pings[64];
+	const uint32_t count = run->quick ? 100 : 500;
+	const size_t rounds = run->quick ? 9 : 401;
+	double reads[512];
+	double pings[512];
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct bench_peer server;
 	struct bench_peer ping;

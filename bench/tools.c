@@ -142,7 +142,7 @@ static bool reply(int fd, struct iovec *iov, bool spin)
 			return false;
 		}
 		left -= (size_t)sent;
-		for (size_t i = 0; i < 2; i++) {
+		for (size_t i = 0; i < msg.msg_iovlen; i++) {
 			size_t part = (size_t)sent < iov[i].iov_len ? (size_t)sent : iov[i].iov_len;
 
 			iov[i].iov_base = (char *)iov[i].iov_base + part;
