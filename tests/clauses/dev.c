@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT */
+/* DEV-1 to DEV-8: what a device that is not fully running does, and what it does not. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "base/fd.h"
+#include "clause.h"
+
+#define COUNT  32U
+#define SIZE   8192U
+#define BATCH  ((uint64_t)COUNT * SIZE)
+#define TARGET (MEMORY_IOVA + MEMORY_TARGET)
+
+static const enum qsc_state stopped[] = {QSC_STATE_STOP, QSC_STATE_STOP_COPY, QSC_STATE_RESUMING,
+					 QSC_STATE_ERROR};
+static const enum qsc_state quiescent[] = {QSC_STATE_RUNNING_P2P, QSC_STATE_PRE_COPY_P2P};
+
+#define NUM(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- DEV-1: no DMA while stopped ---- */
+
+static enum clause_result dev_1(struct harness *h)
+{
+	for (size_t i = 0; i < NUM(stopped); i++) {
+		const char *name = qsc_state_name(stopped[i]);
+		uint64_t at;
+
+		REQUIRE(h, harness_start(h));
+		REQUIRE(h, harness_copy(h, TARGET, COUNT, SIZE, 0));
+		REQUIRE(h, harness_enter(h, stopped[i]));
+		harness_settle(h);
+		/* New work as well, by a user who should know better. */
+		REQUIRE(h, harness_copy(h, TARGET + BATCH, 4, SIZE, 0));
+		harness_snapshot(h);
+		REQUIRE(h, h->exerciser->kick(h));
+		harness_settle(h);
+		at = harness_changed(h);
+		MUST(h, !at, "memory at %#llx was written in %s", (unsigned long long)at, name);
+	}
+	return holds(h, "with %u copies to do, in all stopped states", COUNT);
+}
+
+/* ---- DEV-2: no interrupt there either, nor in the P2P states ---- */
+
+static enum clause_result dev_2_in(struct harness *h, enum qsc_state state)
+{
+	const char *name = qsc_state_name(state);
+
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_copy(h, TARGET, COUNT, SIZE, 0));
+	REQUIRE(h, harness_enter(h, state));
+	/* Those that came before it got there, and those that were late (ARC-7). */
+	harness_settle(h);
+	harness_all_signals(h);
+	harness_settle(h);
+	MUST(h, !harness_all_signals(h), "an interrupt was raised in %s", name);
+	if (state == QSC_STATE_ERROR)
+		harness_trigger(h, 1, 2);
+	else
+		REQUIRE(h, harness_trigger(h, 1, 2));
+	harness_settle(h);
+	MUST(h, !harness_all_signals(h), "an interrupt was delivered in %s", name);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_2(struct harness *h)
+{
+	REQUIRE(h, harness_start(h));
+	for (size_t i = 0; i < NUM(stopped); i++)
+		PART(dev_2_in(h, stopped[i]));
+	for (size_t i = 0; i < NUM(quiescent); i++)
+		if (harness_has(h, quiescent[i]))
+			PART(dev_2_in(h, quiescent[i]));
+	return holds(h, "with copies that end in interrupts, and triggered by the user");
+}
+
+/* ---- DEV-3: its internal state does not change in STOP and STOP_COPY ---- */
+
+static enum clause_result dev_3(struct harness *h)
+{
+	autostream first = {0};
+	autostream second = {0};
+	autostream third = {0};
+
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_copy(h, TARGET, COUNT, SIZE, 0));
+	REQUIRE(h, harness_save(h, &first));
+	harness_settle(h);
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	harness_settle(h);
+	REQUIRE(h, harness_register_write(h, 4711));
+	REQUIRE(h, h->exerciser->kick(h));
+	REQUIRE(h, harness_save(h, &second));
+	MUST(h, second.size == first.size && memcmp(first.data, second.data, first.size) == 0,
+	     "the state changed between two saves with STOP in between");
+	/* And in STOP_COPY, with the session open. */
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP_COPY));
+	harness_settle(h);
+	REQUIRE(h, harness_register_write(h, 4711));
+	REQUIRE(h, h->exerciser->kick(h));
+	REQUIRE(h, harness_save(h, &third));
+	MUST(h, third.size == first.size && memcmp(first.data, third.data, first.size) == 0,
+	     "the state changed in STOP_COPY");
+	return holds(h, "three times the same %zu bytes with work to do", first.size);
+}
+
+/* ---- DEV-4: no new peer DMA in the P2P states ---- */
+
+static enum clause_result dev_4_in(struct harness *h, enum qsc_state state)
+{
+	const char *name = qsc_state_name(state);
+	uint64_t at;
+
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_copy(h, PEER_IOVA, COUNT, SIZE, 0));
+	REQUIRE(h, harness_set(h, state));
+	REQUIRE(h, harness_copy(h, PEER_IOVA + BATCH, 4, SIZE, 0));
+	if (!h->tells_peers)
+		REQUIRE(h, harness_copy(h, TARGET, 4, SIZE, 0));
+	harness_settle(h);
+	harness_snapshot(h);
+	REQUIRE(h, h->exerciser->kick(h));
+	harness_settle(h);
+	at = harness_peer_changed(h);
+	MUST(h, !at, "a peer's memory at %#llx was written in %s", (unsigned long long)at, name);
+	at = h->tells_peers ? 0 : harness_changed(h);
+	MUST(h, !at, "memory at %#llx was written in %s by a device that does not tell peers",
+	     (unsigned long long)at, name);
+	/* It was held back, not lost. */
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	REQUIRE(h, h->exerciser->kick(h));
+	REQUIRE(h, harness_await(h, 0, COUNT + 4 + (h->tells_peers ? 0 : 4)));
+	MUST(h,
+	     harness_copied(h, PEER_IOVA, COUNT, SIZE) &&
+		     harness_copied(h, PEER_IOVA + BATCH, 4, SIZE),
+	     "peer DMA that was held back in %s is lost", name);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_4(struct harness *h)
+{
+	REQUIRE(h, harness_start(h));
+	if (!(h->flags & QSC_MIGRATION_P2P))
+		return not_promised(h, "the device has no P2P states");
+	for (size_t i = 0; i < NUM(quiescent); i++)
+		if (harness_has(h, quiescent[i]))
+			PART(dev_4_in(h, quiescent[i]));
+	return holds(h, "with %u copies to a peer to do, and more handed over there", COUNT);
+}
+
+/* ---- DEV-5: incoming peer accesses are accepted in the P2P states, and saved ---- */
+
+/* What another device does that has this one's memory in its DMA space. */
+static int peer_write(struct harness *h, uint64_t offset, const void *data, size_t size)
+{
+	qsc_autoclose int fd = -1;
+	uint64_t start;
+	uint8_t *at;
+	int r = qsc_device_region_fd(h->dev, h->exerciser->memory_region, &fd, &start);
+
+	if (r)
+		return harness_trouble(h, r, "device memory cannot be given to a peer");
+	at = mmap(NULL, h->exerciser->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		  (off_t)start);
+	if (at == MAP_FAILED)
+		return harness_trouble(h, -errno, "device memory cannot be mapped by a peer");
+	memcpy(at + offset, data, size);
+	munmap(at, h->exerciser->memory_size);
+	return 0;
+}
+
+static enum clause_result dev_5_in(struct harness *h, enum qsc_state state)
+{
+	static const char message[] = "written by a peer";
+	uint64_t offset = h->exerciser->memory_size / 2 + 100;
+	char found[sizeof(message)];
+	autostream stream = {0};
+
+	REQUIRE(h, harness_start_in(h, state));
+	if (qsc_state_is_saving(state) && harness_read(h, &stream) != -ENOMSG)
+		return not_tried(h, "pre-copy cannot be drained (SESS-3)");
+	MUST(h, !peer_write(h, offset, message, sizeof(message)), "in %s, %s",
+	     qsc_state_name(state), h->trouble);
+	REQUIRE(h, harness_save(h, &stream));
+	REQUIRE(h, harness_load(h, &stream));
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	REQUIRE(h, harness_memory_read(h, offset, found, sizeof(found)));
+	MUST(h, memcmp(found, message, sizeof(message)) == 0,
+	     "what a peer wrote in %s is not part of what is saved", qsc_state_name(state));
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_5(struct harness *h)
+{
+	REQUIRE(h, harness_start(h));
+	if (!(h->flags & QSC_MIGRATION_P2P))
+		return not_promised(h, "the device has no P2P states");
+	for (size_t i = 0; i < NUM(quiescent); i++)
+		if (harness_has(h, quiescent[i]))
+			PART(dev_5_in(h, quiescent[i]));
+	return holds(h, "written through the file a peer maps, saved and loaded");
+}
+
+/* ---- DEV-6: an interrupt held back is delivered exactly once ---- */
+
+/* After RUNNING was entered: vector 1 was held three times, vector 2 once. */
+static enum clause_result dev_6_delivered(struct harness *h, const char *when)
+{
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	MUST(h, !harness_await(h, 1, 3) && !harness_await(h, 2, 1), "%s: %s", when, h->trouble);
+	/* Never again: not later, and not at the next RUNNING. */
+	harness_settle(h);
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	harness_settle(h);
+	MUST(h, !harness_all_signals(h), "%s: delivered again", when);
+	return CLAUSE_HOLDS;
+}
+
+static int hold_some(struct harness *h, enum qsc_state state)
+{
+	int r = harness_start_in(h, state);
+
+	if (!r)
+		r = harness_trigger(h, 1, 3);
+	if (!r)
+		r = harness_trigger(h, 2, 1);
+	return r;
+}
+
+static enum clause_result dev_6_here(struct harness *h)
+{
+	static const enum qsc_state states[] = {QSC_STATE_STOP, QSC_STATE_STOP_COPY,
+						QSC_STATE_RUNNING_P2P, QSC_STATE_PRE_COPY_P2P};
+
+	for (size_t i = 0; i < NUM(states); i++) {
+		char when[64];
+
+		if (!harness_has(h, states[i]))
+			continue;
+		REQUIRE(h, hold_some(h, states[i]));
+		snprintf(when, sizeof(when), "held back in %s", qsc_state_name(states[i]));
+		PART(dev_6_delivered(h, when));
+	}
+	/* A vector that nobody listens to yet waits for somebody. */
+	REQUIRE(h, hold_some(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_no_interrupts(h));
+	REQUIRE(h, harness_interrupts(h));
+	return dev_6_delivered(h, "held back while interrupts were set up anew");
+}
+
+static enum clause_result dev_6_there(struct harness *h)
+{
+	autostream stream = {0};
+	autostream blank = {0};
+
+	REQUIRE(h, hold_some(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_save(h, &stream));
+	REQUIRE(h, harness_load(h, &stream));
+	REQUIRE(h, harness_interrupts(h));
+	PART(dev_6_delivered(h, "held back, saved and loaded"));
+	/* Held back where it was loaded. */
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_blank(h, &blank));
+	REQUIRE(h, harness_load(h, &blank));
+	REQUIRE(h, harness_interrupts(h));
+	REQUIRE(h, harness_trigger(h, 1, 3));
+	REQUIRE(h, harness_trigger(h, 2, 1));
+	PART(dev_6_delivered(h, "held back after a load"));
+	/* Those of copies that were under way, wherever the request met them. */
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_copy(h, TARGET, COUNT, SIZE, 3));
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	MUST(h, !harness_await(h, 3, COUNT), "stopped with copies under way, %s", h->trouble);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_6(struct harness *h)
+{
+	REQUIRE(h, harness_start(h));
+	PART(dev_6_here(h));
+	PART(dev_6_there(h));
+	return holds(h, "after a rollback and after a load");
+}
+
+/* ---- DEV-7: stopped, reads give all ones, writes vanish, no host fault ---- */
+
+#define VALUE 0x1122334455667788ULL
+
+static bool all_ones(const uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (bytes[i] != 0xff)
+			return false;
+	return true;
+}
+
+static enum clause_result dev_7_trapped(struct harness *h, const char *name)
+{
+	uint8_t bytes[64] = {0};
+	uint64_t value = 0;
+
+	MUST(h, !harness_register_read(h, &value), "in %s, %s", name, h->trouble);
+	MUST(h, value == UINT64_MAX, "a register reads as %#llx in %s", (unsigned long long)value,
+	     name);
+	MUST(h, !harness_register_write(h, ~VALUE), "in %s, %s", name, h->trouble);
+	MUST(h, !harness_memory_read(h, 0, bytes, sizeof(bytes)), "in %s, %s", name, h->trouble);
+	MUST(h, all_ones(bytes, sizeof(bytes)), "device memory is readable in %s", name);
+	MUST(h, !harness_memory_write(h, 0, name, 4), "in %s, %s", name, h->trouble);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_7_in(struct harness *h, enum qsc_state state)
+{
+	const char *name = qsc_state_name(state);
+	uint64_t value = VALUE;
+	void *map = NULL;
+	int r;
+
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_register_write(h, VALUE));
+	REQUIRE(h, harness_memory_write(h, 0, &value, sizeof(value)));
+	r = qsc_device_region_map(h->dev, h->exerciser->memory_region, 0, 4096,
+				  PROT_READ | PROT_WRITE, &map);
+	if (r && r != -ENOTTY)
+		return not_tried(h, "device memory cannot be mapped: %s", strerror(-r));
+	REQUIRE(h, harness_enter(h, state));
+	PART(dev_7_trapped(h, name));
+	if (map) {
+		MUST(h, all_ones(map, 64), "mapped device memory is readable in %s", name);
+		memcpy(map, name, 4);
+	}
+	if (state == QSC_STATE_RESUMING || state == QSC_STATE_ERROR)
+		return CLAUSE_HOLDS;
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	REQUIRE(h, harness_register_read(h, &value));
+	MUST(h, value == VALUE, "a register was written in %s: %#llx", name,
+	     (unsigned long long)value);
+	REQUIRE(h, harness_memory_read(h, 0, &value, sizeof(value)));
+	MUST(h, value == VALUE, "device memory was written in %s: %#llx", name,
+	     (unsigned long long)value);
+	if (map)
+		memcpy(&value, map, sizeof(value));
+	MUST(h, value == VALUE, "mapped device memory did not come back after %s", name);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_7(struct harness *h)
+{
+	for (size_t i = 0; i < NUM(stopped); i++)
+		PART(dev_7_in(h, stopped[i]));
+	return holds(h, "trapped and mapped, in all stopped states");
+}
+
+/* ---- DEV-8: config space and interrupt setup belong to the user ---- */
+
+static int config_write(struct harness *h, uint16_t command)
+{
+	ssize_t n = qsc_device_region_write(h->dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
+					    &command, sizeof(command));
+
+	return n == sizeof(command) ? 0
+				    : harness_trouble(h, n < 0 ? (int)n : -EPROTO,
+						      "config space cannot be written");
+}
+
+static int config_read(struct harness *h)
+{
+	uint16_t command = 0;
+	ssize_t n = qsc_device_region_read(h->dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
+					   &command, sizeof(command));
+
+	return n == sizeof(command) ? command
+				    : harness_trouble(h, n < 0 ? (int)n : -EPROTO,
+						      "config space cannot be read");
+}
+
+static enum clause_result dev_8_in(struct harness *h, enum qsc_state state)
+{
+	const char *name = qsc_state_name(state);
+
+	REQUIRE(h, harness_start_in(h, state));
+	MUST(h, !config_write(h, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER), "in %s, %s", name,
+	     h->trouble);
+	MUST(h, config_read(h) == (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER),
+	     "config space does not take a write in %s", name);
+	MUST(h, !config_write(h, PCI_COMMAND_MEMORY) && config_read(h) == PCI_COMMAND_MEMORY,
+	     "config space does not take a write in %s", name);
+	MUST(h, !harness_no_interrupts(h), "in %s, %s", name, h->trouble);
+	MUST(h, !harness_interrupts(h), "in %s, %s", name, h->trouble);
+	REQUIRE(h, config_write(h, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER));
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	REQUIRE(h, harness_copy(h, TARGET, 2, SIZE, 1));
+	MUST(h, !harness_await(h, 1, 2), "set up in %s: %s", name, h->trouble);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_8_load(struct harness *h)
+{
+	autostream stream = {0};
+	const uint16_t saved = PCI_COMMAND_MEMORY,
+		       user = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE;
+
+	REQUIRE(h, harness_start(h));
+	REQUIRE(h, harness_no_interrupts(h));
+	REQUIRE(h, config_write(h, saved));
+	REQUIRE(h, harness_save(h, &stream));
+	REQUIRE(h, harness_reset(h));
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	REQUIRE(h, harness_interrupts(h));
+	REQUIRE(h, config_write(h, user));
+	REQUIRE(h, harness_set(h, QSC_STATE_RESUMING));
+	REQUIRE(h, harness_write(h, stream.data, stream.size, stream.size));
+	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
+	MUST(h, config_read(h) == user, "loading a stream changes PCI_COMMAND from %#x to %#x",
+	     user, (unsigned int)config_read(h));
+	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
+	REQUIRE(h, harness_trigger(h, 1, 1));
+	MUST(h, !harness_await(h, 1, 1), "loading a stream tears interrupts down: %s", h->trouble);
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result dev_8(struct harness *h)
+{
+	PART(dev_8_in(h, QSC_STATE_STOP));
+	PART(dev_8_in(h, QSC_STATE_STOP_COPY));
+	PART(dev_8_load(h));
+	return holds(h, "changed in STOP and STOP_COPY, and kept over a load");
+}
+
+const struct clause_test dev_tests[] = {
+	{QSC_CLAUSE_DEV_1, dev_1}, {QSC_CLAUSE_DEV_2, dev_2}, {QSC_CLAUSE_DEV_3, dev_3},
+	{QSC_CLAUSE_DEV_4, dev_4}, {QSC_CLAUSE_DEV_5, dev_5}, {QSC_CLAUSE_DEV_6, dev_6},
+	{QSC_CLAUSE_DEV_7, dev_7}, {QSC_CLAUSE_DEV_8, dev_8}, {QSC_CLAUSE_COUNT, NULL},
+};
