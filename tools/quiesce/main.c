@@ -15,6 +15,7 @@ struct command {
 
 static const struct command commands[] = {
 	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
+	{"demo", "move a set of working devices between two processes and back", cmd_demo},
 	{"info", "show what a device is and can", cmd_info},
 	{"serve", "serve a device over vfio-user", cmd_serve},
 };

@@ -19,7 +19,7 @@ enum {
 /* Gets argv from the subcommand's name on; returns an exit code. */
 typedef int tool_run(int argc, char **argv);
 
-tool_run cmd_contract, cmd_info, cmd_serve;
+tool_run cmd_contract, cmd_demo, cmd_info, cmd_serve;
 
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""quiesce demo, run as a person would run it: it must prove what it claims, survive the death of any
+of its pieces with a clear message, and leave nothing behind. Usage: demo_test.py QUIESCE"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+QUIESCE = os.path.abspath(sys.argv[1])
+SMALL = ["--memory", "32M", "--state", "8M"]
+TIMEOUT = 60
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def descendants(pid):
+    """Pids and names of what a demo has started."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as stat:
+                text = stat.read()
+        except OSError:
+            continue
+        name = text[text.index("(") + 1:text.rindex(")")]
+        if int(text[text.rindex(")") + 2:].split()[1]) == pid:
+            found[name] = int(entry)
+    return found
+
+
+class Demo:
+    """A demo with a directory for temporary files of its own."""
+
+    def __init__(self, *arguments):
+        self.directory = tempfile.TemporaryDirectory()
+        environment = dict(os.environ, TMPDIR=self.directory.name, LC_ALL="C.UTF-8")
+        self.process = subprocess.Popen(
+            [QUIESCE, "demo", *arguments], env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.seen = []
+
+    def wait_line(self, text):
+        for line in self.process.stdout:
+            self.seen.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"no line with '{text}': {self.seen} {self.process.stderr.read()}")
+
+    def end(self):
+        """Exit status, standard output and error; nothing may be left."""
+        children = descendants(self.process.pid)
+        try:
+            out, err = self.process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError("it hangs") from None
+        # Children of a process that was killed are gone a moment later.
+        for name, pid in children.items():
+            for _ in range(100):
+                if not os.path.exists(f"/proc/{pid}"):
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError(f"{name} is still there")
+        left = os.listdir(self.directory.name)
+        check(not left, f"files are left: {left}")
+        self.directory.cleanup()
+        return self.process.returncode, "".join(self.seen) + out, err
+
+
+def run_json(*arguments):
+    status, out, err = Demo(*arguments, "--json").end()
+    try:
+        return status, json.loads(out), err
+    except ValueError:
+        raise AssertionError(f"status {status}, no JSON: {out!r} {err!r}") from None
+
+
+def check_ok(status, outcome, err, devices, migrations):
+    outcome["phases"] = len(outcome["phases"])
+    check(status == 0 and outcome["result"] == "ok", f"status {status}: {err} {outcome}")
+    check(err == "", f"an error although all is well: {err}")
+    check(outcome["devices"] == devices and outcome["migrations"] == migrations, outcome)
+    check(outcome["bytes_moved"] > 0 and outcome["bytes_kept"] > 0, outcome)
+    for key in ("bytes_wrong", "interrupts_lost", "interrupts_doubled"):
+        check(outcome[key] == 0, f"{key}: {outcome[key]}")
+    check(outcome["violations"] == [] and outcome["error"] is None, outcome)
+    downtime = outcome["downtime_us"]
+    check(0 < downtime["min"] <= downtime["median"] <= downtime["max"], downtime)
+    check(downtime["max"] < outcome["total_us"], downtime)
+
+
+def test_default_shape():
+    status, outcome, err = run_json("--devices", "3", *SMALL, "--traffic", "1")
+    phases = outcome["phases"]
+    check_ok(status, outcome, err, 3, 2)
+    keys = {"result", "devices", "migrations", "bytes_moved", "bytes_wrong", "interrupts_lost",
+            "interrupts_doubled", "violations", "downtime_us", "total_us", "phases"}
+    check(keys <= outcome.keys(), f"missing: {keys - outcome.keys()}")
+    # A block is one transfer and one interrupt a hop.
+    check(outcome["interrupts"] >= outcome["blocks"] * 4, outcome)
+    for phase in phases:
+        check({"name", "device", "start_us", "duration_us", "bytes"} <= phase.keys(), phase)
+        check(phase["start_us"] + phase["duration_us"] <= outcome["total_us"], phase)
+    for migration in (1, 2):
+        of = [p for p in phases if p["migration"] == migration]
+        check({p["device"] for p in of} == {None, 0, 1, 2}, "a device without a phase")
+    # Everything travels at least once each time.
+    check(outcome["memory_bytes"] >= 2 * (32 << 20), outcome["memory_bytes"])
+    check(outcome["device_bytes"] >= 2 * 3 * (8 << 20), outcome["device_bytes"])
+
+
+def test_one_device_and_a_file():
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(os.urandom(300_001))
+        file.flush()
+        status, outcome, err = run_json(file.name, "--devices", "1", *SMALL, "--migrations", "3",
+                                        "--traffic", "0")
+    check_ok(status, outcome, err, 1, 3)
+
+
+def test_flag_sets():
+    for flags in ("1", "3", "5"):
+        status, outcome, err = run_json("--flags", flags, "--devices", "2", *SMALL,
+                                        "--migrations", "2", "--traffic", "0")
+        check_ok(status, outcome, err, 2, 2)
+
+
+def test_for_people():
+    status, out, err = Demo("--devices", "2", *SMALL, "--migrations", "1", "--traffic", "1").end()
+    check(status == 0 and err == "", f"{status} {err}")
+    for text in ("migration 1", "the stop", "device 1", "0 lost, 0 doubled", "no clause broken",
+                 "Nothing was lost"):
+        check(text in out, f"'{text}' is missing in {out}")
+    wide = [line for line in out.splitlines() if len(line) > 100]
+    check(not wide, f"wider than 100 columns: {wide}")
+
+
+def break_during_migration(name, number, more=()):
+    """Start a migration and kill one piece of it."""
+    demo = Demo("--devices", "2", "--memory", "256M", "--state", "32M", "--traffic", "0", *more)
+    demo.wait_line(f"migration {number} begins")
+    os.kill(descendants(demo.process.pid)[name], signal.SIGKILL)
+    status, out, err = demo.end()
+    check(status == 1, f"status {status} after {name} was killed: {out} {err}")
+    check(f"migration {number} failed" in err and "signal 9" in err, err)
+    check("Nothing was lost" not in out and "Failed" in out, out)
+    return out, err
+
+
+def test_destination_server_dies():
+    out, err = break_during_migration("quiesce dev B1", 1)
+    check("server of device 1 on side B was killed" in err, err)
+    # The source went on and has compared everything.
+    check("bytes wrong  0" in out and "0 lost, 0 doubled" in out, out)
+
+
+def test_destination_host_dies():
+    out, err = break_during_migration("quiesce host B", 1)
+    check("host B was killed" in err, err)
+    check("bytes wrong  0" in out and "0 lost, 0 doubled" in out, out)
+
+
+def test_source_host_dies():
+    _, err = break_during_migration("quiesce host A", 1)
+    check("host A was killed" in err, err)
+
+
+def test_source_server_dies():
+    _, err = break_during_migration("quiesce dev B0", 2)
+    check("server of device 0 on side B was killed" in err, err)
+
+
+def test_interrupted():
+    demo = Demo("--devices", "2", *SMALL, "--traffic", "30")
+    demo.wait_line("blocks")
+    demo.process.send_signal(signal.SIGTERM)
+    status, _, err = demo.end()
+    check(status == -signal.SIGTERM and "interrupted" in err, f"{status} {err}")
+
+
+def test_usage():
+    with tempfile.NamedTemporaryFile() as empty:
+        wrong = (["--devices", "0"], ["--devices", "65"], ["--devices", "two"],
+                 ["--memory", "1M"], ["--memory", "huge"], ["--memory", "33554433"],
+                 ["--state", "3M"], ["--state", "4K"], ["--memory", "400G"],
+                 ["--migrations", "0"], ["--flags", "2"], ["--flags", "x"], ["--traffic", "-1"],
+                 ["/nonexistent"], ["/"], [empty.name], ["a", "b"], ["--nonsense"])
+        for arguments in wrong:
+            status, out, err = Demo(*arguments).end()
+            check(status == 2, f"{arguments}: status {status}, {err}")
+            check(out == "" and err.count("\n") == 1, f"{arguments}: {out} {err}")
+
+
+def main():
+    failed = 0
+    tests = [value for name, value in globals().items() if name.startswith("test_")]
+    if len(sys.argv) > 2:
+        tests = [test for test in tests if test.__name__ in sys.argv[2:]]
+    print(f"1..{len(tests)}")
+    for number, test in enumerate(tests, 1):
+        began = time.monotonic()
+        try:
+            test()
+            print(f"ok {number} - {test.__name__} # {time.monotonic() - began:.1f} s", flush=True)
+        except AssertionError as error:
+            failed += 1
+            text = str(error).replace("\n", "\n# ")
+            print(f"not ok {number} - {test.__name__}\n# {text}", flush=True)
+    return failed > 0
+
+
+sys.exit(main())

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a person sees while the demonstration runs, and its verdict. On a terminal one line changes
+ * all the time; elsewhere a line is printed every second and whenever something has happened.
+ */
+#include <inttypes.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "demo.h"
+#include "tool.h"
+
+#define LIVE_US	 100000ULL
+#define PLAIN_US 1000000ULL
+
+/* ---- numbers ---- */
+
+const char *demo_format_time(char *buf, uint64_t us, bool utf8)
+{
+	double value = (double)us;
+
+	if (us < 1000)
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%" PRIu64 " %s", us, utf8 ? "µs" : "us");
+	else if (us < 10000)
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.1f ms", value / 1e3);
+	else if (us < 1000000)
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f ms", value / 1e3);
+	else if (us < 100000000)
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.2f s", value / 1e6);
+	else
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f s", value / 1e6);
+	return buf;
+}
+
+const char *demo_format_bytes(char *buf, uint64_t bytes)
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	double value = (double)bytes;
+	int unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	if (unit == 0 || value >= 100)
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f %s", value, units[unit]);
+	else
+		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.1f %s", value, units[unit]);
+	return buf;
+}
+
+/* With blanks between thousands. */
+const char *demo_format_count(char *buf, uint64_t count)
+{
+	char digits[24];
+	int i, n = snprintf(digits, sizeof(digits), "%" PRIu64, count), at = 0;
+
+	for (i = 0; i < n; i++) {
+		if (i && (n - i) % 3 == 0)
+			buf[at++] = ' ';
+		buf[at++] = digits[i];
+	}
+	buf[at] = 0;
+	return buf;
+}
+
+/* ---- lines ---- */
+
+static void close_line(struct demo_show *show)
+{
+	if (show->line_open)
+		(void)fputs("\r\033[K", stdout);
+	show->line_open = false;
+}
+
+void demo_show_note(struct demo_show *show, const char *fmt, ...)
+{
+	va_list args;
+
+	if (show->quiet)
+		return;
+	close_line(show);
+	va_start(args, fmt);
+	(void)vprintf(fmt, args);
+	va_end(args);
+	(void)putchar('\n');
+	(void)fflush(stdout);
+}
+
+void demo_show_begin(struct demo_show *show, const struct demo_config *config)
+{
+	char memory[32], state[32];
+	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+
+	show->quiet = config->json;
+	if (show->quiet)
+		return;
+	(void)setlocale(LC_CTYPE, "");
+	show->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
+	show->live = isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
+	show->color = show->live && !(no_color && *no_color);
+	show->width = tool_columns();
+	printf("%u device%s of %s in a chain, %s of memory, %u migration%s between side A and side "
+	       "B\n\n",
+	       config->tenant.devices, config->tenant.devices == 1 ? "" : "s",
+	       tool_size_text(config->tenant.state_bytes, state),
+	       tool_size_text(config->tenant.memory_bytes, memory), config->migrations,
+	       config->migrations == 1 ? "" : "s");
+	(void)fflush(stdout);
+}
+
+/* ---- progress ---- */
+
+/* "filling 62 %", or blocks and their rate. */
+static void describe_tenant(const struct demo_show *show, const struct demo_config *config,
+			    const struct tenant_live *live, bool brief, char *text, size_t size)
+{
+	uint64_t blocks = atomic_load(&live->blocks);
+	uint32_t permille = atomic_load(&live->permille);
+	char count[DEMO_TEXT_SIZE], rate[DEMO_TEXT_SIZE];
+	double bytes = show->rate * (double)tenant_block_bytes(&config->tenant);
+
+	switch (atomic_load(&live->activity)) {
+	case TENANT_FILLING:
+		(void)snprintf(text, size, "filling memory and devices, %u %%", permille / 10);
+		break;
+	case TENANT_VERIFYING:
+		(void)snprintf(text, size, "comparing what was kept, %u %%", permille / 10);
+		break;
+	case TENANT_STREAMING:
+		if (brief)
+			(void)snprintf(text, size, "%.0f blocks/s", show->rate);
+		else
+			(void)snprintf(text, size, "%s blocks, %.0f blocks/s, %s/s",
+				       demo_format_count(count, blocks), show->rate,
+				       demo_format_bytes(rate, (uint64_t)bytes));
+		break;
+	case TENANT_FINISHED:
+		(void)snprintf(text, size, "finished");
+		break;
+	default:
+		(void)snprintf(text, size, "starting");
+	}
+}
+
+static void describe_engine(const struct demo_live *live, uint32_t migration, char *text,
+			    size_t size)
+{
+	const char *phase = atomic_load(&live->phase);
+	uint32_t pass = atomic_load(&live->pass);
+	char sent[DEMO_TEXT_SIZE], left[DEMO_TEXT_SIZE], passes[24] = "";
+
+	*text = 0;
+	if (!phase)
+		return;
+	if (pass)
+		(void)snprintf(passes, sizeof(passes), " pass %u", pass);
+	(void)snprintf(text, size, "migration %u: %s%s, %s sent, %s left, ", migration, phase,
+		       passes, demo_format_bytes(sent, atomic_load(&live->bytes_sent)),
+		       demo_format_bytes(left, atomic_load(&live->bytes_remaining)));
+}
+
+static void measure_rate(struct demo_show *show, const struct tenant_live *live,
+			 uint64_t elapsed_us)
+{
+	uint64_t blocks = atomic_load(&live->blocks);
+	double us = (double)(elapsed_us - show->last_us);
+
+	if (blocks >= show->last_blocks && us > 0) {
+		double rate = (double)(blocks - show->last_blocks) * 1e6 / us;
+
+		show->rate = show->rate > 0 && show->live ? 0.7 * show->rate + 0.3 * rate : rate;
+	}
+	show->last_blocks = blocks;
+	show->last_us = elapsed_us;
+}
+
+void demo_show_tick(struct demo_show *show, const struct demo_config *config, uint64_t elapsed_us,
+		    uint32_t migration, enum demo_side owner, const struct demo_live *live)
+{
+	char tenant[96], engine[128], line[256];
+	int room = (int)show->width - 1;
+
+	if (show->quiet || elapsed_us - show->last_us < (show->live ? LIVE_US : PLAIN_US))
+		return;
+	measure_rate(show, &live[owner].tenant, elapsed_us);
+	describe_engine(&live[owner], migration, engine, sizeof(engine));
+	describe_tenant(show, config, &live[owner].tenant, *engine, tenant, sizeof(tenant));
+	(void)snprintf(line, sizeof(line), "%6.1f s  %c  %s%s", (double)elapsed_us / 1e6,
+		       demo_side_name(owner), engine, tenant);
+	if (show->live)
+		printf("\r%.*s\033[K", room, line);
+	else
+		printf("%s\n", line);
+	show->line_open = show->live;
+	(void)fflush(stdout);
+}
+
+void demo_show_moved(struct demo_show *show, const struct demo_migration *migration)
+{
+	char took[DEMO_TEXT_SIZE], stop[DEMO_TEXT_SIZE];
+	const char *arrow = show->utf8 ? "→" : "->";
+	char from = demo_side_name(migration->from);
+
+	if (migration->failed || !migration->ended) {
+		demo_show_note(show, "%6.1f s  migration %u failed",
+			       (double)migration->end_us / 1e6, migration->number);
+		return;
+	}
+	demo_show_note(show,
+		       "%6.1f s  migration %u, %c %s %c, took %s and stopped the tenant for %s",
+		       (double)migration->end_us / 1e6, migration->number, from, arrow,
+		       from == 'A' ? 'B' : 'A',
+		       demo_format_time(took, migration->end_us - migration->start_us, show->utf8),
+		       demo_format_time(stop, migration->downtime_us, show->utf8));
+}
+
+/* ---- the verdict ---- */
+
+static void verdict_counts(const struct demo_show *show, const struct demo_outcome *outcome)
+{
+	const struct tenant_result *result = &outcome->result;
+	char a[DEMO_TEXT_SIZE], b[DEMO_TEXT_SIZE], c[DEMO_TEXT_SIZE];
+	uint64_t min, median, max;
+	uint32_t i;
+
+	printf("  blocks       %s of %s each through %u device%s and back (%s)\n",
+	       demo_format_count(a, result->blocks), tool_size_text(outcome->block_bytes, b),
+	       outcome->config.tenant.devices, outcome->config.tenant.devices == 1 ? "" : "s",
+	       demo_format_bytes(c, result->bytes_moved));
+	printf("  untouched    %s of memory and device state compared at the end\n",
+	       demo_format_bytes(a, result->bytes_kept));
+	printf("  bytes wrong  %s\n", demo_format_count(a, result->bytes_wrong));
+	printf("  interrupts   %s arrived, %s lost, %s doubled\n",
+	       demo_format_count(a, result->interrupts),
+	       demo_format_count(b, result->interrupts_lost),
+	       demo_format_count(c, result->interrupts_doubled));
+	if (result->retried)
+		printf("  retried      %s transfers that met a revoked peer mapping\n",
+		       demo_format_count(a, result->retried));
+	printf("  contract     ");
+	if (!outcome->num_violations)
+		printf("no clause broken");
+	for (i = 0; i < outcome->num_violations; i++)
+		printf("%s%s", i ? ", " : "broken: ", outcome->violations[i]);
+	demo_downtimes(outcome, &min, &median, &max);
+	printf("\n  downtime     ");
+	if (max)
+		printf("%s shortest, %s median, %s longest\n", demo_format_time(a, min, show->utf8),
+		       demo_format_time(b, median, show->utf8),
+		       demo_format_time(c, max, show->utf8));
+	else
+		printf("no migration succeeded\n");
+}
+
+static void verdict_error(const struct demo_outcome *outcome)
+{
+	const struct demo_error *error = &outcome->error, *follows = &outcome->follows;
+
+	(void)fflush(stdout);
+	if (error->number) {
+		const char *clause = *error->clause ? error->clause : NULL;
+		struct qsc_error err = {.number = error->number, .clause = clause};
+
+		(void)snprintf(err.text, sizeof(err.text), "%s", error->text);
+		(void)tool_fail_error(&err, "%s", outcome->failed_at);
+		if (follows->number)
+			(void)fprintf(stderr, "  then: %s\n", follows->text);
+	} else {
+		(void)tool_fail("%s", outcome->has_result && !outcome->result.blocks
+					      ? "no block went through the chain"
+					      : "something was lost on the way: see the counts");
+	}
+	if (*outcome->advice)
+		(void)fprintf(stderr, "  now:  %s\n", outcome->advice);
+}
+
+void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcome)
+{
+	const char *good = show->color ? "\033[1;32m" : "", *bad = show->color ? "\033[1;31m" : "";
+	const char *plain = show->color ? "\033[0m" : "";
+	char total[DEMO_TEXT_SIZE];
+	uint32_t i;
+
+	if (!show->quiet) {
+		close_line(show);
+		for (i = 0; i < outcome->config.migrations && outcome->migrations; i++) {
+			if (outcome->migrations[i].begun)
+				demo_show_timeline(show, outcome, &outcome->migrations[i]);
+		}
+		printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
+		       outcome->ok ? "Nothing was lost" : "Failed", plain,
+		       demo_format_time(total, outcome->total_us, show->utf8));
+		if (outcome->has_result)
+			verdict_counts(show, outcome);
+	}
+	if (!outcome->ok)
+		verdict_error(outcome);
+}
