@@ -86,6 +86,7 @@ struct demo_phase {
 
 struct demo_moved {
 	bool source;
+	bool stopped; /* the tenant is not running here, whoever owns the set */
 	struct demo_error error;
 	struct qsc_migrate_report report;
 	char plan[256];
@@ -140,7 +141,7 @@ int demo_host(const struct demo_shared *shared, enum demo_side side, int socket)
 /* ---- children, as the orchestrator sees them ---- */
 
 struct demo_child {
-	char name[48]; /* "server of device 2 on side A" */
+	char name[48]; /* "host A", "the server of device 2 on side A" */
 	enum demo_side side;
 	int32_t device; /* -1: the host */
 	pid_t pid;	/* 0: never started, or gone and waited for */

@@ -191,6 +191,7 @@ static void report_moved(struct host *host, uint32_t migration, bool source,
 		.moved = {.source = source, .report = *report},
 	};
 
+	message.moved.stopped = !host->tenant || tenant_is_paused(host->tenant);
 	demo_error_copy(&message.moved.error, err);
 	atomic_store(&host->live->phase, NULL);
 	demo_send(host->socket, &message);

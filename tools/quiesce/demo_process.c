@@ -110,8 +110,9 @@ static void name_child(struct demo_child *child, enum demo_side side, int32_t de
 	if (device < 0)
 		(void)snprintf(child->name, sizeof(child->name), "host %c", demo_side_name(side));
 	else
-		(void)snprintf(child->name, sizeof(child->name), "server of device %d on side %c",
-			       (int)device, demo_side_name(side));
+		(void)snprintf(child->name, sizeof(child->name),
+			       "the server of device %d on side %c", (int)device,
+			       demo_side_name(side));
 }
 
 int demo_family_fork(struct demo_family *family, const struct demo_shared *shared,
@@ -124,7 +125,7 @@ int demo_family_fork(struct demo_family *family, const struct demo_shared *share
 
 	name_child(child, side, device);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
-		return qsc_error_set(err, errno, NULL, "cannot make a socket for the %s: %s",
+		return qsc_error_set(err, errno, NULL, "cannot make a socket for %s: %s",
 				     child->name, strerror(errno));
 	(void)fflush(NULL);
 	pid = fork();
@@ -133,7 +134,7 @@ int demo_family_fork(struct demo_family *family, const struct demo_shared *share
 
 		close(sockets[0]);
 		close(sockets[1]);
-		return qsc_error_set(err, number, NULL, "cannot start the %s: %s", child->name,
+		return qsc_error_set(err, number, NULL, "cannot start %s: %s", child->name,
 				     strerror(number));
 	}
 	if (pid == 0) {

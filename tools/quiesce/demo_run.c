@@ -100,7 +100,7 @@ static void fail_child(struct run *run, struct demo_child *child)
 		return;
 	child->told = true;
 	outcome->error.number = 0;
-	fail_text(run, ECHILD, "the %s %s", child->name, child->end);
+	fail_text(run, ECHILD, "%s %s", child->name, child->end);
 	if (follows.number)
 		outcome->follows = follows;
 }
@@ -405,6 +405,8 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 	const struct demo_moved *destination = &run->moves[to];
 	bool heard = run->moved[migration->from];
 	struct demo_outcome *outcome = run->outcome;
+	const char *advice = "the source is gone and the tenant with it; the destination does not "
+			     "run it: start again";
 
 	migration->failed = !heard || source->error.number || !run->moved[to] ||
 			    destination->error.number;
@@ -424,10 +426,17 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 		fail(run, &source->error);
 	if (run->moved[to] && destination->error.number)
 		fail(run, &destination->error);
-	run->lost = !heard || source->report.owner != QSC_OWNER_SOURCE;
-	(void)snprintf(outcome->advice, sizeof(outcome->advice), "%s",
-		       heard ? source->report.outcome
-			     : "the source is gone, and with it the tenant");
+	if (run->moved[to] && !destination->error.number) {
+		/* It had been handed over before the source failed. */
+		run->owner = to;
+		run->lost = destination->stopped;
+		advice = destination->report.outcome;
+	} else {
+		run->lost = !heard || source->report.owner != QSC_OWNER_SOURCE || source->stopped;
+		if (heard)
+			advice = source->report.outcome;
+	}
+	(void)snprintf(outcome->advice, sizeof(outcome->advice), "%s", advice);
 }
 
 static void migrate(struct run *run, struct demo_migration *migration)
@@ -542,6 +551,25 @@ static void settle(struct run *run)
 	}
 }
 
+/* For whoever reads the error: what has become of the tenant, where the engine has not said. */
+static void advise(struct run *run)
+{
+	struct demo_outcome *outcome = run->outcome;
+
+	if (*outcome->advice)
+		return;
+	if (outcome->has_result)
+		(void)snprintf(outcome->advice, sizeof(outcome->advice),
+			       "the set had not begun to move: the tenant went on at side %c and "
+			       "finished",
+			       demo_side_name(run->owner));
+	else
+		(void)snprintf(
+			outcome->advice, sizeof(outcome->advice),
+			"the tenant could not go on and everything that was started is gone: "
+			"mend the cause and start again");
+}
+
 static void judge(struct run *run)
 {
 	struct demo_outcome *outcome = run->outcome;
@@ -583,8 +611,10 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 		play(&run);
 	else
 		fail_text(&run, -result, "%s", err.text);
-	if (outcome->error.number)
+	if (outcome->error.number) {
 		settle(&run);
+		advise(&run);
+	}
 	judge(&run);
 	demo_family_end(&run.family);
 	demo_directory_remove(run.shared.directory);

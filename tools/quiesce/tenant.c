@@ -474,6 +474,16 @@ int tenant_begin(struct tenant *t, struct qsc_error *err)
 	return 0;
 }
 
+bool tenant_is_paused(struct tenant *t)
+{
+	bool paused;
+
+	pthread_mutex_lock(&t->lock);
+	paused = t->run == TENANT_RUN_PAUSED;
+	pthread_mutex_unlock(&t->lock);
+	return paused;
+}
+
 void tenant_finish(struct tenant *t)
 {
 	atomic_store(&t->finish, true);

@@ -104,6 +104,9 @@ const struct qsc_migrate_user *tenant_user(struct tenant *t);
  */
 int tenant_check_given_up(struct tenant *t, struct qsc_error *err);
 
+/* Whether it was paused and has not been told to go on. */
+bool tenant_is_paused(struct tenant *t);
+
 /* Finish the blocks in flight, then compare everything that was kept. */
 void tenant_finish(struct tenant *t);
 
