@@ -10,8 +10,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-/* A channel's first frame is due at once: whoever takes longer is no source. */
-#define HELLO_TIMEOUT_MS 100U
+/* A channel's first frame is due at once, also on a busy machine: whoever takes longer is no
+ * source. */
+#define HELLO_TIMEOUT_MS 1000U
 #define ACCEPT_POLL_MS	 200U
 
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
@@ -176,6 +177,7 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 	uint32_t found = 0;
 
 	while (!link->count || found < link->count) {
+		struct qsc_error nobody = QSC_ERROR_NONE;
 		struct qsc_channel *ch;
 		int result = wait->step(wait->ctx);
 
@@ -186,11 +188,14 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 			return qsc_error_set(err, ETIMEDOUT, NULL,
 					     "%u of %u connections of a source came within %u ms",
 					     found, link->count, wait->timeout_ms);
-		result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, err);
+		result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &nobody);
 		if (result == -ETIMEDOUT)
 			continue;
-		if (result < 0)
+		if (result < 0) {
+			if (err)
+				*err = nobody;
 			return result;
+		}
 		result = accept_one(link, ch, wait->timeout_ms, err);
 		if (result < 0)
 			return result;

@@ -267,6 +267,8 @@ static void expect_moved(struct fixture *f)
 		print_error("source: %s\ndestination: %s\n", source->err.text, target->err.text);
 	assert_int_equal(source->result, 0);
 	assert_int_equal(target->result, 0);
+	assert_int_equal(source->err.number, 0);
+	assert_int_equal(target->err.number, 0);
 	assert_int_equal(source->report.owner, QSC_OWNER_DESTINATION);
 	assert_int_equal(target->report.owner, QSC_OWNER_DESTINATION);
 	all_in(source, QSC_STATE_STOP);
@@ -308,6 +310,46 @@ static const uint32_t p2p_flags[] = {7, 7, 7};
 static const uint32_t mixed_flags[] = {7, 1, 3};
 
 /* ---- it moves ---- */
+
+/* A transport whose first wait for a source finds nobody. */
+struct late_transport {
+	struct qsc_transport transport;
+	struct qsc_transport *inner;
+	bool waited;
+};
+
+static int late_open(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
+		     struct qsc_error *err)
+{
+	struct late_transport *late = (struct late_transport *)transport;
+
+	if (!late->waited) {
+		late->waited = true;
+		return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected");
+	}
+	return late->inner->ops->open(late->inner, timeout_ms, ch, err);
+}
+
+static void late_close(struct qsc_transport *transport)
+{
+	qsc_transport_close(((struct late_transport *)transport)->inner);
+}
+
+static void test_waiting_for_a_late_source_is_no_error(void **state)
+{
+	static const struct qsc_transport_ops ops = {"late", late_open, late_close};
+	struct late_transport late = {.transport = {&ops}};
+	struct fixture f;
+
+	(void)state;
+	make(&f, p2p_flags, true);
+	late.inner = f.sides[1].transport;
+	f.sides[1].transport = &late.transport;
+	migrate(&f);
+	assert_true(late.waited);
+	expect_moved(&f);
+	drop(&f);
+}
 
 static void test_moves_with_every_kind_of_device(void **state)
 {
@@ -639,6 +681,7 @@ static void test_listener_replaces_stale_but_not_live_socket(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_waiting_for_a_late_source_is_no_error),
 		cmocka_unit_test(test_moves_with_every_kind_of_device),
 		cmocka_unit_test(test_ORD_7_untracked_memory_is_sent_after_the_stop),
 		cmocka_unit_test(test_revoked_mappings_survive_a_move),
