@@ -123,6 +123,7 @@ static void test_shape_refuses_cut_and_padded_bytes(void **state)
 	(void)state;
 	make_shape(&shape);
 	assert_int_equal(qsc_shape_encode(&shape, &bytes, &size), 0);
+	assert_non_null(bytes);
 	for (cut = 0; cut < size; cut++) {
 		qsc_cleanup(qsc_shape_release) struct qsc_shape out = QSC_SHAPE_NONE;
 		/* Of the exact size, so that a read behind it is seen. */

@@ -442,10 +442,11 @@ static void stay_stopped_after_commit(struct destination *destination, struct qs
 	qsc_link_send_failed(&engine->link, err->number, err->text);
 	engine->report->owner = QSC_OWNER_UNPROVED;
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "the source gave the set up and it failed to start here: both sides are "
-		       "stopped and nothing was reset; mend the device and run this set, or take "
-		       "the source's%s%.60s",
-		       result < 0 ? "; " : "", result < 0 ? why.text : "");
+		       "the source gave the set up and it failed to start here: nothing was reset, "
+		       "and the source is stopped; mend the device and run this set, or take the "
+		       "source's%s%.60s",
+		       result < 0 ? "; not all could be stopped: " : "",
+		       result < 0 ? why.text : "");
 }
 
 static void stay_stopped_unproved(struct destination *destination)

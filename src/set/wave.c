@@ -140,17 +140,29 @@ static int report_failure(const struct step *step, uint32_t more, struct qsc_err
 	return result;
 }
 
+/*
+ * Members do not wait for one another in a wave, so where threads are short they move one after
+ * another: slower, and nothing is left half-way for want of a thread.
+ */
+static void in_parallel(struct qsc_set *set, void (*task)(void *arg), void **args, size_t count)
+{
+	size_t i;
+
+	if (set->env->parallel(set->env->ctx, task, args, count) < 0)
+		for (i = 0; i < count; i++)
+			task(args[i]);
+}
+
 /* Every step that does something, side by side. 0 or the first failure. */
 static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 		     struct qsc_error *err)
 {
-	qsc_autofree void **moving = calloc(set->count, sizeof(*moving));
+	qsc_autofree void **moving = calloc(set->count + 1U, sizeof(*moving));
 	const struct step *failed = NULL;
 	uint64_t start = qsc_set_now(set);
 	uint32_t failures = 0;
 	size_t count = 0;
 	uint32_t i;
-	int result;
 
 	if (!moving)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
@@ -159,11 +171,7 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 			moving[count++] = &steps[i];
 	if (!count)
 		return 0;
-	result = set->env->parallel(set->env->ctx, take_step, moving, count);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL,
-				     "no threads to move %zu devices side by side (%s)", count,
-				     strerrordesc_np(-result));
+	in_parallel(set, take_step, moving, count);
 	qsc_set_phase(set, phase, QSC_TIMELINE_ALL, start, 0);
 	for (i = 0; i < set->count; i++) {
 		if (steps[i].result == 0)
@@ -177,7 +185,7 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 /* Steps that know where each member is and do nothing yet. */
 static int read_states(struct qsc_set *set, struct step **out, struct qsc_error *err)
 {
-	qsc_autofree struct step *steps = calloc(set->count ? set->count : 1, sizeof(*steps));
+	qsc_autofree struct step *steps = calloc(set->count + 1U, sizeof(*steps));
 	uint32_t i;
 
 	if (!steps)
@@ -473,8 +481,8 @@ static void reset_step(void *arg)
 
 int qsc_set_reset(struct qsc_set *set, struct qsc_error *err)
 {
-	qsc_autofree struct step *steps = calloc(set->count ? set->count : 1, sizeof(*steps));
-	qsc_autofree void **args = calloc(set->count ? set->count : 1, sizeof(*args));
+	qsc_autofree struct step *steps = calloc(set->count + 1U, sizeof(*steps));
+	qsc_autofree void **args = calloc(set->count + 1U, sizeof(*args));
 	int result = restore_mappings(set, err);
 	uint32_t i;
 
@@ -485,10 +493,7 @@ int qsc_set_reset(struct qsc_set *set, struct qsc_error *err)
 		steps[i] = (struct step){.set = set, .member = i, .target = STAY};
 		args[i] = &steps[i];
 	}
-	/* Without threads one after another: ORD-9 leaves no choice. */
-	if (set->env->parallel(set->env->ctx, reset_step, args, set->count) < 0)
-		for (i = 0; i < set->count; i++)
-			reset_step(&steps[i]);
+	in_parallel(set, reset_step, args, set->count);
 	for (i = 0; i < set->count; i++)
 		if (steps[i].result < 0)
 			return qsc_error_set(err, -steps[i].result, qsc_clause_id(QSC_CLAUSE_ARC_5),

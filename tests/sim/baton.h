@@ -19,7 +19,7 @@
 void sim_sched_begin(uint64_t seed);
 
 /* A task that runs side by side with the others. */
-void sim_spawn(void (*task)(void *arg), void *arg);
+void sim_spawn(void (*body)(void *arg), void *arg);
 
 /* Run until all tasks have returned. False when all of them waited for one another for ever. */
 bool sim_sched_run(void);

@@ -248,7 +248,7 @@ static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	if (net->closed[1])
 		return qsc_error_set(err, ESHUTDOWN, NULL, "the process is dead");
 	*ch = &net->waiting[0]->ends[1].base;
-	memmove(net->waiting, net->waiting + 1, --net->num_waiting * sizeof(net->waiting[0]));
+	memmove(net->waiting, net->waiting + 1, --net->num_waiting * sizeof(struct sim_wire *));
 	return 0;
 }
 

@@ -93,7 +93,7 @@ static void issue(struct sim_tenant *tenant, uint32_t slot)
 {
 	uint32_t stage = tenant->state.slots[slot].stage;
 	uint32_t member = member_of(tenant, stage);
-	uint64_t iova = SIM_PEER_IOVA + stage * SIM_PEER_SPAN + slot * SIM_SLOT_BYTES;
+	uint64_t iova = SIM_PEER_IOVA + stage * SIM_PEER_SPAN + (uint64_t)slot * SIM_SLOT_BYTES;
 
 	if (stage == 0)
 		iova = page_iova(PAGE_IN(slot));
