@@ -143,11 +143,25 @@ static int on_resume(void *ctx)
 	return result;
 }
 
+static void release_late(struct sim_world *world)
+{
+	uint32_t i;
+
+	if (world->late_channel)
+		world->net.countdown = world->late_channel;
+	for (i = 0; i < 2; i++)
+		if (world->late_death[i])
+			world->sides[i].process.troubles[0] =
+				(struct sim_trouble){SIM_FAULT_DEATH, world->late_death[i], false};
+}
+
 static int on_progress(void *ctx, const struct qsc_migrate_progress *progress)
 {
 	struct sim_side *side = ctx;
 
 	sim_yield();
+	if (side->process.side == 0 && strcmp(progress->phase, "commit") == 0)
+		release_late(side->world);
 	if (sim_trouble(&side->process, SIM_FAULT_CANCEL))
 		return 1;
 	/* Nobody waits for a source that has already given up. */
@@ -189,11 +203,27 @@ static uint32_t some_time(uint32_t bits)
 	return 1 + (uint32_t)sim_random(1ULL << sim_random(bits + 1));
 }
 
+static void choose_late_trouble(struct sim_world *world)
+{
+	uint64_t what = sim_random(4);
+
+	if (what < 2) {
+		world->net.fault = (enum sim_chan_fault)(1 + sim_random(3));
+		world->late_channel = some_time(3);
+	} else {
+		world->late_death[what - 2] = some_time(6);
+	}
+}
+
 static void choose_trouble(struct sim_world *world)
 {
 	size_t count = sim_random(4) ? 1 + (sim_random(4) == 0) : 0;
 	size_t i;
 
+	if (sim_random(5) == 0) {
+		choose_late_trouble(world);
+		return;
+	}
 	for (i = 0; i < count; i++) {
 		struct sim_side *side = &world->sides[sim_random(2)];
 		enum sim_fault kind = (enum sim_fault)(1 + sim_random(SIM_FAULT_KINDS - 1));

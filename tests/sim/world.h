@@ -44,6 +44,12 @@ struct sim_world {
 	struct sim_side sides[2];
 	struct sim_scene scene;
 	struct sim_net net;
+	/*
+	 * Where it matters most there is little time: these are held back until the source is about
+	 * to commit.
+	 */
+	uint32_t late_channel;
+	uint32_t late_death[2];
 	char failed[512]; /* what is wrong with the run; empty when nothing is */
 };
 
