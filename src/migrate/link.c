@@ -12,7 +12,7 @@
 
 /* A channel's first frame is due at once, also on a busy machine: whoever takes longer is no
  * source. */
-#define HELLO_TIMEOUT_MS 1000U
+#define HELLO_TIMEOUT_MS 500U
 #define ACCEPT_POLL_MS	 200U
 
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
