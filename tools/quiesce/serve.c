@@ -198,6 +198,18 @@ static char *list_models(int key, const char *text, void *input)
 	return list;
 }
 
+static void check_socket(const char *path)
+{
+	const size_t most = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+	size_t size = path ? strlen(path) : 0;
+
+	if (!path)
+		tool_usage("--socket PATH is missing");
+	if (!size || size > most)
+		tool_usage("the path of the socket has %zu bytes; 1 to %zu are possible", size,
+			   most);
+}
+
 int cmd_serve(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -213,13 +225,7 @@ int cmd_serve(int argc, char **argv)
 	tool_parse(&argp, argc, argv, &serve);
 	if (!serve.spec)
 		tool_usage("a MODEL is missing");
-	if (!serve.socket)
-		tool_usage("--socket PATH is missing");
-	if (!serve.socket[0] ||
-	    strlen(serve.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-		tool_usage("the path of the socket has %zu bytes; 1 to %zu are possible",
-			   strlen(serve.socket),
-			   sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+	check_socket(serve.socket);
 	(void)snprintf(serve.name, sizeof(serve.name), "%.*s", (int)strcspn(serve.spec, ","),
 		       serve.spec);
 	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
