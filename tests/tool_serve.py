@@ -99,6 +99,23 @@ def check_info(path):
         assert word in text, word
 
 
+def keys_of(value):
+    if isinstance(value, list):
+        return set().union(*(keys_of(entry) for entry in value))
+    if isinstance(value, dict):
+        return set(value) | keys_of(list(value.values()))
+    return set()
+
+
+def check_documented(path):
+    """Every key of the output stands in the manual."""
+    manual = pathlib.Path(__file__).parent.parent / "docs" / "commands.rst"
+    words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"``(.*?)``", manual.read_text(),
+                                                          re.S))))
+    missing = keys_of(json.loads(run("info", f"vfio-user:{path}", "--json").stdout)) - words
+    assert not missing, f"not in {manual}: {missing}"
+
+
 def check_one_user(path):
     client = hold(path)
     done = run("info", f"vfio-user:{path}", code=1)
@@ -116,6 +133,7 @@ def main():
         server = Server(path, "--trace", str(trace))
         run("serve", SPEC, "--socket", str(path), code=1)
         check_info(path)
+        check_documented(path)
         client = check_one_user(path)
         assert server.end(signal.SIGINT) == 0, "a signal with a client connected"
         client.close()
