@@ -2,6 +2,8 @@
 /* Region mappings taken away and given back: contents, protection, failures, threads. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/vfio.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,6 +98,50 @@ static void test_failed_revocation_changes_nothing(void **state)
 		if (qsc_mappings_revoke(&f->mappings) != -EMFILE)
 			_exit(2);
 		_exit(map[0] == VALUE && map[SIZE - 1] == VALUE ? 0 : 3);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+/* From now on this process cannot put private writable pages of a file where others are. */
+static int forbid_private_writable(void)
+{
+	const uint32_t flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, flags, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_WRITE, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = QSC_ARRAY_SIZE(code), .filter = code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+}
+
+/* The newest mapping is taken away first, and can be; the one before it cannot. */
+static void test_revocation_that_fails_half_way_is_undone(void **state)
+{
+	struct fixture *f = *state;
+	volatile uint8_t *second = give(f, 0, SIZE, PROT_READ | PROT_WRITE);
+	volatile uint8_t *first = give(f, 0, SIZE, PROT_READ);
+	int status = 0;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		if (forbid_private_writable() < 0)
+			_exit(1);
+		if (qsc_mappings_revoke(&f->mappings) != -ENOMEM)
+			_exit(2);
+		if (first[0] != VALUE || first[SIZE - 1] != VALUE)
+			_exit(3);
+		_exit(second[0] == VALUE && second[SIZE - 1] == VALUE ? 0 : 4);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -294,6 +342,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_failed_revocation_changes_nothing, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_revocation_that_fails_half_way_is_undone,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_revoked_reads_ones_and_swallows_writes, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_protection_is_kept, setup, teardown),

@@ -226,6 +226,50 @@ static void test_switching_while_in_use(void **state)
 	qsc_device_close(busy.dev);
 }
 
+struct slow_sink {
+	_Atomic bool entered;
+	_Atomic bool switched;
+	bool left_behind;
+};
+
+/* Stays long enough for a switch that does not wait to return. */
+static void be_slow(void *ctx, const char *line)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	struct slow_sink *sink = ctx;
+
+	atomic_store(&sink->entered, true);
+	nanosleep(&pause, NULL);
+	sink->left_behind = atomic_load(&sink->switched);
+}
+
+static void *read_once(void *dev)
+{
+	uint32_t value;
+
+	(void)qsc_device_region_read(dev, 0, 0, &value, 4);
+	return NULL;
+}
+
+static void test_switching_waits_for_a_line_under_way(void **state)
+{
+	struct bottom bottom = {.device = {&bottom_ops}};
+	struct slow_sink sink = {0};
+	struct qsc_device *dev;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(qsc_trace_open(&bottom.device, "d", be_slow, &sink, &dev), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_once, dev), 0);
+	while (!atomic_load(&sink.entered))
+		sched_yield();
+	qsc_trace_set(dev, NULL, NULL);
+	atomic_store(&sink.switched, true);
+	pthread_join(thread, NULL);
+	assert_false(sink.left_behind);
+	qsc_device_close(dev);
+}
+
 static double best_ns_per_read(struct qsc_device *dev)
 {
 	enum { BATCHES = 30, READS = 2000 };
@@ -277,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_state_is_known_when_switched_on_late),
 		cmocka_unit_test(test_long_name_is_cut_not_overrun),
 		cmocka_unit_test(test_switching_while_in_use),
+		cmocka_unit_test(test_switching_waits_for_a_line_under_way),
 		cmocka_unit_test(test_cost_when_off),
 	};
 
