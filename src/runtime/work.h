@@ -37,10 +37,10 @@ struct qsc_doorbell {
 };
 
 struct qsc_workers {
-	const struct qsc_model *model;
-	void *ctx;
 	/* OPEN_SOME: accesses by the user and by peers, but no work(). */
 	struct qsc_gate gate;
+	const struct qsc_model *model;
+	void *ctx;
 	_Atomic bool ending;
 	bool manual;
 	uint32_t num_workers;
@@ -62,7 +62,7 @@ int qsc_workers_start(struct qsc_workers *workers);
 /* End the threads. */
 void qsc_workers_destroy(struct qsc_workers *workers);
 
-void qsc_workers_kick(struct qsc_workers *workers, uint32_t worker);
+void qsc_workers_kick(struct qsc_workers *workers, uint32_t number);
 void qsc_workers_kick_all(struct qsc_workers *workers);
 
 /* Bring the doorbells that were rung to the model, or drop them. */
