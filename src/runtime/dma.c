@@ -405,7 +405,7 @@ int qsc_dma_space_copy(struct qsc_dma_space *space, uint64_t dst, uint64_t src, 
 		result = find_piece(table, mode, QSC_DMA_READ, src, size, &from);
 		if (!result)
 			result = find_piece(table, mode, QSC_DMA_WRITE, dst, from.size, &to);
-		if (result < 0)
+		if (result)
 			break;
 		from.size = to.size;
 		result = copy_piece(space, &to, dst, &from, src);

@@ -41,17 +41,17 @@ struct qsc_workers {
 	struct qsc_gate gate;
 	const struct qsc_model *model;
 	void *ctx;
-	_Atomic bool ending;
-	bool manual;
+	struct qsc_worker *workers;
+	struct qsc_doorbell *doorbells;
+	pthread_t doorbell_thread;
 	uint32_t num_workers;
 	uint32_t num_threads; /* of the workers, that were started */
-	struct qsc_worker *workers;
 	uint32_t num_doorbells;
-	struct qsc_doorbell *doorbells;
-	bool has_doorbell_thread;
-	pthread_t doorbell_thread;
 	int doorbell_set; /* epoll of the doorbells and end_fd */
 	int end_fd;
+	_Atomic bool ending;
+	bool manual;
+	bool has_doorbell_thread;
 };
 
 /* Gate closed, no thread yet. -errno, and then nothing is to be destroyed. */
