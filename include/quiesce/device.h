@@ -280,6 +280,7 @@ QSC_API int qsc_device_get_state(struct qsc_device *dev, enum qsc_state *state);
 /*
  * ARC-1 to ARC-7. Complete when it returns. *session receives the identifier of a session that was
  * opened (SESS-1), else 0; never 0 for a session. After a failure read the state (ORD-4).
+ * -ENODATA: the stream written in RESUMING is not complete, and more may be written (SESS-6).
  */
 QSC_API int qsc_device_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);
 /* SESS-10: estimate of the stop-copy stream in bytes; in every state but ERROR (-EIO). */

@@ -15,8 +15,10 @@
  *   "what a model calls". Region callbacks may come from several threads at once; work() of one
  *   worker never runs twice at once. A model guards its state with a lock of its own.
  * - When the device enters a stopped state the runtime has closed the DMA gate, and waits until no
- *   callback is running, calls stop(), and calls no callback but reset(), validate() and loaded()
- *   until start(). So the declared state is at rest without the model doing anything.
+ *   callback is running, calls stop(), and calls no callback but reset(), validate(), save(), load()
+ *   and loaded() until it leaves the stopped states. So the declared state is at rest without the
+ *   model doing anything. In the P2P states registers are accessed; work() is called there only
+ *   after start(), and only in a device that tells peers from memory.
  * - A DMA call never waits for a state change: when the gate is closed it answers -EAGAIN, the
  *   model leaves the transfer where it is, returns, and is called again after start().
  */
@@ -106,7 +108,10 @@ struct qsc_model {
 	const struct qsc_section *sections; /* ended by an entry with name NULL; NULL for none */
 	uint32_t workers;		    /* how many independent work() contexts, 0 to 64 */
 
-	/* Power-on values. The state structure and all blocks are already zero. */
+	/*
+	 * Power-on values. The state structure and all blocks are already zero. Also called before
+	 * a state is loaded; what it writes to blocks is then zeroed again.
+	 */
 	void (*reset)(void *ctx);
 	/*
 	 * Trapped access to a region without a block: count is 1, 2, 4 or 8 and naturally aligned
@@ -119,7 +124,8 @@ struct qsc_model {
 	enum qsc_work (*work)(void *ctx, uint32_t worker);
 	/*
 	 * * The device runs: DMA is open (again). All workers are kicked after it returns. Called
-	 * when RUNNING or PRE_COPY is entered from anywhere else. -errno sends the device to ERROR.
+	 * when RUNNING or PRE_COPY is entered from anywhere else, after each reset, and when the
+	 * device is made. -errno sends the device to ERROR.
 	 */
 	int (*start)(void *ctx);
 	/* * The device has stopped; the declared state must now be complete. -errno: to ERROR. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -41,8 +42,12 @@ int qsc_fd_memory(const char *name, uint64_t size)
 
 int qsc_eventfd_signal(int fd, uint64_t value)
 {
+	struct pollfd room = {.fd = fd, .events = POLLOUT};
 	ssize_t n;
 
+	/* Its owner may have filled it to the brim, and it may be a blocking one. */
+	if (poll(&room, 1, 0) == 0)
+		return -EAGAIN;
 	do
 		n = write(fd, &value, sizeof(value));
 	while (n < 0 && errno == EINTR);

@@ -87,6 +87,24 @@ int qsc_block_zero(struct qsc_block *block)
 	return 0;
 }
 
+int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size)
+{
+	const uint8_t *from = bytes;
+
+	while (size) {
+		ssize_t n = pwrite(block->fd, from, size, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		from += n;
+		offset += (uint64_t)n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
 int qsc_block_give_out(struct qsc_block *block)
 {
 	uint64_t *known;

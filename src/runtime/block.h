@@ -46,6 +46,12 @@ void qsc_block_mark(struct qsc_block *block, uint64_t offset, uint64_t size);
 /* Contents zero, without marks. */
 int qsc_block_zero(struct qsc_block *block);
 
+/*
+ * Fill in a part. For memory that was zeroed before this is faster than a copy, which takes a fault
+ * for each page, and where there is no memory left it fails instead of raising a signal.
+ */
+int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size);
+
 /* It is about to be given out. -ENOMEM, and it must not be. */
 int qsc_block_give_out(struct qsc_block *block);
 

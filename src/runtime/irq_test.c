@@ -166,12 +166,27 @@ static void test_load_keeps_what_the_user_triggered(void **unused)
 	qsc_irqs_destroy(&irqs);
 }
 
+/* A user who hands over a blocking eventfd that is full loses the interrupt and stops nobody. */
+static void test_a_full_eventfd_does_not_block(void **unused)
+{
+	struct qsc_irqs irqs;
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_int_equal(qsc_eventfd_signal(fd, UINT64_MAX - 1), 0);
+	assert_int_equal(qsc_irqs_init(&irqs, counts), 0);
+	assert_int_equal(set_up(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0, fd), 0);
+	qsc_irqs_raise(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+	qsc_irqs_destroy(&irqs);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_DEV_6_held_and_delivered_once),
 		cmocka_unit_test(test_setting_up),
 		cmocka_unit_test(test_intx_is_masked_by_delivery),
+		cmocka_unit_test(test_a_full_eventfd_does_not_block),
 		cmocka_unit_test(test_load_keeps_what_the_user_triggered),
 	};
 

@@ -51,11 +51,16 @@ static int on_begin(void *ctx, struct qsc_error *err)
 	return 0;
 }
 
-static void on_data(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size)
+static int on_data(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size,
+		   struct qsc_error *err)
 {
 	struct qsc_load *load = ctx;
+	int result = qsc_block_load(&load->target.blocks[block], offset, bytes, size);
 
-	memcpy(load->target.blocks[block].memory + offset, bytes, size);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "block %s cannot be filled: %s",
+				     load->target.blocks[block].name, strerror(-result));
+	return 0;
 }
 
 static int on_zero(void *ctx, uint32_t block, uint64_t offset, uint64_t size, struct qsc_error *err)

@@ -600,10 +600,15 @@ static int take_gathered(struct qsc_stream_parser *parser)
 static size_t flow(struct qsc_stream_parser *parser, const uint8_t *bytes, size_t size)
 {
 	size_t n = (size_t)qsc_min_u64(size, parser->left);
+	struct qsc_error why = QSC_ERROR_NONE;
+	int result = 0;
 
 	(void)XXH3_64bits_update(parser->hash, bytes, n);
 	if (parser->step == STEP_PAGES)
-		parser->sink->data(parser->ctx, parser->index, parser->offset, bytes, n);
+		result = parser->sink->data(parser->ctx, parser->index, parser->offset, bytes, n,
+					    &why);
+	if (result < 0)
+		(void)refuse(parser, -result, "%s", why.text);
 	parser->offset += n;
 	parser->left -= n;
 	if (!parser->left)

@@ -80,7 +80,8 @@ struct qsc_stream_sink {
 	/* The header fits: from here on things may change. */
 	int (*begin)(void *ctx, struct qsc_error *err);
 	/* A part of pages, in order, of any size. */
-	void (*data)(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size);
+	int (*data)(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size,
+		    struct qsc_error *err);
 	int (*zero)(void *ctx, uint32_t block, uint64_t offset, uint64_t size,
 		    struct qsc_error *err);
 	/* As many bytes as the layout's section has; what an older one lacked is zero. */

@@ -42,10 +42,12 @@ static int on_begin(void *ctx, struct qsc_error *err)
 	return 0;
 }
 
-static void on_data(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size)
+static int on_data(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size,
+		   struct qsc_error *err)
 {
 	assert_true(block == 0 && offset + size <= 16384);
 	memcpy(((struct seen *)ctx)->memory + offset, bytes, size);
+	return 0;
 }
 
 static int on_zero(void *ctx, uint32_t block, uint64_t offset, uint64_t size, struct qsc_error *err)
