@@ -94,6 +94,7 @@ int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_cha
 	channel->message_timeout_ms = options->message_timeout_ms;
 	channel->max_fds = qsc_min_u64(options->max_fds, QSC_STREAM_MAX_FDS);
 	channel->receive_max = options->receive_max;
+	channel->no_command_fds = options->no_command_fds;
 	channel->command = options->command;
 	channel->ctx = options->ctx;
 	pthread_mutex_init(&channel->lock, NULL);
@@ -385,6 +386,14 @@ static size_t choose_space(struct qsc_channel *channel, void **where)
 	return qsc_min_u64(space, wanted);
 }
 
+/* Lock held. */
+static void stop_leading(struct qsc_channel *channel)
+{
+	channel->leading = false;
+	if (channel->plain && channel->taking_fds)
+		pthread_cond_broadcast(&channel->idle);
+}
+
 /*
  * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
  * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
@@ -400,6 +409,7 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 	int result;
 
 	channel->leading = true;
+	channel->plain = channel->no_command_fds && !channel->taking_fds;
 	if (channel->partial_us) {
 		until = channel->partial_us + (uint64_t)channel->message_timeout_ms * 1000;
 		if (deadline_us)
@@ -408,14 +418,14 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 	direct = qsc_wire_stream_partial(&channel->stream) ? find_direct(channel, &message) : NULL;
 	if (direct) {
 		result = receive_direct(channel, direct, &message);
-		channel->leading = false;
+		stop_leading(channel);
 		return result;
 	}
 	iov.iov_len = choose_space(channel, &iov.iov_base);
 	if (!iov.iov_len) {
 		/* Commands fill the buffer; their turn must come first. */
 		result = wait_idle(channel, until) ? -ETIMEDOUT : 0;
-		channel->leading = false;
+		stop_leading(channel);
 		return result;
 	}
 	pthread_mutex_unlock(&channel->lock);
@@ -432,18 +442,29 @@ static int lead(struct qsc_channel *channel, uint64_t deadline_us)
 	} else if (result == -ETIMEDOUT && until != deadline_us) {
 		result = -ETIME;
 	}
-	channel->leading = false;
+	stop_leading(channel);
 	return result;
 }
 
-/* Lock held. */
+/*
+ * Lock held. A call that takes descriptors waits for a receive that does not, so that its reply
+ * cannot come to that one.
+ */
 static int claim_slot(struct qsc_channel *channel, struct qsc_call *call, uint64_t deadline_us)
 {
-	while (channel->busy == UINT64_MAX && !qsc_channel_broken(channel))
-		if (wait_idle(channel, deadline_us))
-			return -ETIMEDOUT;
-	if (qsc_channel_broken(channel))
-		return -ENOTCONN;
+	int result = 0;
+
+	channel->taking_fds += call->max_fds != 0;
+	while (!result && !qsc_channel_broken(channel) &&
+	       (channel->busy == UINT64_MAX ||
+		(call->max_fds && channel->leading && channel->plain)))
+		result = wait_idle(channel, deadline_us) ? -ETIMEDOUT : 0;
+	if (!result && qsc_channel_broken(channel))
+		result = -ENOTCONN;
+	if (result < 0) {
+		channel->taking_fds -= call->max_fds != 0;
+		return result;
+	}
 	call->slot = (unsigned int)__builtin_ctzll(~channel->busy);
 	call->id = (uint16_t)(++channel->generation * QSC_CHANNEL_CALLS | call->slot);
 	channel->busy |= 1ULL << call->slot;
@@ -456,6 +477,7 @@ static void release_slot(struct qsc_channel *channel, const struct qsc_call *cal
 {
 	bool full = channel->busy == UINT64_MAX;
 
+	channel->taking_fds -= call->max_fds != 0;
 	channel->calls[call->slot] = NULL;
 	channel->busy &= ~(1ULL << call->slot);
 	if (channel->idlers && (full || !channel->busy))

@@ -58,6 +58,7 @@ struct qsc_channel_options {
 	 */
 	size_t receive_max;
 	size_t max_fds;			 /* with one message, at most QSC_STREAM_MAX_FDS */
+	bool no_command_fds;		 /* only replies to calls that take descriptors bring any */
 	uint32_t call_timeout_ms;	 /* for a reply */
 	uint32_t message_timeout_ms;	 /* first byte to last, received or sent */
 	bool poll;			 /* spin instead of sleeping */

@@ -23,12 +23,15 @@ struct qsc_channel {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t idle;  /* for who waits for a command, a free slot, or the leader's role */
 	unsigned int idlers;
+	unsigned int taking_fds; /* calls that take descriptors, under way or about to be */
 	pthread_cond_t turn[QSC_CHANNEL_CALLS]; /* one for each waiting call */
 	struct qsc_call *calls[QSC_CHANNEL_CALLS];
 	uint64_t busy;	     /* slots in use */
 	uint64_t waiting;    /* slots whose owner sleeps */
 	uint16_t generation; /* in the high bits of identifiers, so that a late reply is noticed */
 	bool leading;	     /* somebody receives */
+	bool plain;	     /* no descriptors: a receive that takes none is cheaper */
+	bool no_command_fds;
 	bool pinned;	     /* a kept command is being worked on where it lies */
 	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
 	_Atomic bool ended;  /* the peer has nothing more to send: it may still wait for our end */

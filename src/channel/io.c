@@ -84,8 +84,13 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 	input->num_fds = 0;
 	input->ended = false;
 	for (;;) {
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * channel->max_fds);
-		n = recvmsg(channel->fd, &message, flags);
+		if (channel->plain && iovcnt == 1) {
+			message.msg_controllen = 0;
+			n = recv(channel->fd, iov->iov_base, iov->iov_len, flags);
+		} else {
+			message.msg_controllen = CMSG_SPACE(sizeof(int) * channel->max_fds);
+			n = recvmsg(channel->fd, &message, flags);
+		}
 		if (n >= 0)
 			break;
 		if (errno == EINTR)
@@ -157,6 +162,8 @@ static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int
 	} control;
 	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt};
 
+	if (!num_fds && iovcnt == 1)
+		return send(fd, iov->iov_base, iov->iov_len, flags);
 	if (num_fds) {
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(sizeof(int) * num_fds);

@@ -130,6 +130,7 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 		.slack = BUFFER_SLACK,
 		.receive_max = RECEIVE_MAX,
 		.max_fds = QSC_CLIENT_MSG_FDS,
+		.no_command_fds = true,
 		.command = qsc_client_on_command,
 		.ctx = client,
 	};
