@@ -35,12 +35,13 @@ static int prepare(struct harness *h)
 
 static int submit(struct harness *h, const struct exercise_copy *copy)
 {
+	bool local = copy->destination >= DEVICE_MEMORY;
 	const struct dmacopy_transfer transfer = {
-		.flags = DMACOPY_DESC_INTERRUPT,
+		.flags = DMACOPY_DESC_INTERRUPT | (local ? DMACOPY_DESC_DESTINATION_LOCAL : 0),
 		.vector = copy->vector,
 		.length = copy->size,
 		.source = copy->source,
-		.destination = copy->destination,
+		.destination = local ? copy->destination - DEVICE_MEMORY : copy->destination,
 	};
 	int r = dmacopy_driver_submit(queue_of(h), &transfer);
 

@@ -28,7 +28,7 @@ struct harness;
 
 struct exercise_copy {
 	uint64_t source;      /* IOVA */
-	uint64_t destination; /* IOVA */
+	uint64_t destination; /* IOVA, or DEVICE_MEMORY and an offset */
 	uint32_t size;	      /* bytes */
 	uint32_t vector;      /* interrupted when it is complete */
 };
@@ -80,6 +80,8 @@ struct foreign {
 #define TARGET_SIZE   (MEMORY_SIZE - MEMORY_TARGET)
 #define PEER_IOVA     0x900000000ULL
 #define PEER_SIZE     0x200000ULL
+/* Stands for the device's own memory, which has no IOVA, as destination of a copy. */
+#define DEVICE_MEMORY 0xd000000000ULL
 
 struct harness {
 	/* Given. */

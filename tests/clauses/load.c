@@ -2,6 +2,7 @@
 /* SESS-5 to SESS-8 and SESS-11: what a stream is, what is taken, and what comes of it. */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "clause.h"
 
@@ -268,26 +269,59 @@ static enum clause_result sess_8_work(struct harness *h)
 	return CLAUSE_HOLDS;
 }
 
+#define COPIED	0x4800 /* where the device itself writes its memory */
+#define MAPPED	0xa800 /* where the user does, through a mapping */
+#define MESSAGE "changed after it was sent"
+
+/* Everything that can change after it was sent: by registers, by the device, by a mapping. */
+static enum clause_result change_all(struct harness *h, void *map)
+{
+	REQUIRE(h, leave_marks(h));
+	REQUIRE(h, harness_copy(h, DEVICE_MEMORY + COPIED, 1, 1024, 3));
+	REQUIRE(h, harness_await(h, 3, 1));
+	if (map)
+		memcpy((char *)map + MAPPED, MESSAGE, sizeof(MESSAGE));
+	REQUIRE(h, harness_copy(h, WORK_IOVA, WORK, WORK_SIZE, 0));
+	return CLAUSE_HOLDS;
+}
+
+static enum clause_result all_changed(struct harness *h, bool mapped)
+{
+	uint8_t bytes[1024];
+
+	PART(look_for_marks(h, false, "saved through pre-copy and loaded"));
+	REQUIRE(h, harness_memory_read(h, COPIED, bytes, sizeof(bytes)));
+	MUST(h, memcmp(bytes, h->memory + MEMORY_SOURCE, sizeof(bytes)) == 0,
+	     "what the device wrote to its memory in PRE_COPY is lost");
+	REQUIRE(h, harness_memory_read(h, MAPPED, bytes, sizeof(bytes)));
+	MUST(h, !mapped || memcmp(bytes, MESSAGE, sizeof(MESSAGE)) == 0,
+	     "what was written through a mapping in PRE_COPY is lost");
+	MUST(h, !harness_await(h, 0, WORK), "saved through pre-copy with %u copies under way, %s",
+	     WORK, h->trouble);
+	return CLAUSE_HOLDS;
+}
+
 /* Through pre-copy, with changes after it was drained. */
 static enum clause_result sess_8_precopy(struct harness *h)
 {
 	autostream stream = {0};
+	void *map = NULL;
 	int r;
 
 	REQUIRE(h, harness_start(h));
+	r = qsc_device_region_map(h->dev, h->exerciser->memory_region, 0, h->exerciser->memory_size,
+				  PROT_READ | PROT_WRITE, &map);
+	if (r && r != -ENOTTY)
+		return not_tried(h, "device memory cannot be mapped: %s", strerror(-r));
 	REQUIRE(h, harness_set(h, QSC_STATE_PRE_COPY));
 	r = harness_read(h, &stream);
 	MUST(h, r == -ENOMSG, "pre-copy cannot be drained: %s", strerror(-r));
-	REQUIRE(h, leave_marks(h));
-	REQUIRE(h, harness_copy(h, WORK_IOVA, WORK, WORK_SIZE, 0));
+	PART(change_all(h, map));
 	REQUIRE(h, harness_save(h, &stream));
 	REQUIRE(h, harness_load(h, &stream));
 	REQUIRE(h, harness_interrupts(h));
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
-	PART(look_for_marks(h, false, "saved through pre-copy and loaded"));
-	MUST(h, !harness_await(h, 0, WORK), "saved through pre-copy with %u copies under way, %s",
-	     WORK, h->trouble);
-	return CLAUSE_HOLDS;
+	return all_changed(h, map != NULL);
 }
 
 static enum clause_result sess_8(struct harness *h)
