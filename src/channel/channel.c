@@ -255,7 +255,7 @@ static int deliver(struct qsc_channel *channel, const struct qsc_message *messag
 	} else {
 		place(call, message->body, message->size);
 		call->body = message->size;
-		if (channel->stream.num_fds) {
+		if (channel->stream.num_fds && call->max_fds) {
 			taken = qsc_wire_stream_take_fds(&channel->stream, message->start,
 							 call->fds + call->num_fds,
 							 call->max_fds - call->num_fds);
