@@ -407,6 +407,7 @@ static void test_doorbells(void **unused)
 	assert_int_equal(qsc_eventfd_signal(bell.fd, 1), 0);
 	assert_false(qsc_runtime_step(device->rt, 0));
 	test_go(device, QSC_STATE_RUNNING_P2P);
+	assert_false(qsc_runtime_step(device->rt, 0));
 	assert_int_equal(test_state_of(device)->rings, 2);
 	/* No work() in a device that may do no DMA, but registers can be reached. */
 	assert_int_equal(qsc_eventfd_signal(bell.fd, 1), 0);
