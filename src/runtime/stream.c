@@ -44,11 +44,10 @@ static uint8_t *put64(uint8_t *at, uint64_t value)
 
 static uint8_t *put_name(uint8_t *at, const char *name)
 {
-	size_t size = strlen(name);
-
-	*at++ = (uint8_t)size;
-	memcpy(at, name, size);
-	return at + size;
+	*at++ = (uint8_t)strlen(name);
+	while (*name)
+		*at++ = (uint8_t)*name++;
+	return at;
 }
 
 size_t qsc_stream_header_size(const struct qsc_stream_layout *layout)

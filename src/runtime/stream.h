@@ -103,7 +103,7 @@ void qsc_stream_parser_destroy(struct qsc_stream_parser *parser);
  * for one that is not meant for this layout, which is found before begin() was called; -EBADMSG for
  * one that is broken, inconsistent or goes on behind its end.
  */
-int qsc_stream_parse(struct qsc_stream_parser *parser, const void *bytes, size_t size,
+int qsc_stream_parse(struct qsc_stream_parser *parser, const void *data, size_t size,
 		     struct qsc_error *err);
 
 /* Is it complete? 0, -ENODATA when more must come, or the reason it was refused for. */
