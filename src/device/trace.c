@@ -94,8 +94,7 @@ static void write_line(struct trace *trace, const struct call *call, const char 
 	va_list list;
 
 	va_start(list, args_fmt);
-	/* The analyzer loses va_start() where it inlines this function. */
-	(void)vsnprintf(args, sizeof(args), args_fmt, list); /* NOLINT(clang-analyzer-valist.*) */
+	(void)vsnprintf(args, sizeof(args), args_fmt, list);
 	va_end(list);
 	if (name)
 		(void)snprintf(outcome, sizeof(outcome), "-%s", name);

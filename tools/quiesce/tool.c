@@ -18,8 +18,7 @@ char tool_name[64] = "quiesce";
 static void complain(const char *fmt, va_list args)
 {
 	(void)fprintf(stderr, "%s: ", tool_name);
-	/* The analyzer loses the callers' va_start(). */
-	(void)vfprintf(stderr, fmt, args); /* NOLINT(clang-analyzer-valist.*) */
+	(void)vfprintf(stderr, fmt, args);
 }
 
 int tool_fail(const char *fmt, ...)
