@@ -299,10 +299,15 @@ static int make_events(struct tenant *t)
 	return 0;
 }
 
+/*
+ * Mapped twice, as a guest and its VMM have the same memory: the tenant through one, the engine
+ * through the other, which reads while the tenant writes and learns from the dirty pages what to
+ * read again. (Were it one mapping, the thread sanitizer would take that for a race.)
+ */
 static int make_memory(struct tenant *t)
 {
 	size_t size = (size_t)t->config.memory_bytes;
-	void *memory;
+	void *memory, *vmm;
 
 	t->memory_fd = memfd_create("tenant-memory", MFD_CLOEXEC);
 	if (t->memory_fd < 0 || ftruncate(t->memory_fd, (off_t)size) < 0)
@@ -311,7 +316,10 @@ static int make_memory(struct tenant *t)
 	if (memory == MAP_FAILED)
 		return -errno;
 	t->memory = memory;
-	t->region = (struct qsc_memory_region){TENANT_MEMORY_IOVA, size, memory};
+	vmm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, t->memory_fd, 0);
+	if (vmm == MAP_FAILED)
+		return -errno;
+	t->region = (struct qsc_memory_region){TENANT_MEMORY_IOVA, size, vmm};
 	return 0;
 }
 
@@ -418,6 +426,8 @@ void tenant_destroy(struct tenant *t)
 	close_fd(t->event_fd);
 	if (t->memory)
 		munmap(t->memory, (size_t)t->config.memory_bytes);
+	if (t->region.vaddr)
+		munmap(t->region.vaddr, (size_t)t->config.memory_bytes);
 	close_fd(t->memory_fd);
 	tenant_source_close(&t->source);
 	pthread_cond_destroy(&t->changed);
@@ -436,7 +446,7 @@ void tenant_memory(const struct tenant *t, struct qsc_dma_mapping *mapping)
 		.iova = TENANT_MEMORY_IOVA,
 		.size = t->config.memory_bytes,
 		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
-		.vaddr = t->memory,
+		.vaddr = t->region.vaddr,
 		.fd = t->memory_fd,
 	};
 }

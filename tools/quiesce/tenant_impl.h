@@ -90,7 +90,7 @@ struct tenant {
 	struct tenant_live *live;
 	struct tenant_source source;
 	struct qsc_device **devices;
-	struct qsc_memory_region region;
+	struct qsc_memory_region region; /* memory as the engine sees it: mapped elsewhere */
 	struct qsc_migrate_user user;
 
 	uint8_t *memory;

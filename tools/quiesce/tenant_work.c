@@ -185,7 +185,9 @@ static void end_block(struct tenant *t, uint32_t index)
 	struct tenant_record *record = &head->records[slot->job % TENANT_RECORDS];
 	size_t size = (size_t)t->layout.block_bytes;
 	const uint8_t *output = output_of(t, index);
-	uint64_t wrong = tenant_count_wrong(output, t->scratch, size);
+	/* Where it came from has been left alone since. */
+	uint64_t wrong = tenant_count_wrong(output, t->scratch, size) +
+			 tenant_count_wrong(input_of(t, index), t->scratch, size);
 
 	record->block = slot->job;
 	record->checksum = XXH3_64bits(output, size);
