@@ -19,6 +19,7 @@
 
 #define TICK_MS	     50
 #define HANG_US	     45000000ULL /* nothing at all has moved for so long */
+#define ANSWER_US    30000000ULL /* more than the engine and the client wait for anything */
 #define SETTLE_US    2000000ULL
 #define MAX_CHILDREN (DEMO_SIDES * (DEMO_MAX_DEVICES + 1))
 
@@ -369,6 +370,28 @@ static bool side_done(const struct run *run, enum demo_side side)
 	return run->moved[side] || run->host_failed[side];
 }
 
+/* Until sending and receiving have ended. One that has not when the other has is given a while. */
+static void await_both(struct run *run, enum demo_side from, enum demo_side to)
+{
+	uint64_t deadline = UINT64_MAX;
+
+	while (!run->signal_number && !run->hung) {
+		bool sent = side_done(run, from), received = side_done(run, to);
+		enum demo_side late = sent ? to : from;
+
+		if (sent && received)
+			return;
+		if ((sent || received) && deadline == UINT64_MAX)
+			deadline = now_us() + ANSWER_US;
+		if (now_us() > deadline) {
+			fail_text(run, ETIMEDOUT, "host %c has not answered for %llu s",
+				  demo_side_name(late), (unsigned long long)(ANSWER_US / 1000000));
+			run->host_failed[late] = true;
+		}
+		pump(run, TICK_MS);
+	}
+}
+
 static uint64_t relative(const struct run *run, uint64_t us)
 {
 	return us > run->t0_us ? us - run->t0_us : 0;
@@ -405,8 +428,9 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 	const struct demo_moved *destination = &run->moves[to];
 	bool heard = run->moved[migration->from];
 	struct demo_outcome *outcome = run->outcome;
-	const char *advice = "the source is gone and the tenant with it; the destination does not "
-			     "run it: start again";
+	const char *advice =
+		"the source is gone or stuck, and the tenant with it; the destination does not "
+		"run it: start again";
 
 	migration->failed = !heard || source->error.number || !run->moved[to] ||
 			    destination->error.number;
@@ -462,8 +486,7 @@ static void migrate(struct run *run, struct demo_migration *migration)
 	demo_show_note(&run->show, "%6.1f s  migration %u begins",
 		       (double)migration->start_us / 1e6, migration->number);
 	order(run, from, DEMO_ORDER_SEND);
-	while (!run->signal_number && !run->hung && !(side_done(run, from) && side_done(run, to)))
-		pump(run, TICK_MS);
+	await_both(run, from, to);
 	migration->ended = true;
 	migration->end_us = elapsed_us(run);
 	judge_move(run, migration, to);
