@@ -309,7 +309,7 @@ static void make_device(struct sim_side *side, uint32_t member)
 		.vaddr = side->tenant.memory,
 		.fd = -1,
 	};
-	char name[8];
+	char name[16];
 
 	(void)snprintf(name, sizeof(name), "dev%u", member);
 	*layer = (struct sim_layer){
