@@ -56,7 +56,10 @@ struct qsc_transport {
 
 struct qsc_transport_ops {
 	const char *name; /* "unix" */
-	/* One more channel to the other side, within timeout_ms (0: for ever). The caller owns it.
+	/*
+	 * One more channel to the other side, within timeout_ms (0: for ever), else -ETIMEDOUT. The
+	 * caller owns it. A listener had better hand out only connections whose first bytes have
+	 * come, so that one that stays silent delays nobody.
 	 */
 	int (*open)(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
 		    struct qsc_error *err);
@@ -159,8 +162,8 @@ struct qsc_migrate_report {
  * Move the set to the process at the other end of the transport. All members must be RUNNING. 0
  * when the destination runs. On failure -errno, err names device, state and clause or errno, and
  * report->owner says who has the set: with QSC_OWNER_SOURCE the set is RUNNING again and resume()
- * was called, unless err says that a device could not be brought back (it is then in ERROR or STOP,
- * and is not reset: ORD-8).
+ * was called if pause() had been, unless err says that a device could not be brought back (it is
+ * then in ERROR or STOP, and is not reset: ORD-8).
  */
 QSC_API int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
 			     struct qsc_transport *transport,

@@ -604,6 +604,8 @@ static void test_strangers_do_not_kill_a_migration(void **state)
 					  41);
 		else if (i % 8 == 1)
 			fds[i] = stranger(f.path, header, sizeof(header));
+		else if (i % 8 == 2)
+			fds[i] = stranger(f.path, header, sizeof(header) - 1);
 		else
 			fds[i] = stranger(f.path, "", 0);
 	}

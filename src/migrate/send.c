@@ -455,6 +455,7 @@ static int switch_over(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
 	struct qsc_frame frame;
+	uint64_t start;
 	int result = stop_everything(source, err);
 
 	if (result == 0)
@@ -476,9 +477,14 @@ static int switch_over(struct source *source, struct qsc_error *err)
 		result = qsc_engine_enter(engine, "load", 0, err);
 	if (result < 0)
 		return result;
+	start = qsc_engine_now(engine);
 	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
 	source->said_failed = result < 0;
-	return result < 0 ? result : qsc_engine_enter(engine, "commit", 0, err);
+	if (result < 0)
+		return result;
+	/* What the destination's own timeline shows as load, validate and irqs. */
+	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
+	return qsc_engine_enter(engine, "commit", 0, err);
 }
 
 /* From here on this side never runs again, whatever comes. */

@@ -2,8 +2,8 @@
 /*
  * The UNIX socket transport. A channel is a connected stream socket; small reads are served from a
  * buffer, so that a header does not cost a system call. The listener hands out only connections on
- * which something has been said: whoever connects and stays silent waits in a short queue and
- * delays nobody.
+ * which a whole first frame has come: whoever connects and stays silent, or nearly so, waits in a
+ * short queue and delays nobody.
  */
 #include <errno.h>
 #include <limits.h>
@@ -23,6 +23,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "migrate/frame.h"
 
 #define BUFFER_SIZE  (64U << 10)
 #define SOCKET_BYTES (4 << 20) /* asked of the kernel, which grants what it allows */
@@ -156,23 +157,22 @@ static const struct qsc_channel_ops channel_ops = {
 	.close = channel_close,
 };
 
-/* Takes over the fd, also on failure. */
-static int make_channel(int fd, struct qsc_channel **ch, struct qsc_error *err)
+/* Takes over the fd, also on failure, which is NULL. */
+static struct channel *make_channel(int fd)
 {
 	struct channel *channel = malloc(sizeof(*channel));
 	const int bytes = SOCKET_BYTES;
 
 	if (!channel) {
 		qsc_fd_close(&fd);
-		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
+		return NULL;
 	}
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	channel->base.ops = &channel_ops;
 	channel->fd = fd;
 	channel->head = 0;
 	channel->tail = 0;
-	*ch = &channel->base;
-	return 0;
+	return channel;
 }
 
 /* ---- addresses ---- */
@@ -208,6 +208,7 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 {
 	const struct connector *connector = qsc_container_of(transport, struct connector, base);
 	qsc_autoclose int fd = make_socket(0, err);
+	struct channel *channel;
 	int result;
 
 	if (fd < 0)
@@ -225,7 +226,11 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 				     "for a migration?",
 				     connector->address.sun_path, strerrordesc_np(-result));
 	}
-	return make_channel(qsc_fd_steal(&fd), ch, err);
+	channel = make_channel(qsc_fd_steal(&fd));
+	if (!channel)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
+	*ch = &channel->base;
+	return 0;
 }
 
 static void connector_close(struct qsc_transport *transport)
@@ -263,32 +268,44 @@ struct listener {
 	struct qsc_transport base;
 	struct sockaddr_un address;
 	int fd;
-	int waiting[MAX_WAITING]; /* connected, nothing said yet; oldest first */
+	struct channel *waiting[MAX_WAITING]; /* connected, little said yet; oldest first */
 	uint32_t num_waiting;
 };
 
-static int take_waiting(struct listener *listener, uint32_t index)
+static struct channel *take_waiting(struct listener *listener, uint32_t index)
 {
-	int fd = listener->waiting[index];
+	struct channel *channel = listener->waiting[index];
 
 	listener->num_waiting--;
 	memmove(&listener->waiting[index], &listener->waiting[index + 1],
-		(listener->num_waiting - index) * sizeof(fd));
-	return fd;
+		(listener->num_waiting - index) * sizeof(struct channel *));
+	return channel;
 }
 
 static void accept_waiting(struct listener *listener)
 {
 	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+	struct channel *channel = fd < 0 ? NULL : make_channel(fd);
 
-	if (fd < 0)
+	if (!channel)
 		return;
-	if (listener->num_waiting == MAX_WAITING) {
-		int oldest = take_waiting(listener, 0);
+	if (listener->num_waiting == MAX_WAITING)
+		channel_close(&take_waiting(listener, 0)->base);
+	listener->waiting[listener->num_waiting++] = channel;
+}
 
-		qsc_fd_close(&oldest);
-	}
-	listener->waiting[listener->num_waiting++] = fd;
+/* Take what has been said: 1 when it is a whole frame or more, 0 when not, -1 when it hung up. */
+static int hear(struct channel *channel)
+{
+	ssize_t n = recv(channel->fd, channel->buffer + channel->tail, BUFFER_SIZE - channel->tail,
+			 MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0)
+		return -1;
+	channel->tail += (size_t)n;
+	return channel->tail >= QSC_FRAME_SIZE;
 }
 
 static uint64_t now_ms(void)
@@ -299,23 +316,32 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
 }
 
-/* The first connection that has said something, or -1 when none has. */
-static int poll_once(struct listener *listener, int timeout_ms)
+/* The first connection that has said enough, or NULL when none has. */
+static struct channel *poll_once(struct listener *listener, int timeout_ms)
 {
 	struct pollfd fds[MAX_WAITING + 1];
 	uint32_t waiting = listener->num_waiting;
 	uint32_t i;
 
 	for (i = 0; i < waiting; i++)
-		fds[i] = (struct pollfd){.fd = listener->waiting[i], .events = POLLIN};
+		fds[i] = (struct pollfd){.fd = listener->waiting[i]->fd, .events = POLLIN};
 	fds[waiting] = (struct pollfd){.fd = listener->fd, .events = POLLIN};
 	if (poll(fds, waiting + 1, timeout_ms) <= 0)
-		return -1;
-	for (i = 0; i < waiting; i++)
-		if (fds[i].revents)
+		return NULL;
+	for (i = 0; i < waiting; i++) {
+		int heard = fds[i].revents ? hear(listener->waiting[i]) : 0;
+
+		if (heard > 0)
 			return take_waiting(listener, i);
-	accept_waiting(listener);
-	return -1;
+		/* One at a time: the others have moved up. */
+		if (heard < 0) {
+			channel_close(&take_waiting(listener, i)->base);
+			return NULL;
+		}
+	}
+	if (fds[waiting].revents)
+		accept_waiting(listener);
+	return NULL;
 }
 
 static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
@@ -326,10 +352,13 @@ static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	uint64_t now = now_ms();
 
 	while (!timeout_ms || now < deadline) {
-		int fd = poll_once(listener, timeout_ms ? (int)(deadline - now) : -1);
+		struct channel *channel = poll_once(listener,
+						    timeout_ms ? (int)(deadline - now) : -1);
 
-		if (fd >= 0)
-			return make_channel(fd, ch, err);
+		if (channel) {
+			*ch = &channel->base;
+			return 0;
+		}
 		now = now_ms();
 	}
 	return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected to %s within %u ms",
@@ -340,11 +369,8 @@ static void listener_close(struct qsc_transport *transport)
 {
 	struct listener *listener = qsc_container_of(transport, struct listener, base);
 
-	while (listener->num_waiting) {
-		int fd = take_waiting(listener, 0);
-
-		qsc_fd_close(&fd);
-	}
+	while (listener->num_waiting)
+		channel_close(&take_waiting(listener, 0)->base);
 	if (listener->fd >= 0)
 		(void)unlink(listener->address.sun_path);
 	qsc_fd_close(&listener->fd);

@@ -11,7 +11,8 @@
 #include "base/cleanup.h"
 
 /* Small, so that senders wait, and large enough for the last words of either side. */
-#define PIPE_BYTES 8192
+#define PIPE_BYTES  8192
+#define FIRST_BYTES 40 /* as the real listener waits for */
 
 struct pipe {
 	uint8_t bytes[PIPE_BYTES];
@@ -231,24 +232,38 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	return 0;
 }
 
+/* Which connection has brought a whole first frame. */
+static size_t first_ready(const struct sim_net *net)
+{
+	size_t i;
+
+	for (i = 0; i < net->num_waiting && net->waiting[i]->pipes[0].used < FIRST_BYTES; i++)
+		;
+	return i;
+}
+
 static bool somebody_came(void *arg)
 {
 	const struct sim_net *net = arg;
 
-	return net->num_waiting || net->closed[1];
+	return first_ready(net) < net->num_waiting || net->closed[1];
 }
 
 static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 			 struct qsc_channel **ch, struct qsc_error *err)
 {
 	struct sim_net *net = qsc_container_of(transport, struct sim_net, ends[1]);
+	size_t first;
 
 	if (!sim_wait(somebody_came, net, timeout_ms ? timeout_ms * 1000ULL : SIM_FOR_EVER))
 		return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected");
 	if (net->closed[1])
 		return qsc_error_set(err, ESHUTDOWN, NULL, "the process is dead");
-	*ch = &net->waiting[0]->ends[1].base;
-	memmove(net->waiting, net->waiting + 1, --net->num_waiting * sizeof(struct sim_wire *));
+	first = first_ready(net);
+	*ch = &net->waiting[first]->ends[1].base;
+	net->num_waiting--;
+	memmove(net->waiting + first, net->waiting + first + 1,
+		(net->num_waiting - first) * sizeof(struct sim_wire *));
 	return 0;
 }
 
