@@ -46,7 +46,7 @@ struct fake_options {
 	uint32_t bar_bytes;   /* of BAR2; 0: 8 KiB */
 };
 
-#define FAKE_MAX_STATE (1U << 20)
+#define FAKE_MAX_STATE (128U << 10)
 
 struct fake {
 	struct qsc_device base;

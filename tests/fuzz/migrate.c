@@ -18,7 +18,7 @@
 #define CHANNELS 2
 #define MEMBERS	 2
 #define PAGES	 8
-#define ROOM	 (1U << 20)
+#define ROOM	 (64U << 10)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
