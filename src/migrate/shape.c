@@ -301,8 +301,8 @@ static void differ(struct differences *list, const char *fmt, ...)
 	if (list->used >= list->size)
 		return;
 	va_start(args, fmt);
-	n = vsnprintf(list->text + list->used, list->size - list->used, fmt,
-		      args); /* NOLINT(clang-analyzer-valist.*) */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.*) */
+	n = vsnprintf(list->text + list->used, list->size - list->used, fmt, args);
 	va_end(args);
 	list->used += n > 0 ? (size_t)n : 0;
 }

@@ -129,18 +129,12 @@ static void test_waves_keep_the_order(void **state)
 
 /* ---- liars: orders that break one clause each ---- */
 
-#define ARC(m, a, b)                                                                         \
-	{                                                                                    \
-		.kind = ORDER_STATE, .member = m, .from = QSC_STATE_##a, .to = QSC_STATE_##b \
-	}
-#define REACH(m, p)                                                  \
-	{                                                            \
-		.kind = ORDER_MAP, .member = m, .peer = p, .iova = 1 \
-	}
-#define CUT(m)                                              \
-	{                                                   \
-		.kind = ORDER_UNMAP, .member = m, .iova = 1 \
-	}
+/* clang-format off */
+#define ARC(m, a, b) \
+	{.kind = ORDER_STATE, .member = (m), .from = QSC_STATE_##a, .to = QSC_STATE_##b}
+#define REACH(m, p) {.kind = ORDER_MAP, .member = (m), .peer = (p), .iova = 1}
+#define CUT(m) {.kind = ORDER_UNMAP, .member = (m), .iova = 1}
+/* clang-format on */
 
 static void expect_broken(const struct order_event *events, size_t count, uint32_t flags,
 			  int clause)

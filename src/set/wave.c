@@ -188,16 +188,20 @@ static int read_states(struct qsc_set *set, struct step **out, struct qsc_error 
 	qsc_autofree struct step *steps = calloc(set->count + 1U, sizeof(*steps));
 	uint32_t i;
 
-	if (!steps)
-		return qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
+	if (!steps) {
+		qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
+		return -ENOMEM;
+	}
 	for (i = 0; i < set->count; i++) {
 		int result = qsc_device_get_state(set->members[i].dev, &steps[i].before);
 
-		if (result < 0)
-			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
-					     "device '%s' does not tell its state (%s): its server "
-					     "or driver is gone",
-					     set->members[i].name, strerrordesc_np(-result));
+		if (result < 0) {
+			qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
+				      "device '%s' does not tell its state (%s): its server "
+				      "or driver is gone",
+				      set->members[i].name, strerrordesc_np(-result));
+			return result;
+		}
 		steps[i].set = set;
 		steps[i].member = i;
 		steps[i].target = STAY;

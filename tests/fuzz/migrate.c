@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* What the source says on one channel; what is said to it goes nowhere. */
 struct script {
 	struct qsc_channel channel;
-	uint8_t *bytes;
+	uint8_t bytes[ROOM];
 	size_t size;
 	size_t read;
 };
@@ -243,12 +243,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (qsc_set_add(set, i ? "b" : "a", &fakes[i]->base, NULL) < 0)
 			abort();
 	}
-	for (i = 0; i < CHANNELS; i++) {
+	for (i = 0; i < CHANNELS; i++)
 		source.scripts[i].channel.ops = &script_ops;
-		source.scripts[i].bytes = malloc(ROOM);
-		if (!source.scripts[i].bytes)
-			abort();
-	}
 	if (size && take(&data, &size, 1) != 0xff)
 		say_hello(&source, set, &user);
 	while (size)
@@ -257,7 +253,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	qsc_set_destroy(set);
 	for (i = 0; i < MEMBERS; i++)
 		fake_free(fakes[i]);
-	for (i = 0; i < CHANNELS; i++)
-		free(source.scripts[i].bytes);
 	return 0;
 }
