@@ -3,17 +3,18 @@
  * The format of a device's state stream. Pure: works on bytes it is given, in pieces of any size
  * (SESS-5), and trusts none of them. All numbers are little-endian.
  *
- *	prologue	magic "QSCSTATE", u16 major, u16 minor, u32 size of the header
- *	header		u32 capabilities a reader needs, u32 vectors of INTx, MSI and MSI-X, u32
- *most bytes of custom state, u16 sections, u16 blocks, type; for each section name, u16 version,
- *u32 size; for each block name, u64 size. A name is a u8 length and that many bytes. A later minor
- *version may append to it. records		u16 type, u16 zero, u32 index, u64 size, then `size`
- *bytes end		a record with the XXH3 of every byte before the hash
+ * - prologue: magic "QSCSTATE", u16 major, u16 minor, u32 size of the header.
+ * - header: u32 capabilities a reader needs; u32 vectors of INTx, of MSI and of MSI-X; u32 most
+ * bytes of custom state; u16 sections; u16 blocks; the type; for each section its name, u16 version
+ * and u32 size; for each block its name and u64 size. A name is a u8 length and that many bytes. A
+ *   later minor version may append to the header.
+ * - records: u16 type, u16 zero, u32 index, u64 size, then `size` bytes.
+ * - end: a record with the XXH3 of every byte before the hash.
  *
  * Pages of blocks come first and as often as they changed, then every section once and in order,
  * the custom state if the model has any, and the interrupts held. A record whose type has
  * QSC_STREAM_OPTIONAL set may be skipped by a reader that does not know it; so a later minor
- *version stays readable, and another major version is refused (SESS-11).
+ * version stays readable, and another major version is refused (SESS-11).
  */
 #ifndef QSC_RUNTIME_STREAM_H
 #define QSC_RUNTIME_STREAM_H
