@@ -324,7 +324,7 @@ static enum clause_result try_dma_to(struct harness *h, enum qsc_state state,
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_copy(h, iova, COUNT, SIZE, 0));
 	REQUIRE(h, harness_enter(h, state));
-	REQUIRE(h, harness_copy(h, iova + (uint64_t)COUNT * SIZE, COUNT, SIZE, 0));
+	REQUIRE(h, harness_submit(h, iova + (uint64_t)COUNT * SIZE, COUNT, SIZE, 0));
 	if (told)
 		return CLAUSE_HOLDS;
 	harness_snapshot(h);

@@ -389,7 +389,7 @@ static uint64_t copy_source(uint64_t i, uint32_t size)
 	return MEMORY_SOURCE + i * size % (MEMORY_TARGET - MEMORY_SOURCE - size + 1);
 }
 
-int harness_copy(struct harness *h, uint64_t iova, uint32_t count, uint32_t size, uint32_t vector)
+int harness_submit(struct harness *h, uint64_t iova, uint32_t count, uint32_t size, uint32_t vector)
 {
 	int r = 0;
 
@@ -400,6 +400,13 @@ int harness_copy(struct harness *h, uint64_t iova, uint32_t count, uint32_t size
 		r = h->exerciser->submit(h, &copy);
 		h->used = true;
 	}
+	return r;
+}
+
+int harness_copy(struct harness *h, uint64_t iova, uint32_t count, uint32_t size, uint32_t vector)
+{
+	int r = harness_submit(h, iova, count, size, vector);
+
 	return r ? r : h->exerciser->kick(h);
 }
 

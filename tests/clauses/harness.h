@@ -168,7 +168,10 @@ int harness_register_read(struct harness *h, uint64_t *value);
 int harness_register_write(struct harness *h, uint64_t value);
 int harness_memory_read(struct harness *h, uint64_t offset, void *buf, size_t size);
 int harness_memory_write(struct harness *h, uint64_t offset, const void *buf, size_t size);
-/* `count` copies of `size` bytes, source by source to `iova` on, and have the device look. */
+/* `count` copies of `size` bytes, source by source to `iova` on, that nobody looks at yet. */
+int harness_submit(struct harness *h, uint64_t iova, uint32_t count, uint32_t size,
+		   uint32_t vector);
+/* The same, and have the device look. */
 int harness_copy(struct harness *h, uint64_t iova, uint32_t count, uint32_t size, uint32_t vector);
 /* Whether such copies have arrived. */
 bool harness_copied(const struct harness *h, uint64_t iova, uint32_t count, uint32_t size);

@@ -302,15 +302,16 @@ static enum clause_result all_changed(struct harness *h, bool mapped)
 }
 
 /* Through pre-copy, with changes after it was drained. */
-static enum clause_result sess_8_precopy(struct harness *h)
+static enum clause_result sess_8_precopy(struct harness *h, bool mapped)
 {
 	autostream stream = {0};
 	void *map = NULL;
 	int r;
 
 	REQUIRE(h, harness_start(h));
-	r = qsc_device_region_map(h->dev, h->exerciser->memory_region, 0, h->exerciser->memory_size,
-				  PROT_READ | PROT_WRITE, &map);
+	r = mapped ? qsc_device_region_map(h->dev, h->exerciser->memory_region, 0,
+					   h->exerciser->memory_size, PROT_READ | PROT_WRITE, &map)
+		   : 0;
 	if (r && r != -ENOTTY)
 		return not_tried(h, "device memory cannot be mapped: %s", strerror(-r));
 	REQUIRE(h, harness_set(h, QSC_STATE_PRE_COPY));
@@ -342,8 +343,11 @@ static enum clause_result sess_8(struct harness *h)
 	MUST(h, memcmp(first.data, second.data, first.size) == 0,
 	     "what is saved after a load differs from what was loaded");
 	PART(sess_8_work(h));
-	if (h->flags & QSC_MIGRATION_PRE_COPY)
-		PART(sess_8_precopy(h));
+	/* Where memory is mapped a device may find changes in another way than where it is not. */
+	if (h->flags & QSC_MIGRATION_PRE_COPY) {
+		PART(sess_8_precopy(h, false));
+		PART(sess_8_precopy(h, true));
+	}
 	return holds(h, "the same %zu bytes, and the work goes on", first.size);
 }
 

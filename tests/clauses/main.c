@@ -23,7 +23,7 @@
 #define SETTLE_US 1500
 
 /* Nobody waits that long for an honest device; a liar who does not deliver is not waited for. */
-#define AWAIT_MS      20000
+#define AWAIT_MS      5000
 #define AWAIT_LIAR_MS 100
 
 static const uint32_t flag_sets[] = {
