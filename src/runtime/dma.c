@@ -12,6 +12,9 @@
 #include "base/cleanup.h"
 #include "base/guard.h"
 
+/* A report of less is over before turning the log would pay. */
+#define TURN_MIN (256ULL << 20)
+
 struct entry {
 	uint64_t iova;
 	uint64_t size;
@@ -463,8 +466,13 @@ int qsc_dma_space_log_report(struct qsc_dma_space *space, uint64_t iova, uint64_
 
 	pthread_mutex_lock(&space->log_lock);
 	log = atomic_load(&space->log);
-	if (log)
+	if (log) {
+		/* What was marked before this report began is on the resting side after the sync.
+		 */
+		if (size >= TURN_MIN && qsc_dirty_log_turn(log))
+			qsc_gate_sync(&space->gate);
 		qsc_dirty_log_report(log, iova, size, page_size, bitmap);
+	}
 	pthread_mutex_unlock(&space->log_lock);
 	return log ? 0 : -EINVAL;
 }

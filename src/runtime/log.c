@@ -67,6 +67,19 @@ static size_t bitmap_bytes(const struct qsc_dirty_range *range)
 	return qsc_bitmap_words(range->count) * sizeof(uint64_t);
 }
 
+/* Both sides behind one another. */
+static int map_sides(struct qsc_dirty_range *range)
+{
+	char *sides = mmap(NULL, 2 * bitmap_bytes(range), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (sides == MAP_FAILED)
+		return -ENOMEM;
+	range->sides[0] = (_Atomic uint64_t *)(void *)sides;
+	range->sides[1] = (_Atomic uint64_t *)(void *)(sides + bitmap_bytes(range));
+	return 0;
+}
+
 int qsc_dirty_log_create(const struct qsc_dma_range *ranges, size_t num_ranges,
 			 struct qsc_dirty_log **log)
 {
@@ -104,18 +117,15 @@ int qsc_dirty_log_create(const struct qsc_dma_range *ranges, size_t num_ranges,
 				continue;
 		}
 		made->num_ranges++;
-		range->bitmap = NULL;
 	}
 	for (i = 0; i < made->num_ranges; i++) {
-		void *bitmap = mmap(NULL, bitmap_bytes(&made->ranges[i]), PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		if (bitmap == MAP_FAILED) {
+		result = map_sides(&made->ranges[i]);
+		if (result < 0) {
 			qsc_dirty_log_destroy(made);
-			return -ENOMEM;
+			return result;
 		}
-		made->ranges[i].bitmap = bitmap;
 	}
+	made->resting_empty = true;
 	*log = made;
 	return 0;
 }
@@ -127,8 +137,8 @@ void qsc_dirty_log_destroy(struct qsc_dirty_log *log)
 	if (!log)
 		return;
 	for (i = 0; i < log->num_ranges; i++) {
-		if (log->ranges[i].bitmap)
-			munmap((void *)log->ranges[i].bitmap, bitmap_bytes(&log->ranges[i]));
+		if (log->ranges[i].sides[0])
+			munmap((void *)log->ranges[i].sides[0], 2 * bitmap_bytes(&log->ranges[i]));
 	}
 	free(log);
 }
@@ -153,6 +163,7 @@ static size_t first_range(const struct qsc_dirty_log *log, uint64_t page)
 
 void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last)
 {
+	uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
 	size_t i;
 
 	for (i = first_range(log, first); i < log->num_ranges && log->ranges[i].first <= last;
@@ -161,18 +172,51 @@ void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_
 		uint64_t from = qsc_max_u64(first, range->first);
 		uint64_t to = qsc_min_u64(last, range->first + (range->count - 1));
 
-		qsc_bitmap_atomic_set_range(range->bitmap, from - range->first, to - from + 1);
+		qsc_bitmap_atomic_set_range(range->sides[side], from - range->first, to - from + 1);
 	}
 }
 
-/* Take the bits of `mask` out of a word. Words that hold none of them stay unwritten. */
-static uint64_t take(_Atomic uint64_t *word, uint64_t mask)
+bool qsc_dirty_log_turn(struct qsc_dirty_log *log)
 {
-	if (!(atomic_load_explicit(word, memory_order_acquire) & mask))
-		return 0;
+	uint32_t active = atomic_load_explicit(&log->active, memory_order_relaxed);
+
+	if (!log->resting_empty)
+		return false;
+	log->resting_empty = false;
+	log->unswept = log->ranges[0].first;
+	atomic_store(&log->active, !active);
+	return true;
+}
+
+/* Pages [first, last] have been taken from both sides. */
+static void swept(struct qsc_dirty_log *log, uint64_t first, uint64_t last)
+{
+	size_t i;
+
+	if (first > log->unswept || last < log->unswept)
+		return;
+	log->unswept = last + 1;
+	i = first_range(log, log->unswept);
+	/* A user reports what it has memory for; holes between the ranges are in no report. */
+	if (i < log->num_ranges)
+		log->unswept = qsc_max_u64(log->unswept, log->ranges[i].first);
+	else
+		log->resting_empty = true;
+}
+
+/* Take the bits of `mask` out of a word. Words that hold none of them stay unwritten. */
+static uint64_t take(_Atomic uint64_t *active, _Atomic uint64_t *resting, uint64_t mask)
+{
+	uint64_t bits = atomic_load_explicit(resting, memory_order_relaxed);
+
+	if (bits & mask)
+		atomic_store_explicit(resting, bits & ~mask, memory_order_relaxed);
+	bits &= mask;
+	if (!(atomic_load_explicit(active, memory_order_acquire) & mask))
+		return bits;
 	if (mask == ~0ULL)
-		return atomic_exchange_explicit(word, 0, memory_order_acq_rel);
-	return atomic_fetch_and_explicit(word, ~mask, memory_order_acq_rel) & mask;
+		return bits | atomic_exchange_explicit(active, 0, memory_order_acq_rel);
+	return bits | (atomic_fetch_and_explicit(active, ~mask, memory_order_acq_rel) & mask);
 }
 
 /*
@@ -200,12 +244,33 @@ static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shi
 	}
 }
 
+/* Pages [bit, end) of a range; `page` of the report stands for `bit`. */
+static void report_range(const struct qsc_dirty_range *range, uint32_t side, uint64_t bit,
+			 uint64_t end, uint64_t page, unsigned int shift, uint64_t *bitmap)
+{
+	_Atomic uint64_t *active = range->sides[side];
+	_Atomic uint64_t *resting = range->sides[!side];
+
+	while (bit < end) {
+		unsigned int in_word = (unsigned int)(bit % 64);
+		unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
+		uint64_t bits = take(&active[bit / 64], &resting[bit / 64],
+				     qsc_bitmap_mask(in_word, n));
+
+		if (bits)
+			put(bitmap, bits >> in_word, page, shift);
+		bit += n;
+		page += n;
+	}
+}
+
 void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t size,
 			  uint64_t page_size, uint64_t *bitmap)
 {
 	unsigned int shift = (unsigned int)__builtin_ctzll(page_size) - QSC_DIRTY_PAGE_SHIFT;
 	uint64_t first = iova >> QSC_DIRTY_PAGE_SHIFT;
 	uint64_t last = (iova + (size - 1)) >> QSC_DIRTY_PAGE_SHIFT;
+	uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
 	size_t i;
 
 	for (i = first_range(log, first); i < log->num_ranges && log->ranges[i].first <= last;
@@ -214,14 +279,7 @@ void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t siz
 		uint64_t bit = qsc_max_u64(first, range->first) - range->first;
 		uint64_t end = qsc_min_u64(last - range->first + 1, range->count);
 
-		while (bit < end) {
-			unsigned int in_word = (unsigned int)(bit % 64);
-			unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
-			uint64_t bits = take(&range->bitmap[bit / 64], qsc_bitmap_mask(in_word, n));
-
-			if (bits)
-				put(bitmap, bits >> in_word, range->first + bit - first, shift);
-			bit += n;
-		}
+		report_range(range, side, bit, end, range->first + bit - first, shift, bitmap);
 	}
+	swept(log, first, last);
 }

@@ -8,6 +8,7 @@
 #ifndef QSC_RUNTIME_LOG_H
 #define QSC_RUNTIME_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,11 +22,18 @@
 struct qsc_dirty_range {
 	uint64_t first;
 	uint64_t count;
-	_Atomic uint64_t *bitmap; /* mapped lazily: what was never marked costs no memory */
+	_Atomic uint64_t *sides[2]; /* mapped lazily: what was never marked costs no memory */
 };
 
-/* Immutable but for the bits. */
+/*
+ * There are two sides of bits. Marks go to the active one; a report takes what is on both. Turning
+ * the log over before a large report lets it take nearly everything from a side that nobody marks
+ * any more, without an atomic exchange for every word.
+ */
 struct qsc_dirty_log {
+	_Atomic uint32_t active;
+	bool resting_empty; /* this and what follows: of who reports or turns */
+	uint64_t unswept;   /* pages before this one have been taken from the resting side */
 	size_t num_ranges;
 	struct qsc_dirty_range ranges[]; /* sorted, disjoint */
 };
@@ -42,6 +50,12 @@ void qsc_dirty_log_destroy(struct qsc_dirty_log *log);
 void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t size,
 			  uint64_t page_size, uint64_t *bitmap);
 
+/*
+ * Marks from now on go to the other side; who may still be marking the one before must have left
+ * the gate before a report. False when that cannot be: the other side still holds something.
+ */
+bool qsc_dirty_log_turn(struct qsc_dirty_log *log);
+
 void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last);
 
 /* [iova, iova + size) has been written; size is above zero. Any thread, also during a report. */
@@ -55,8 +69,10 @@ static inline void qsc_dirty_log_mark(struct qsc_dirty_log *log, uint64_t iova, 
 	if (__builtin_expect(first == last && first - range->first < range->count, true)) {
 		uint64_t bit = first - range->first;
 
+		uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
+
 		/* Not looked at before: see qsc_bitmap_atomic_set_range(). */
-		atomic_fetch_or_explicit(&range->bitmap[bit / 64], 1ULL << (bit % 64),
+		atomic_fetch_or_explicit(&range->sides[side][bit / 64], 1ULL << (bit % 64),
 					 memory_order_acq_rel);
 		return;
 	}

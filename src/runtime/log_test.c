@@ -68,6 +68,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 	struct qsc_dirty_log *log;
 	uint8_t dirty[PAGES] = {0};
 	uint64_t bitmap[PAGES / 64 + 2];
+	unsigned int turns = 0;
 
 	srand(1);
 	assert_int_equal(qsc_dirty_log_create(ranges, 3, &log), 0);
@@ -87,8 +88,13 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 			continue;
 		start = ((uint64_t)rand() % PAGES) >> shift << shift;
 		size = 1 + (uint64_t)rand() % (4096 * (PAGES - start));
+		if (!(rand() % 4)) {
+			start = 0;
+			size = 4096 * PAGES;
+		}
 		last = start + (size - 1) / 4096;
 		memset(bitmap, 0, sizeof(bitmap));
+		turns += rand() % 2 && qsc_dirty_log_turn(log);
 		qsc_dirty_log_report(log, base + start * 4096ULL, size, 4096ULL << shift, bitmap);
 		for (uint64_t at = start; at <= last; at += 1ULL << shift) {
 			bool expected = false;
@@ -103,6 +109,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 						 ((last - start) >> shift) + 1),
 				 64ULL * (PAGES / 64 + 2));
 	}
+	assert_true(turns > 10);
 	qsc_dirty_log_destroy(log);
 }
 
