@@ -60,9 +60,65 @@ static void init_conds(struct qsc_channel *channel)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&channel->idle, &attr);
+	pthread_cond_init(&channel->watch, &attr);
 	for (i = 0; i < QSC_CHANNEL_CALLS; i++)
 		pthread_cond_init(&channel->turn[i], &attr);
 	pthread_condattr_destroy(&attr);
+}
+
+static struct timespec to_timespec(uint64_t us)
+{
+	return (struct timespec){.tv_sec = (time_t)(us / 1000000),
+				 .tv_nsec = (long)(us % 1000000) * 1000};
+}
+
+/* Lock held. Everybody who waits wakes up and finds it broken. */
+static void break_off(struct qsc_channel *channel)
+{
+	uint64_t waiting = channel->waiting;
+
+	atomic_store_explicit(&channel->broken, true, memory_order_relaxed);
+	/* A peer that said farewell sees the end of ours only when everything here has ended. */
+	shutdown(channel->fd, channel->ended ? SHUT_RD : SHUT_RDWR);
+	for (; waiting; waiting &= waiting - 1)
+		pthread_cond_broadcast(&channel->turn[__builtin_ctzll(waiting)]);
+	pthread_cond_broadcast(&channel->idle);
+}
+
+/* Lock held. End a connection on which a call is overdue, and say when to look again. */
+static uint64_t look_after_calls(struct qsc_channel *channel)
+{
+	uint64_t now = qsc_channel_now_us();
+	uint64_t next = now + (uint64_t)channel->call_timeout_ms * 1000;
+	uint64_t busy = channel->busy;
+	bool expired = false;
+
+	for (; busy; busy &= busy - 1) {
+		struct qsc_call *call = channel->calls[__builtin_ctzll(busy)];
+
+		call->expired = !call->done && call->deadline_us <= now;
+		expired |= call->expired;
+		if (!call->done && !call->expired)
+			next = qsc_min_u64(next, call->deadline_us);
+	}
+	if (expired)
+		break_off(channel);
+	return next;
+}
+
+/* A call that begins while this sleeps is due later than this wakes. */
+static void *watch(void *arg)
+{
+	struct qsc_channel *channel = arg;
+
+	pthread_mutex_lock(&channel->lock);
+	while (!channel->ending) {
+		struct timespec until = to_timespec(look_after_calls(channel));
+
+		pthread_cond_timedwait(&channel->watch, &channel->lock, &until);
+	}
+	pthread_mutex_unlock(&channel->lock);
+	return NULL;
 }
 
 int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **out)
@@ -78,7 +134,7 @@ int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_cha
 	if (!result)
 		result = set_timeout(fd, SO_SNDTIMEO, options->message_timeout_ms);
 	/* Without a callback the first receive is a wait for commands, which has no end. */
-	if (!result && options->command)
+	if (!result && options->command && !options->watchdog)
 		result = set_timeout(fd, SO_RCVTIMEO, options->call_timeout_ms);
 	if (result < 0)
 		return result;
@@ -100,8 +156,14 @@ int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_cha
 	pthread_mutex_init(&channel->lock, NULL);
 	pthread_mutex_init(&channel->send_lock, NULL);
 	init_conds(channel);
+	if (options->watchdog) {
+		result = -pthread_create(&channel->watchdog, NULL, watch, channel);
+		channel->watching = !result;
+	}
 	*out = qsc_steal(channel);
-	return 0;
+	if (result < 0)
+		qsc_channel_destroy(*out);
+	return result;
 }
 
 static void close_fds(int *fds, size_t count)
@@ -117,6 +179,13 @@ void qsc_channel_destroy(struct qsc_channel *channel)
 
 	if (!channel)
 		return;
+	if (channel->watching) {
+		pthread_mutex_lock(&channel->lock);
+		channel->ending = true;
+		pthread_cond_signal(&channel->watch);
+		pthread_mutex_unlock(&channel->lock);
+		pthread_join(channel->watchdog, NULL);
+	}
 	close_fds(channel->held_fds, channel->num_held);
 	while ((fd = qsc_wire_stream_take_any_fd(&channel->stream)) >= 0)
 		qsc_fd_close(&fd);
@@ -124,6 +193,7 @@ void qsc_channel_destroy(struct qsc_channel *channel)
 	munmap(channel->stream.buffer, channel->mapped);
 	for (i = 0; i < QSC_CHANNEL_CALLS; i++)
 		pthread_cond_destroy(&channel->turn[i]);
+	pthread_cond_destroy(&channel->watch);
 	pthread_cond_destroy(&channel->idle);
 	pthread_mutex_destroy(&channel->send_lock);
 	pthread_mutex_destroy(&channel->lock);
@@ -139,21 +209,11 @@ void qsc_channel_set_max_message(struct qsc_channel *channel, uint32_t max_messa
 
 int qsc_channel_set_call_timeout(struct qsc_channel *channel, uint32_t timeout_ms)
 {
+	pthread_mutex_lock(&channel->lock);
 	channel->call_timeout_ms = timeout_ms;
-	return channel->command ? set_timeout(channel->fd, SO_RCVTIMEO, timeout_ms) : 0;
-}
-
-/* Lock held. Everybody who waits wakes up and finds it broken. */
-static void break_off(struct qsc_channel *channel)
-{
-	uint64_t waiting = channel->waiting;
-
-	atomic_store_explicit(&channel->broken, true, memory_order_relaxed);
-	/* A peer that said farewell sees the end of ours only when everything here has ended. */
-	shutdown(channel->fd, channel->ended ? SHUT_RD : SHUT_RDWR);
-	for (; waiting; waiting &= waiting - 1)
-		pthread_cond_broadcast(&channel->turn[__builtin_ctzll(waiting)]);
-	pthread_cond_broadcast(&channel->idle);
+	pthread_cond_signal(&channel->watch);
+	pthread_mutex_unlock(&channel->lock);
+	return 0;
 }
 
 void qsc_channel_shutdown(struct qsc_channel *channel)
@@ -166,12 +226,6 @@ void qsc_channel_shutdown(struct qsc_channel *channel)
 bool qsc_channel_broken(struct qsc_channel *channel)
 {
 	return atomic_load_explicit(&channel->broken, memory_order_relaxed);
-}
-
-static struct timespec to_timespec(uint64_t us)
-{
-	return (struct timespec){.tv_sec = (time_t)(us / 1000000),
-				 .tv_nsec = (long)(us % 1000000) * 1000};
 }
 
 /* Lock held. deadline_us 0: for as long as it takes. Nonzero when it has passed. */
@@ -332,7 +386,7 @@ static struct qsc_call *find_direct(struct qsc_channel *channel, struct qsc_mess
 static int receive_direct(struct qsc_channel *channel, struct qsc_call *call,
 			  const struct qsc_message *message)
 {
-	struct qsc_channel_input input;
+	struct qsc_channel_input input = {.size = 0};
 	size_t present = channel->stream.end - channel->stream.scan - QSC_WIRE_HEADER_SIZE;
 	uint64_t deadline_us = channel->partial_us + (uint64_t)channel->message_timeout_ms * 1000;
 	size_t size = message->size;
@@ -499,17 +553,19 @@ static int follow(struct qsc_channel *channel, struct qsc_call *call, uint64_t d
 }
 
 /* Lock held. */
-static int await(struct qsc_channel *channel, struct qsc_call *call, uint64_t deadline_us)
+static int await(struct qsc_channel *channel, struct qsc_call *call)
 {
-	/* The socket's own timeout costs nothing; it serves for a first receive. */
-	uint64_t until = channel->command && !channel->poll ? 0 : deadline_us;
+	/* The socket's own timeout serves for a first receive, and the watchdog for all of them. */
+	uint64_t until = channel->watching || (channel->command && !channel->poll)
+				 ? 0
+				 : call->deadline_us;
 	int result = 0;
 
 	while (!call->done && !result) {
 		if (qsc_channel_broken(channel)) {
 			result = -ENOTCONN;
 		} else if (channel->leading) {
-			result = follow(channel, call, deadline_us);
+			result = follow(channel, call, call->deadline_us);
 		} else {
 			result = lead(channel, until);
 			if (result < 0)
@@ -517,8 +573,10 @@ static int await(struct qsc_channel *channel, struct qsc_call *call, uint64_t de
 			if (result == -ETIME)
 				result = -ETIMEDOUT;
 		}
-		until = deadline_us;
+		until = channel->watching ? 0 : call->deadline_us;
 	}
+	if (call->expired)
+		result = -ETIMEDOUT;
 	/* Whoever receives into this call's memory must be out of it before it is given back. */
 	while (call->diverted) {
 		channel->waiting |= 1ULL << call->slot;
@@ -554,27 +612,47 @@ static void fill_header(struct iovec *iov, size_t iovcnt, uint16_t id, uint16_t 
 	memcpy(iov[0].iov_base, &header, sizeof(header));
 }
 
-int qsc_channel_call(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
-		     size_t iovcnt, const int *fds, size_t num_fds)
+int qsc_channel_begin(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
+		      size_t iovcnt, const int *fds, size_t num_fds)
 {
-	uint64_t deadline_us = coarse_now_us() + (uint64_t)channel->call_timeout_ms * 1000;
 	int result;
 
+	call->deadline_us = coarse_now_us() + (uint64_t)channel->call_timeout_ms * 1000;
 	pthread_mutex_lock(&channel->lock);
-	result = claim_slot(channel, call, deadline_us);
+	result = claim_slot(channel, call, call->deadline_us);
 	pthread_mutex_unlock(&channel->lock);
 	if (result < 0)
 		return result;
 	fill_header(iov, iovcnt, call->id, call->command, 0);
 	result = send_message(channel, iov, iovcnt, fds, num_fds);
-	pthread_mutex_lock(&channel->lock);
-	if (result < 0)
+	if (result < 0) {
+		pthread_mutex_lock(&channel->lock);
 		break_off(channel);
-	else
-		result = await(channel, call, deadline_us);
+		if (call->expired)
+			result = -ETIMEDOUT;
+		release_slot(channel, call);
+		pthread_mutex_unlock(&channel->lock);
+	}
+	return result;
+}
+
+int qsc_channel_finish(struct qsc_channel *channel, struct qsc_call *call)
+{
+	int result;
+
+	pthread_mutex_lock(&channel->lock);
+	result = await(channel, call);
 	release_slot(channel, call);
 	pthread_mutex_unlock(&channel->lock);
 	return result;
+}
+
+int qsc_channel_call(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
+		     size_t iovcnt, const int *fds, size_t num_fds)
+{
+	int result = qsc_channel_begin(channel, call, iov, iovcnt, fds, num_fds);
+
+	return result < 0 ? result : qsc_channel_finish(channel, call);
 }
 
 int qsc_channel_send(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt, const int *fds,
@@ -630,7 +708,15 @@ int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct q
 {
 	int result = 0;
 
+	close_fds(channel->held_fds, channel->num_held);
+	channel->num_held = 0;
 	pthread_mutex_lock(&channel->lock);
+	if (channel->pinned) {
+		channel->pinned = false;
+		qsc_wire_stream_drop(&channel->stream, &channel->current);
+		if (channel->idlers)
+			pthread_cond_broadcast(&channel->idle);
+	}
 	while (!qsc_wire_stream_first(&channel->stream, message) && !result) {
 		if (qsc_channel_broken(channel))
 			result = -ENOTCONN;
@@ -643,6 +729,7 @@ int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct q
 		break_off(channel);
 	} else {
 		channel->pinned = true;
+		channel->current = *message;
 		channel->num_held = qsc_wire_stream_take_fds(&channel->stream, message->start,
 							     channel->held_fds, QSC_STREAM_MAX_FDS);
 		*fds = channel->held_fds;
@@ -652,18 +739,6 @@ int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct q
 	}
 	pthread_mutex_unlock(&channel->lock);
 	return result;
-}
-
-void qsc_channel_done(struct qsc_channel *channel, const struct qsc_message *message)
-{
-	close_fds(channel->held_fds, channel->num_held);
-	channel->num_held = 0;
-	pthread_mutex_lock(&channel->lock);
-	qsc_wire_stream_drop(&channel->stream, message);
-	channel->pinned = false;
-	if (channel->idlers)
-		pthread_cond_broadcast(&channel->idle);
-	pthread_mutex_unlock(&channel->lock);
 }
 
 /* Lock held: sleep until something has come and nobody else is about to receive it. */

@@ -37,7 +37,9 @@ struct qsc_call {
 	size_t num_fds;
 	unsigned int slot;
 	uint16_t id;
+	uint64_t deadline_us;
 	bool done;
+	bool expired;
 	bool diverted; /* its data are being received straight into place */
 };
 
@@ -57,16 +59,21 @@ struct qsc_channel_options {
 	 * straight to where its call wants it. 0: as much as fits.
 	 */
 	size_t receive_max;
-	size_t max_fds;			 /* with one message, at most QSC_STREAM_MAX_FDS */
-	bool no_command_fds;		 /* only replies to calls that take descriptors bring any */
-	uint32_t call_timeout_ms;	 /* for a reply */
+	size_t max_fds;		  /* with one message, at most QSC_STREAM_MAX_FDS */
+	bool no_command_fds;	  /* only replies to calls that take descriptors bring any */
+	uint32_t call_timeout_ms; /* for a reply */
+	/*
+	 * A thread of the channel's own keeps the deadlines of calls: for a side that calls often,
+	 * since a timer in every receive is several percent of a call.
+	 */
+	bool watchdog;
 	uint32_t message_timeout_ms;	 /* first byte to last, received or sent */
 	bool poll;			 /* spin instead of sleeping */
 	qsc_channel_command_fn *command; /* NULL: commands wait for qsc_channel_next() */
 	void *ctx;
 };
 
-int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **channel);
+int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **out);
 /* No call may be under way. NULL is allowed. */
 void qsc_channel_destroy(struct qsc_channel *channel);
 
@@ -94,6 +101,14 @@ void qsc_channel_set_max_message(struct qsc_channel *channel, uint32_t max_messa
 int qsc_channel_call(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
 		     size_t iovcnt, const int *fds, size_t num_fds);
 
+/*
+ * The two halves of a call, to have several under way in one thread: what was begun must be
+ * finished, in any order, before its memory is used for something else.
+ */
+int qsc_channel_begin(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
+		      size_t iovcnt, const int *fds, size_t num_fds);
+int qsc_channel_finish(struct qsc_channel *channel, struct qsc_call *call);
+
 /* Send a request that has no reply. */
 int qsc_channel_post(struct qsc_channel *channel, uint16_t command, struct iovec *iov,
 		     size_t iovcnt);
@@ -109,13 +124,11 @@ int qsc_channel_reply_error(struct qsc_channel *channel, const struct qsc_wire_h
 			    int error);
 
 /*
- * Wait for the next command, in order; one thread only. deadline_us (CLOCK_MONOTONIC) or 0. Before
- * it is called again, qsc_channel_done() lets go of the message and closes its descriptors. 0,
- * -ETIMEDOUT, -ENOTCONN.
+ * Wait for the next command, in order; one thread only. deadline_us (CLOCK_MONOTONIC) or 0. The
+ * message and its descriptors are there until the next time or the end. 0, -ETIMEDOUT, -ENOTCONN.
  */
 int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct qsc_message *message,
 		     const int **fds, size_t *num_fds);
-void qsc_channel_done(struct qsc_channel *channel, const struct qsc_message *message);
 
 /*
  * Receive for as long as the connection stands, on behalf of the command callback: the whole life

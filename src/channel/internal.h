@@ -37,6 +37,11 @@ struct qsc_channel {
 	_Atomic bool ended;  /* the peer has nothing more to send: it may still wait for our end */
 	atomic_bool broken;
 	struct qsc_wire_stream stream;
+	struct qsc_message current; /* the command being worked on, while `pinned` */
+	pthread_t watchdog;
+	pthread_cond_t watch; /* for the watchdog: deadlines have changed, or it is to end */
+	bool watching;
+	bool ending;
 	int held_fds[QSC_STREAM_MAX_FDS]; /* of the command being worked on */
 	size_t num_held;
 };

@@ -131,12 +131,12 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 		.receive_max = RECEIVE_MAX,
 		.max_fds = QSC_CLIENT_MSG_FDS,
 		.no_command_fds = true,
+		.watchdog = true,
 		.command = qsc_client_on_command,
 		.ctx = client,
 	};
 	int result;
 
-	_Static_assert(QSC_CLIENT_BITMAP_MAX <= QSC_CLIENT_XFER_MAX, "a bitmap fits a message");
 	if (!client)
 		return -ENOMEM;
 	client->dev.ops = &client_ops;

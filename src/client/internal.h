@@ -13,8 +13,9 @@
 #include "wire/version.h"
 
 /* Most data in one message, whatever the server would take. */
-#define QSC_CLIENT_XFER_MAX   (4U << 20)
-#define QSC_CLIENT_BITMAP_MAX (4U << 20)
+#define QSC_CLIENT_XFER_MAX (4U << 20)
+/* A bitmap is data as well. */
+#define QSC_CLIENT_BITMAP_MAX QSC_CLIENT_XFER_MAX
 /* What the server may ask for in one DMA_READ or DMA_WRITE. */
 #define QSC_CLIENT_DMA_MAX (1U << 20)
 #define QSC_CLIENT_MSG_FDS 64

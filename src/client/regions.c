@@ -14,6 +14,7 @@
 #define MAX_IO_FDS  253U
 #define MAX_MULTI   256U /* writes in one message */
 #define REGION_CAPS 1024U
+#define SMALL_WRITE 32U /* a register: one piece of memory is sent faster than two */
 
 int qsc_client_get_info(struct qsc_device *dev, struct qsc_device_info *info)
 {
@@ -143,7 +144,8 @@ static ssize_t write_part(struct qsc_client *client, uint32_t region, uint64_t o
 	struct {
 		struct qsc_wire_header header;
 		struct qsc_wire_region_access access;
-	} request = {.access = {.offset = offset, .region = region, .count = count}};
+		uint8_t data[SMALL_WRITE];
+	} request;
 	struct qsc_wire_region_access reply;
 	struct qsc_call call = {
 		.command = QSC_WIRE_REGION_WRITE,
@@ -152,16 +154,23 @@ static ssize_t write_part(struct qsc_client *client, uint32_t region, uint64_t o
 		.fixed_size = sizeof(reply),
 	};
 	struct iovec iov[2] = {
-		{.iov_base = &request, .iov_len = sizeof(request)},
+		{.iov_base = &request, .iov_len = offsetof(__typeof__(request), data)},
 		{.iov_base = (void *)(uintptr_t)buf, .iov_len = count},
 	};
+	size_t iovcnt = 2;
 	int result;
 
+	request.access = (struct qsc_wire_region_access){offset, region, count};
+	if (count <= sizeof(request.data)) {
+		memcpy(request.data, buf, count);
+		iov[0].iov_len += count;
+		iovcnt = 1;
+	}
 	if (client->options.posted_writes) {
-		result = qsc_channel_post(client->channel, QSC_WIRE_REGION_WRITE, iov, 2);
+		result = qsc_channel_post(client->channel, QSC_WIRE_REGION_WRITE, iov, iovcnt);
 		return result < 0 ? -ENOTCONN : (ssize_t)count;
 	}
-	result = qsc_channel_call(client->channel, &call, iov, 2, NULL, 0);
+	result = qsc_channel_call(client->channel, &call, iov, iovcnt, NULL, 0);
 	if (!result)
 		result = call.result;
 	if (result < 0)

@@ -1,39 +1,118 @@
 /* SPDX-License-Identifier: MIT */
 /* The data of the state stream, in pieces that both ends take. */
 #include <errno.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "client/internal.h"
 
-/* State lock held. */
-static ssize_t read_part(struct qsc_client *client, void *buf, uint32_t size)
-{
+/*
+ * Pieces of a read that are under way at once, so that the server reads from its device while this
+ * end takes what it read before; each small enough to stay in a cache on its way.
+ */
+#define READ_DEPTH 4U
+#define READ_PIECE (256U << 10)
+
+struct piece {
 	struct {
 		struct qsc_wire_header header;
 		struct qsc_wire_mig_data data;
-	} request = {.data = {.argsz = (uint32_t)sizeof(request.data) + size, .size = size}};
+	} request;
 	struct qsc_wire_mig_data reply;
-	struct qsc_call call = {
+	struct qsc_call call;
+	void *buf;
+};
+
+/* State lock held. */
+static int begin_read(struct qsc_client *client, struct piece *piece, void *buf, uint32_t size)
+{
+	struct iovec iov = {.iov_base = &piece->request, .iov_len = sizeof(piece->request)};
+
+	piece->buf = buf;
+	piece->request.data.argsz = (uint32_t)sizeof(piece->request.data) + size;
+	piece->request.data.size = size;
+	piece->call = (struct qsc_call){
 		.command = QSC_WIRE_MIG_DATA_READ,
-		.min_size = sizeof(reply),
-		.fixed = &reply,
-		.fixed_size = sizeof(reply),
+		.min_size = sizeof(piece->reply),
+		.fixed = &piece->reply,
+		.fixed_size = sizeof(piece->reply),
 		.data = buf,
 		.data_max = size,
 	};
-	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
-	int result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	return qsc_channel_begin(client->channel, &piece->call, &iov, 1, NULL, 0);
+}
+
+/* State lock held. */
+static ssize_t finish_read(struct qsc_client *client, struct piece *piece)
+{
+	int result = qsc_channel_finish(client->channel, &piece->call);
 
 	if (!result)
-		result = call.result;
+		result = piece->call.result;
 	if (result < 0)
 		return result;
-	if (reply.size != call.body - sizeof(reply))
+	if (piece->reply.size != piece->call.body - sizeof(piece->reply))
 		return qsc_client_distrust(client, "MIG_DATA_READ");
 	/* The wire itself has one way to say "nothing"; what it means depends on the state. */
-	if (!reply.size && client->state != QSC_STATE_STOP_COPY)
+	if (!piece->reply.size && client->state != QSC_STATE_STOP_COPY)
 		return -ENOMSG;
-	return (ssize_t)reply.size;
+	return (ssize_t)piece->reply.size;
+}
+
+/*
+ * State lock held. A server works in order, so what its replies bring is the stream in order; but
+ * one of them may bring less than was asked for and a later one more, where data came up between.
+ */
+static ssize_t read_pieces(struct qsc_client *client, char *buf, size_t size)
+{
+	struct piece pieces[READ_DEPTH];
+	uint32_t most = client->caps.quiesce ? READ_PIECE : client->xfer_size;
+	unsigned int depth = client->caps.quiesce ? READ_DEPTH : 1;
+	unsigned int begun = 0;
+	unsigned int finished = 0;
+	size_t asked = 0;
+	size_t done = 0;
+	ssize_t error = 0;
+	bool more = true;
+	bool lost = false;
+
+	most = (uint32_t)qsc_min_u64(most, client->xfer_size);
+	while (more || finished < begun) {
+		ssize_t n;
+
+		while (more && asked < size && begun - finished < depth) {
+			uint32_t part = (uint32_t)qsc_min_u64(size - asked, most);
+
+			n = begin_read(client, &pieces[begun % READ_DEPTH], buf + asked, part);
+			if (n < 0) {
+				error = n;
+				more = false;
+				break;
+			}
+			asked += part;
+			begun++;
+		}
+		if (finished == begun)
+			break;
+		n = finish_read(client, &pieces[finished % READ_DEPTH]);
+		if (n > 0 && pieces[finished % READ_DEPTH].buf != buf + done)
+			memmove(buf + done, pieces[finished % READ_DEPTH].buf, (size_t)n);
+		if (n > 0) {
+			done += (size_t)n;
+			lost = lost || (error && error != -ENOMSG);
+		} else if (n < 0 && (!error || error == -ENOMSG)) {
+			error = n;
+		}
+		/* Less than asked for: drained for now, or the end. */
+		if (n < (ssize_t)pieces[finished % READ_DEPTH].call.data_max)
+			more = false;
+		finished++;
+		more = more && asked < size;
+	}
+	/* Bytes with a failure before them may not be the next ones of the stream. */
+	if (lost)
+		client->session = 0;
+	return error && (lost || !done) ? error : (ssize_t)done;
 }
 
 /* State lock held: is this the session that is open, and may it be used this way? */
@@ -47,24 +126,14 @@ static int check(struct qsc_client *client, uint64_t session, bool reading)
 ssize_t qsc_client_session_read(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
 {
 	struct qsc_client *client = qsc_client_of(dev);
-	size_t done = 0;
 	ssize_t n;
 
 	pthread_mutex_lock(&client->state_lock);
 	n = check(client, session, true);
-	while (!n && done < size) {
-		uint32_t part = (uint32_t)qsc_min_u64(size - done, client->xfer_size);
-
-		n = read_part(client, (char *)buf + done, part);
-		if (n > 0)
-			done += (size_t)n;
-		/* Less than asked for: drained, or the end. */
-		n = n == (ssize_t)part ? 0 : n < 0 ? n : 1;
-		if (n > 0)
-			break;
-	}
+	if (!n)
+		n = read_pieces(client, buf, size);
 	pthread_mutex_unlock(&client->state_lock);
-	return n < 0 && !done ? n : (ssize_t)done;
+	return n;
 }
 
 /* State lock held. */

@@ -245,9 +245,7 @@ static bool handshake(struct qsc_connection *connection)
 			strerror(-result));
 		return false;
 	}
-	result = negotiate(connection, &message, num_fds);
-	qsc_channel_done(connection->channel, &message);
-	return result == 0;
+	return negotiate(connection, &message, num_fds) == 0;
 }
 
 static ssize_t dispatch(struct qsc_connection *connection, struct qsc_request *request)
@@ -307,7 +305,6 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 			if (result < 0)
 				break;
 			result = serve_one(connection, &message, fds, num_fds);
-			qsc_channel_done(connection->channel, &message);
 		}
 		qsc_log(QSC_LOG_INFO, "vfio-user: the client that held the device is gone: %s",
 			strerror(-result));
@@ -325,7 +322,7 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 int qsc_server_serve_fd(const struct qsc_server_options *options, int fd)
 {
 	struct qsc_server_options resolved;
-	struct qsc_connection *connection;
+	struct qsc_connection *connection = NULL;
 	int result = qsc_server_resolve(options, &resolved, NULL);
 
 	if (result < 0) {

@@ -77,7 +77,7 @@ int qsc_server_resolve(const struct qsc_server_options *options, struct qsc_serv
  * outlive it.
  */
 int qsc_connection_create(const struct qsc_server_options *options, int fd,
-			  struct qsc_connection **connection);
+			  struct qsc_connection **out);
 /*
  * Serve it to its end; returns whether it held the device. `established` (may be NULL) is called
  * when the handshake is done.

@@ -33,7 +33,7 @@ ssize_t qsc_server_get_info(struct qsc_connection *connection, struct qsc_reques
 ssize_t qsc_server_get_region_info(struct qsc_connection *connection, struct qsc_request *request)
 {
 	struct qsc_wire_region_info query;
-	struct qsc_region_info info;
+	struct qsc_region_info info = {.flags = 0};
 	uint64_t fd_offset = 0;
 	int fd = -1;
 	int result = qsc_wire_decode_region_info(request->body, request->size, &query);
@@ -107,7 +107,7 @@ ssize_t qsc_server_get_region_io_fds(struct qsc_connection *connection, struct q
 ssize_t qsc_server_get_irq_info(struct qsc_connection *connection, struct qsc_request *request)
 {
 	struct qsc_wire_irq_info wire;
-	struct qsc_irq_info info;
+	struct qsc_irq_info info = {.flags = 0};
 	int result = qsc_wire_decode_irq_info(request->body, request->size, &wire);
 
 	if (!result)
@@ -162,7 +162,7 @@ ssize_t qsc_server_set_irqs(struct qsc_connection *connection, struct qsc_reques
 {
 	struct qsc_wire_irq_set wire;
 	struct qsc_irq_set set;
-	struct qsc_irq_info info;
+	struct qsc_irq_info info = {.flags = 0};
 	size_t i;
 	int result = qsc_wire_decode_irq_set(request->body, request->size, &wire, &set.bools);
 
