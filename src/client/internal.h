@@ -14,8 +14,8 @@
 
 /* Most data in one message, whatever the server would take. */
 #define QSC_CLIENT_XFER_MAX (4U << 20)
-/* A bitmap is data as well. */
-#define QSC_CLIENT_BITMAP_MAX QSC_CLIENT_XFER_MAX
+/* Of a dirty log, under way at once. */
+#define QSC_CLIENT_BITMAP_MAX (512U << 10)
 /* What the server may ask for in one DMA_READ or DMA_WRITE. */
 #define QSC_CLIENT_DMA_MAX (1U << 20)
 #define QSC_CLIENT_MSG_FDS 64
@@ -57,7 +57,7 @@ struct qsc_client {
 	uint64_t last_session;
 
 	pthread_mutex_t report_lock;
-	void *report; /* QSC_CLIENT_BITMAP_MAX bytes: a bitmap before it is added to the user's */
+	void *report; /* QSC_CLIENT_BITMAP_MAX bytes: bitmaps before they are added to the user's */
 };
 
 static inline struct qsc_client *qsc_client_of(struct qsc_device *dev)

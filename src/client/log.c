@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dirty log over the wire. A report comes in as few replies as the server allows: one where its
- * bitmap fits, straight into a buffer of ours, and from there into the user's with OR.
+ * The dirty log over the wire. A report comes straight into a buffer of ours, and from there into
+ * the user's with OR.
  */
 #include <errno.h>
 #include <string.h>
@@ -72,39 +72,69 @@ int qsc_client_log_stop(struct qsc_device *dev)
 				  &reply, sizeof(reply));
 }
 
-/* Report lock held. A range whose bitmap fits one reply. */
-static int report_part(struct qsc_client *client, const struct qsc_wire_log_report *range,
-		       uint64_t *bitmap)
-{
-	uint64_t bits = (range->length - 1) / range->page_size + 1;
-	size_t words = qsc_bitmap_words(bits);
+/*
+ * A report is asked for in pieces, several at once: the server collects the bits of the next one
+ * while this end still receives those before.
+ */
+#define PIECES	    4U
+#define PIECE_WORDS 16384UL /* 4 GiB in pages of 4 KiB */
+
+_Static_assert(PIECES *PIECE_WORDS * sizeof(uint64_t) <= QSC_CLIENT_BITMAP_MAX,
+	       "the pieces under way fit the buffer");
+
+struct piece {
 	struct {
 		struct qsc_wire_header header;
 		struct qsc_wire_feature feature;
 		struct qsc_wire_log_report report;
-	} request = {.feature = {.flags = QSC_WIRE_FEATURE_LOG_REPORT | QSC_WIRE_FEATURE_GET},
-		     .report = *range};
+	} request;
 	struct {
 		struct qsc_wire_feature feature;
 		struct qsc_wire_log_report report;
 	} reply;
-	struct qsc_call call = {
-		.command = QSC_WIRE_FEATURE,
-		.min_size = sizeof(reply) + words * sizeof(*bitmap),
-		.fixed = &reply,
-		.fixed_size = sizeof(reply),
-		.data = client->report,
-		.data_max = words * sizeof(*bitmap),
-	};
-	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
-	const uint64_t *reported = client->report;
-	size_t i;
-	int result;
+	struct qsc_call call;
+	uint64_t *bitmap; /* the user's part */
+};
 
-	request.feature.argsz = (uint32_t)call.min_size;
-	result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+/* Report lock held. `reported` has room for the bitmap of the range. */
+static int begin_piece(struct qsc_client *client, struct piece *piece,
+		       const struct qsc_wire_log_report *range, uint64_t *reported,
+		       uint64_t *bitmap)
+{
+	uint64_t bits = (range->length - 1) / range->page_size + 1;
+	size_t size = qsc_bitmap_words(bits) * sizeof(*bitmap);
+	struct iovec iov = {.iov_base = &piece->request, .iov_len = sizeof(piece->request)};
+
+	piece->bitmap = bitmap;
+	piece->request.feature = (struct qsc_wire_feature){
+		.argsz = (uint32_t)(sizeof(piece->reply) + size),
+		.flags = QSC_WIRE_FEATURE_LOG_REPORT | QSC_WIRE_FEATURE_GET,
+	};
+	piece->request.report = *range;
+	piece->call = (struct qsc_call){
+		.command = QSC_WIRE_FEATURE,
+		.min_size = sizeof(piece->reply) + size,
+		.fixed = &piece->reply,
+		.fixed_size = sizeof(piece->reply),
+		.data = reported,
+		.data_max = size,
+	};
+	return qsc_channel_begin(client->channel, &piece->call, &iov, 1, NULL, 0);
+}
+
+/* Report lock held. */
+static int end_piece(struct qsc_client *client, struct piece *piece)
+{
+	const struct qsc_wire_log_report *range = &piece->request.report;
+	uint64_t bits = (range->length - 1) / range->page_size + 1;
+	size_t words = qsc_bitmap_words(bits);
+	const uint64_t *reported = piece->call.data;
+	uint64_t *bitmap = piece->bitmap;
+	int result = qsc_channel_finish(client->channel, &piece->call);
+	size_t i;
+
 	if (!result)
-		result = call.result;
+		result = piece->call.result;
 	if (result < 0)
 		return result;
 	for (i = 0; i + 1 < words; i++)
@@ -118,23 +148,35 @@ int qsc_client_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, 
 			  uint64_t *bitmap)
 {
 	struct qsc_client *client = qsc_client_of(dev);
-	uint64_t max_bits = 8ULL * QSC_CLIENT_BITMAP_MAX;
+	uint64_t words = PIECE_WORDS;
+	struct piece pieces[PIECES];
+	uint32_t begun = 0;
+	uint32_t ended = 0;
 	int result = 0;
 
 	/* Other servers bound a bitmap by what they transfer in one message. */
 	if (!client->caps.quiesce)
-		max_bits = qsc_max_u64(client->xfer_size / 16, sizeof(uint64_t)) * 64;
+		words = qsc_min_u64(words, qsc_max_u64(client->xfer_size / 16, sizeof(uint64_t)));
 	pthread_mutex_lock(&client->report_lock);
-	while (size && !result) {
+	while ((size && !result) || ended < begun) {
 		struct qsc_wire_log_report range = {
 			.iova = iova, .length = size, .page_size = page_size};
+		uint32_t slot = begun % PIECES;
+		int failure;
 
-		if ((size - 1) / page_size >= max_bits)
-			range.length = max_bits * page_size;
-		result = report_part(client, &range, bitmap);
+		if (!size || result || begun - ended == PIECES) {
+			failure = end_piece(client, &pieces[ended++ % PIECES]);
+			result = result ? result : failure;
+			continue;
+		}
+		if ((size - 1) / page_size >= words * 64)
+			range.length = words * 64 * page_size;
+		result = begin_piece(client, &pieces[slot], &range,
+				     (uint64_t *)client->report + slot * PIECE_WORDS, bitmap);
+		begun += !result;
 		iova += range.length;
 		size -= range.length;
-		bitmap += max_bits / 64;
+		bitmap += words;
 	}
 	pthread_mutex_unlock(&client->report_lock);
 	return result;
