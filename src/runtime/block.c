@@ -75,6 +75,15 @@ void qsc_block_mark(struct qsc_block *block, uint64_t offset, uint64_t size)
 				    ((offset + size - 1) >> QSC_BLOCK_PAGE_SHIFT) - first + 1);
 }
 
+/* Pages [first, first + count) are zero as far as the baseline of the stop is concerned. */
+static void baseline_zero(struct qsc_block *block, uint64_t first, uint64_t count)
+{
+	uint64_t page;
+
+	for (page = first; block->stopped && page < first + count; page++)
+		block->stopped[page] = block->zero_hash;
+}
+
 int qsc_block_zero(struct qsc_block *block)
 {
 	size_t i;
@@ -84,12 +93,20 @@ int qsc_block_zero(struct qsc_block *block)
 		return -errno;
 	for (i = 0; i < qsc_bitmap_words(block->pages); i++)
 		atomic_store_explicit(&block->dirty[i], 0, memory_order_relaxed);
+	baseline_zero(block, 0, block->pages);
 	return 0;
+}
+
+static uint64_t hash_page(const struct qsc_block *block, uint64_t page)
+{
+	return qsc_block_hash(block, block->memory + (page << QSC_BLOCK_PAGE_SHIFT));
 }
 
 int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size)
 {
 	const uint8_t *from = bytes;
+	uint64_t page = offset >> QSC_BLOCK_PAGE_SHIFT;
+	uint64_t whole = (offset + size) >> QSC_BLOCK_PAGE_SHIFT;
 
 	while (size) {
 		ssize_t n = pwrite(block->fd, from, size, (off_t)offset);
@@ -102,7 +119,27 @@ int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, 
 		offset += (uint64_t)n;
 		size -= (size_t)n;
 	}
+	for (; atomic_load(&block->by_fd) && page < whole; page++)
+		block->stopped[page] = hash_page(block, page);
 	return 0;
+}
+
+void qsc_block_load_zero(struct qsc_block *block, uint64_t offset, uint64_t size)
+{
+	memset(block->memory + offset, 0, size);
+	baseline_zero(block, offset >> QSC_BLOCK_PAGE_SHIFT, size >> QSC_BLOCK_PAGE_SHIFT);
+}
+
+void qsc_block_loaded(struct qsc_block *block)
+{
+	const uint64_t *dirty = (const uint64_t *)block->dirty;
+	uint64_t page;
+
+	if (!atomic_load(&block->by_fd))
+		return;
+	for (page = qsc_bitmap_next(dirty, block->pages, 0); page < block->pages;
+	     page = qsc_bitmap_next(dirty, block->pages, page + 1))
+		block->stopped[page] = hash_page(block, page);
 }
 
 int qsc_block_give_out(struct qsc_block *block)
@@ -192,9 +229,7 @@ static void each_page(const struct qsc_block *block,
 		for (; page < start; page++)
 			visit(ctx, page, block->zero_hash);
 		for (; page < start + count; page++)
-			visit(ctx, page,
-			      qsc_block_hash(block,
-					     block->memory + (page << QSC_BLOCK_PAGE_SHIFT)));
+			visit(ctx, page, hash_page(block, page));
 	}
 }
 

@@ -67,7 +67,7 @@ static int on_zero(void *ctx, uint32_t block, uint64_t offset, uint64_t size, st
 {
 	struct qsc_load *load = ctx;
 
-	memset(load->target.blocks[block].memory + offset, 0, size);
+	qsc_block_load_zero(&load->target.blocks[block], offset, size);
 	return 0;
 }
 

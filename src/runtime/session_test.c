@@ -296,6 +296,43 @@ static void test_given_out_during_precopy(void **unused)
 	test_end(b);
 }
 
+/* ORD-1 on the destination: what was loaded is no change, what a mapping changed since is. */
+static void test_ORD_1_after_a_load(void **unused)
+{
+	struct test_device *a = busy_device(7);
+	static const size_t pieces[] = {1000, 4096, 65536};
+	struct stream stream = save(a, 65536);
+	size_t i;
+
+	for (i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+		struct test_device *b = busy_device(7);
+		uint64_t fd_offset;
+		char *mapped;
+		int fd;
+
+		assert_int_equal(qsc_device_region_fd(b->dev, 2, &fd, &fd_offset), 0);
+		mapped = mmap(NULL, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			      (off_t)fd_offset);
+		assert_ptr_not_equal(mapped, MAP_FAILED);
+		assert_int_equal(feed(b, enter(b, QSC_STATE_RESUMING), &stream, pieces[i]), 0);
+		test_go(b, QSC_STATE_STOP);
+		test_go(b, QSC_STATE_RUNNING);
+		assert_int_equal(b->violations, 0);
+
+		assert_int_equal(feed(b, enter(b, QSC_STATE_RESUMING), &stream, pieces[i]), 0);
+		test_go(b, QSC_STATE_STOP);
+		mapped[0x11000]++;
+		test_go(b, QSC_STATE_RUNNING);
+		assert_int_equal(b->violations, 1);
+		assert_non_null(strstr(b->violation, "0x11000"));
+		munmap(mapped, TEST_BAR2_SIZE);
+		close(fd);
+		test_end(b);
+	}
+	free(stream.bytes);
+	test_end(a);
+}
+
 /* Load `stream` into a device with something in it; it must end as said and leave no trace. */
 static void expect_refused(const struct stream *stream, bool incomplete)
 {
@@ -470,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_SESS_4_precopy_follows_changes),
 		cmocka_unit_test(test_mapped_writes_are_found),
 		cmocka_unit_test(test_given_out_during_precopy),
+		cmocka_unit_test(test_ORD_1_after_a_load),
 		cmocka_unit_test(test_SESS_6_broken_streams_are_refused),
 		cmocka_unit_test(test_SESS_6_inconsistent_state_is_refused),
 		cmocka_unit_test(test_SESS_11_foreign_streams_change_nothing),

@@ -177,9 +177,9 @@ static int finish_load(struct qsc_runtime *rt)
 		qsc_log(QSC_LOG_WARNING, "%s: stays in RESUMING: %s", rt->name, why.text);
 	else if (result < 0)
 		fail(rt, "loading its state", why.text);
-	/* What was loaded is not what somebody wrote behind our back. */
+	/* What the model made of it is not what somebody wrote behind our back. */
 	for (i = 0; !result && i < rt->num_blocks; i++)
-		qsc_block_freeze(&rt->blocks[i], false);
+		qsc_block_loaded(&rt->blocks[i]);
 	return result;
 }
 
