@@ -244,6 +244,36 @@ static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shi
 	}
 }
 
+/* Words that are looked at together. */
+#define CHUNK 64U
+
+/*
+ * A chunk that the report holds word for word. The resting side is the reporter's alone, which the
+ * compiler may know; a word that holds nothing is not written, as it may not be memory yet.
+ */
+static void report_chunk(_Atomic uint64_t *active, _Atomic uint64_t *resting_side,
+			 uint64_t *restrict bitmap)
+{
+	uint64_t *restrict resting = (uint64_t *)resting_side;
+	uint64_t any_active = 0;
+	uint64_t any_resting = 0;
+	size_t i;
+
+	for (i = 0; i < CHUNK; i++)
+		any_active |= atomic_load_explicit(&active[i], memory_order_relaxed);
+	for (i = 0; i < CHUNK; i++)
+		any_resting |= resting[i];
+	if (any_resting) {
+		for (i = 0; i < CHUNK; i++)
+			bitmap[i] |= resting[i];
+		memset(resting, 0, CHUNK * sizeof(*resting));
+	}
+	for (i = 0; any_active && i < CHUNK; i++) {
+		if (atomic_load_explicit(&active[i], memory_order_relaxed))
+			bitmap[i] |= atomic_exchange_explicit(&active[i], 0, memory_order_acq_rel);
+	}
+}
+
 /* Pages [bit, end) of a range; `page` of the report stands for `bit`. */
 static void report_range(const struct qsc_dirty_range *range, uint32_t side, uint64_t bit,
 			 uint64_t end, uint64_t page, unsigned int shift, uint64_t *bitmap)
@@ -254,9 +284,15 @@ static void report_range(const struct qsc_dirty_range *range, uint32_t side, uin
 	while (bit < end) {
 		unsigned int in_word = (unsigned int)(bit % 64);
 		unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
-		uint64_t bits = take(&active[bit / 64], &resting[bit / 64],
-				     qsc_bitmap_mask(in_word, n));
+		uint64_t bits;
 
+		if (!shift && !in_word && !(page % 64) && end - bit >= 64 * CHUNK) {
+			report_chunk(&active[bit / 64], &resting[bit / 64], bitmap + page / 64);
+			bit += 64 * CHUNK;
+			page += 64 * CHUNK;
+			continue;
+		}
+		bits = take(&active[bit / 64], &resting[bit / 64], qsc_bitmap_mask(in_word, n));
 		if (bits)
 			put(bitmap, bits >> in_word, page, shift);
 		bit += n;
