@@ -245,7 +245,7 @@ static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shi
 }
 
 /* Words that are looked at together. */
-#define CHUNK 64U
+#define CHUNK 64UL
 
 /*
  * A chunk that the report holds word for word. The resting side is the reporter's alone, which the

@@ -52,7 +52,7 @@ void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t siz
 
 /*
  * Marks from now on go to the other side; who may still be marking the one before must have left
- * the gate before a report. False when that cannot be: the other side still holds something.
+ * the gate before a report. False when it would not pay: the other side still holds something.
  */
 bool qsc_dirty_log_turn(struct qsc_dirty_log *log);
 

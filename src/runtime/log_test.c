@@ -53,7 +53,7 @@ static void test_edges(void **unused)
 	qsc_dirty_log_destroy(log);
 }
 
-#define PAGES 3000U
+#define PAGES 11000U
 
 /* Marks and reports of every size at random: each page is reported once for each time it is dirty.
  */
@@ -63,7 +63,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 	const struct qsc_dma_range ranges[] = {
 		{base + 700 * 4096ULL, 900 * 4096ULL},
 		{base, 500 * 4096ULL},
-		{base + 1600 * 4096ULL, 1000 * 4096ULL},
+		{base + 1600 * 4096ULL, 9000 * 4096ULL},
 	};
 	struct qsc_dirty_log *log;
 	uint8_t dirty[PAGES] = {0};
@@ -81,7 +81,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 
 		qsc_dirty_log_mark(log, base + first * 4096ULL + offset, size);
 		for (uint64_t p = first; p <= first + (offset + size - 1) / 4096; p++) {
-			if (p < 500 || (p >= 700 && p < 2600))
+			if (p < 500 || (p >= 700 && p < 10600))
 				dirty[p] = 1;
 		}
 		if (rand() % 4)
