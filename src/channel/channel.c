@@ -552,6 +552,16 @@ static int follow(struct qsc_channel *channel, struct qsc_call *call, uint64_t d
 	return result == ETIMEDOUT && !call->done ? -ETIMEDOUT : 0;
 }
 
+/* Lock held. Whoever receives into a call's memory must be out of it before it is given back. */
+static void await_diverted(struct qsc_channel *channel, const struct qsc_call *call)
+{
+	while (call->diverted) {
+		channel->waiting |= 1ULL << call->slot;
+		pthread_cond_wait(&channel->turn[call->slot], &channel->lock);
+		channel->waiting &= ~(1ULL << call->slot);
+	}
+}
+
 /* Lock held. */
 static int await(struct qsc_channel *channel, struct qsc_call *call)
 {
@@ -577,12 +587,7 @@ static int await(struct qsc_channel *channel, struct qsc_call *call)
 	}
 	if (call->expired)
 		result = -ETIMEDOUT;
-	/* Whoever receives into this call's memory must be out of it before it is given back. */
-	while (call->diverted) {
-		channel->waiting |= 1ULL << call->slot;
-		pthread_cond_wait(&channel->turn[call->slot], &channel->lock);
-		channel->waiting &= ~(1ULL << call->slot);
-	}
+	await_diverted(channel, call);
 	if (!channel->leading)
 		promote(channel);
 	return call->done ? 0 : result;
@@ -630,6 +635,8 @@ int qsc_channel_begin(struct qsc_channel *channel, struct qsc_call *call, struct
 		break_off(channel);
 		if (call->expired)
 			result = -ETIMEDOUT;
+		/* A peer may answer a request of which it has not seen the end. */
+		await_diverted(channel, call);
 		release_slot(channel, call);
 		pthread_mutex_unlock(&channel->lock);
 	}
