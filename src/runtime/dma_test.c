@@ -211,7 +211,7 @@ static void test_unmap_waits(void **unused)
 {
 	static char memory[4096];
 	struct qsc_dma_space space;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 	pthread_t thread;
 	void *before;
 

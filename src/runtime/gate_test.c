@@ -13,7 +13,7 @@
 static void test_modes(void **unused)
 {
 	struct qsc_gate gate;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 
 	qsc_gate_init(&gate);
 	assert_int_equal(qsc_gate_enter(&gate, &pass), QSC_GATE_CLOSED);
@@ -50,8 +50,8 @@ static void *close_gate(void *arg)
 static void test_a_change_waits_for_those_inside(void **unused)
 {
 	struct inside inside;
-	struct qsc_gate_pass pass;
-	struct qsc_gate_pass other;
+	struct qsc_gate_pass pass = {NULL};
+	struct qsc_gate_pass other = {NULL};
 	pthread_t thread;
 
 	memset(&inside, 0, sizeof(inside));
@@ -81,7 +81,7 @@ struct traffic {
 static void *pass_gate(void *arg)
 {
 	struct traffic *traffic = arg;
-	struct qsc_gate_pass pass;
+	struct qsc_gate_pass pass = {NULL};
 
 	while (!atomic_load(&traffic->end)) {
 		if (qsc_gate_enter(&traffic->gate, &pass) == QSC_GATE_CLOSED) {

@@ -90,7 +90,7 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 		size = 1 + (uint64_t)rand() % (4096 * (PAGES - start));
 		if (!(rand() % 4)) {
 			start = 0;
-			size = 4096 * PAGES;
+			size = 4096ULL * PAGES;
 		}
 		last = start + (size - 1) / 4096;
 		memset(bitmap, 0, sizeof(bitmap));

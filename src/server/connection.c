@@ -100,7 +100,7 @@ int qsc_connection_create(const struct qsc_server_options *options, int fd,
 	reply = mmap(NULL, connection->reply_size, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reply == MAP_FAILED) {
-		result = -errno;
+		result = -ENOMEM;
 		goto fail;
 	}
 	connection->reply = reply;

@@ -266,7 +266,7 @@ uint64_t qsc_wire_bitmap_size(uint64_t length, uint64_t page_size);
 #define QSC_WIRE_CAP_STOPPED 0x5153U
 
 #define QSC_WIRE_REGION_INFO_MAX \
-	(sizeof(struct qsc_wire_region_info) + 16 + QSC_MAX_MMAP_AREAS * 16 + 16)
+	(sizeof(struct qsc_wire_region_info) + 16 + QSC_MAX_MMAP_AREAS * 16UL + 16)
 
 /*
  * Write the reply to GET_REGION_INFO into `out` (QSC_WIRE_REGION_INFO_MAX bytes) and return its

@@ -75,7 +75,7 @@ struct fake {
 	struct qsc_io_fd io_fd;
 };
 
-int fake_create(struct fake **fake);
+int fake_create(struct fake **out);
 void fake_destroy(struct fake *fake);
 
 /* For qsc_server_options.open, with the fake as ctx. -EBUSY while it is open. */
