@@ -121,29 +121,39 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **out)
+static int prepare_socket(const struct qsc_channel_options *options)
 {
-	qsc_autoclose int fd = options->fd;
-	qsc_autofree struct qsc_channel *channel = calloc(1, sizeof(*channel));
-	void *buffer;
-	int result;
+	int result = set_blocking(options->fd);
 
-	if (!channel)
-		return -ENOMEM;
-	result = set_blocking(fd);
 	if (!result)
-		result = set_timeout(fd, SO_SNDTIMEO, options->message_timeout_ms);
+		result = set_timeout(options->fd, SO_SNDTIMEO, options->message_timeout_ms);
 	/* Without a callback the first receive is a wait for commands, which has no end. */
 	if (!result && options->command && !options->watchdog)
-		result = set_timeout(fd, SO_RCVTIMEO, options->call_timeout_ms);
+		result = set_timeout(options->fd, SO_RCVTIMEO, options->call_timeout_ms);
+	return result;
+}
+
+int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **out)
+{
+	size_t mapped = options->max_message + options->slack;
+	struct qsc_channel *channel = NULL;
+	qsc_autoclose int fd = options->fd;
+	void *buffer;
+	int result = prepare_socket(options);
+
 	if (result < 0)
 		return result;
-	channel->mapped = options->max_message + options->slack;
-	buffer = mmap(NULL, channel->mapped, PROT_READ | PROT_WRITE,
+	buffer = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (buffer == MAP_FAILED)
 		return -errno;
-	qsc_wire_stream_init(&channel->stream, buffer, channel->mapped, options->max_message);
+	channel = calloc(1, sizeof(*channel));
+	if (!channel) {
+		munmap(buffer, mapped);
+		return -ENOMEM;
+	}
+	channel->mapped = mapped;
+	qsc_wire_stream_init(&channel->stream, buffer, mapped, options->max_message);
 	channel->fd = qsc_fd_steal(&fd);
 	channel->poll = options->poll;
 	channel->call_timeout_ms = options->call_timeout_ms;
@@ -160,9 +170,10 @@ int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_cha
 		result = -pthread_create(&channel->watchdog, NULL, watch, channel);
 		channel->watching = !result;
 	}
-	*out = qsc_steal(channel);
 	if (result < 0)
-		qsc_channel_destroy(*out);
+		qsc_channel_destroy(channel);
+	else
+		*out = channel;
 	return result;
 }
 

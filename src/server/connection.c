@@ -330,7 +330,7 @@ int qsc_server_serve_fd(const struct qsc_server_options *options, int fd)
 		return result;
 	}
 	result = qsc_connection_create(&resolved, fd, &connection);
-	if (result < 0)
+	if (result < 0 || !connection)
 		return result;
 	qsc_connection_run(connection, NULL, NULL);
 	qsc_connection_destroy(connection);

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,8 +91,8 @@ static void test_bitmap_size(void **state)
 		uint64_t length, page, expected;
 	} cases[] = {
 		{1, 4096, 8},
-		{64ULL * 4096, 4096, 8},
-		{64ULL * 4096 + 1, 4096, 16},
+		{64UL * 4096, 4096, 8},
+		{64UL * 4096 + 1, 4096, 16},
 		{64ULL << 30, 4096, 2 << 20},
 		{UINT64_MAX, 4096, 1ULL << 49},
 		{0, 4096, 0},
@@ -184,7 +185,7 @@ static int decode(const char *json, struct qsc_wire_caps *caps)
 	struct qsc_wire_version version;
 	char body[1024] = {0};
 
-	memcpy(body + 4, json, strlen(json) + 1);
+	(void)snprintf(body + 4, sizeof(body) - 4, "%s", json);
 	return qsc_wire_decode_version(body, 5 + strlen(json), &version, caps);
 }
 

@@ -138,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					    .message_timeout_ms = 20,
 					    .reply_timeout_ms = 1,
 					    .max_data_xfer_size = 8192}};
-	qsc_autofree uint8_t *bytes = malloc(size + 512);
+	uint8_t *bytes;
 	pthread_t thread;
 	size_t length = 0;
 	int pair[2];
@@ -149,6 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(void)fake_create(&fake);
 		memory = qsc_fd_memory("fuzz", 65536);
 	}
+	bytes = malloc(size + 512);
 	server.options.open_ctx = fake;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		abort();
@@ -163,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		converse(pair[1], bytes, length, data[1], data[0] & DESCRIPTORS);
 	close(pair[1]);
 	pthread_join(thread, NULL);
+	free(bytes);
 	/* However it went, the device is free again. */
 	if (fake->open)
 		abort();

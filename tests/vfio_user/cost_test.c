@@ -22,6 +22,7 @@ static atomic_uint receives;
 static atomic_uint others;
 static atomic_uint allocations;
 
+/* Parameters and arguments come with their parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define WRAP(type, name, counter, params, args) \
 	type __real_##name params;              \
 	type __wrap_##name params;              \
@@ -30,6 +31,7 @@ static atomic_uint allocations;
 		atomic_fetch_add(&counter, 1);  \
 		return __real_##name args;      \
 	}
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* clang-format off */
 WRAP(ssize_t, sendmsg, sends, (int fd, const struct msghdr *message, int flags), (fd, message, flags))

@@ -42,10 +42,10 @@ static int count_fds(void)
 
 struct refusal {
 	const char *what;
-	uint16_t command;
+	long command;
 	const uint32_t *body;
 	size_t size;
-	int expected;
+	long expected;
 };
 
 #define MAP	  QSC_WIRE_DMA_MAP
@@ -168,11 +168,11 @@ static void test_refusals(void **state)
 	raw_hello(fd, false, NULL);
 	for (i = 0; i < QSC_ARRAY_SIZE(refusals); i++) {
 		const struct refusal *refusal = &refusals[i];
-		int got = raw_request(fd, refusal->command, refusal->body, refusal->size, NULL, 0,
-				      &reply);
+		int got = raw_request(fd, (uint16_t)refusal->command, refusal->body, refusal->size,
+				      NULL, 0, &reply);
 
 		if (got != refusal->expected)
-			fail_msg("%s: %d instead of %d", refusal->what, got, refusal->expected);
+			fail_msg("%s: %d instead of %ld", refusal->what, got, refusal->expected);
 	}
 	/* And it still serves. */
 	assert_int_equal(raw_request(fd, QSC_WIRE_GET_INFO, U32(16, 0, 0, 0), NULL, 0, &reply), 0);
@@ -595,9 +595,9 @@ static void test_dma_answered_wrongly(void **state)
 		size_t size;
 		uint64_t address;
 		uint64_t count;
-		uint16_t id_xor;
+		size_t id_xor;
 		int expected;
-		bool survives;
+		int survives;
 	} answers[] = {
 		{24, 16, 8, 0, 0, true},	{24, 17, 8, 0, -EIO, true},
 		{24, 16, 9, 0, -EIO, true},	{20, 16, 8, 0, -EIO, true},
@@ -619,7 +619,7 @@ static void test_dma_answered_wrongly(void **state)
 		assert_int_equal(raw_receive(twin, &reply, NULL, NULL), 1);
 		memcpy(body, &answers[i].address, 8);
 		memcpy(body + 8, &answers[i].count, 8);
-		raw_send(twin, reply.header.id ^ answers[i].id_xor, QSC_WIRE_DMA_READ,
+		raw_send(twin, (uint16_t)(reply.header.id ^ answers[i].id_xor), QSC_WIRE_DMA_READ,
 			 QSC_WIRE_TYPE_REPLY, body, answers[i].size, NULL, 0, 0);
 		assert_int_equal(raw_receive(fd, &reply, NULL, NULL), answers[i].survives);
 		if (!answers[i].survives)

@@ -331,11 +331,11 @@ static void test_bad_accesses(void **state)
 	struct qsc_dma_mapping mapping = {
 		.iova = 0x10000, .size = 4096, .flags = QSC_DMA_READ, .vaddr = memory, .fd = -1};
 	static const struct {
-		uint16_t command;
+		uint64_t command;
 		uint64_t address;
 		uint64_t count;
 		size_t data;
-		int expected;
+		long expected;
 	} cases[] = {
 		{QSC_WIRE_DMA_READ, 0x10000, 4096, 0, 0},
 		{QSC_WIRE_DMA_READ, 0x10000, 4097, 0, 0},
@@ -363,8 +363,8 @@ static void test_bad_accesses(void **state)
 
 		memcpy(body, &cases[i].address, 8);
 		memcpy(body + 8, &cases[i].count, 8);
-		if (raw_request(liar.twin, cases[i].command, body, 16 + cases[i].data, NULL, 0,
-				&reply) != cases[i].expected)
+		if (raw_request(liar.twin, (uint16_t)cases[i].command, body, 16 + cases[i].data,
+				NULL, 0, &reply) != cases[i].expected)
 			fail_msg("case %zu: %u", i, reply.header.error);
 	}
 	qsc_device_close(dev);

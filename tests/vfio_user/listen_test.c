@@ -83,7 +83,7 @@ static int connect_raw(const struct listening *at)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	strcpy(address.sun_path, at->path);
+	memcpy(address.sun_path, at->path, sizeof(at->path));
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	return fd;
 }
@@ -196,7 +196,7 @@ static void test_socket_files(void **state)
 	{
 		struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-		strcpy(address.sun_path, path);
+		memcpy(address.sun_path, path, sizeof(path));
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 		close(fd);

@@ -120,7 +120,7 @@ void raw_hello(int fd, bool quiesce, int *twin)
 {
 	struct raw *reply = malloc(sizeof(*reply));
 	char body[256] = {0};
-	int fds[253];
+	int fds[253] = {-1};
 	size_t num_fds;
 	int n = snprintf(body + 4, sizeof(body) - 4,
 			 "{\"capabilities\":{\"max_msg_fds\":8,\"write_multiple\":true%s%s}}",
