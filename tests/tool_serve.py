@@ -68,10 +68,19 @@ def check_usage(folder):
                  ["serve", "dmacopy", "--socket", sock, "more"],
                  ["serve", "dmacopy,nonsense=1", "--socket", sock]):
         run(*args, code=2)
-    trace = str(folder / "none" / "trace")
-    run("serve", "dmacopy", "--socket", sock, "--trace", trace, code=1)
-    run("serve", "dmacopy", "--socket", str(folder / "none" / "sock"), code=1)
-    run("info", f"vfio-user:{sock}", code=1)
+    plain = folder / "plain"
+    plain.touch()
+    for path, says in ((plain, "no socket"), (folder, "no socket"),
+                       (folder / "none" / "sock", "create its folder")):
+        done = run("serve", "dmacopy", "--socket", str(path), code=2)
+        assert says in done.stderr and done.stderr.count(str(path)) == 1, done.stderr
+    for path, says in ((plain, "no socket"), (sock, "start the server"),
+                       (plain / "x", "Not a directory")):
+        done = run("info", f"vfio-user:{path}", code=2)
+        assert says in done.stderr and done.stderr.count(str(path)) == 1, done.stderr
+    for trace in (folder / "none" / "trace", folder):
+        done = run("serve", "dmacopy", "--socket", sock, "--trace", str(trace), code=2)
+        assert done.stderr.count(str(trace)) == 1, done.stderr
     assert not os.path.exists(sock)
     for command in ("serve", "info"):
         assert "--help" in run(command, "--help").stdout
@@ -131,7 +140,8 @@ def main():
         check_usage(folder)
 
         server = Server(path, "--trace", str(trace))
-        run("serve", SPEC, "--socket", str(path), code=1)
+        done = run("serve", SPEC, "--socket", str(path), "--trace", str(trace), code=1)
+        assert "another server listens" in done.stderr, done.stderr
         check_info(path)
         check_documented(path)
         client = check_one_user(path)
@@ -145,6 +155,7 @@ def main():
 
         killed = Server(path)
         assert killed.end(signal.SIGKILL) == -signal.SIGKILL and path.exists()
+        assert "has ended" in run("info", f"vfio-user:{path}", code=1).stderr
         once = Server(path, "--once")
         run("info", f"vfio-user:{path}")
         assert once.wait() == 0 and not path.exists()

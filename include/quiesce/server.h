@@ -39,7 +39,8 @@ struct qsc_server_options {
 
 /*
  * Listen at `path` (a socket file, made anew; a stale one left by a dead server is replaced, one
- * with a live server is refused with EADDRINUSE). Nothing is served until run.
+ * with a live server is refused with EADDRINUSE, anything else with ENOTSOCK). Nothing is served
+ * until run.
  */
 QSC_API int qsc_server_create(const char *path, const struct qsc_server_options *options,
 			      struct qsc_server **server, struct qsc_error *err);

@@ -324,6 +324,8 @@ static int connect_to(const char *path, uint32_t timeout_ms, struct qsc_error *e
 				  .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *hint = "";
+	struct stat st;
+	int number;
 
 	if (!*path || strlen(path) >= sizeof(address.sun_path))
 		return qsc_error_set(err, EINVAL, NULL,
@@ -335,15 +337,22 @@ static int connect_to(const char *path, uint32_t timeout_ms, struct qsc_error *e
 		return qsc_error_set(err, errno, NULL, "no socket: %s", strerror(errno));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return qsc_fd_steal(&fd);
-	if (errno == ECONNREFUSED)
+	number = errno;
+	/* What is no socket refuses as a socket without a server does. */
+	if (number == ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return qsc_error_set(err, ENOTSOCK, NULL,
+				     "this is no socket; name the one that the server made");
+	if (number == ECONNREFUSED)
 		hint = "; the server that made it has ended, start it again";
-	else if (errno == ENOENT)
+	else if (number == ENOENT)
 		hint = "; start the server first";
-	else if (errno == EAGAIN)
+	else if (number == EACCES)
+		hint = "; check the permissions of the socket and of its folder";
+	else if (number == EAGAIN)
 		hint = "; the server accepts no connection";
-	return qsc_error_set(err, errno == EAGAIN ? ETIMEDOUT : errno, NULL,
-			     "cannot connect to %s: %s%s", path,
-			     strerror(errno == EAGAIN ? ETIMEDOUT : errno), hint);
+	if (number == EAGAIN)
+		number = ETIMEDOUT;
+	return qsc_error_set(err, number, NULL, "cannot connect: %s%s", strerror(number), hint);
 }
 
 int qsc_client_open(const char *uri, const struct qsc_client_options *options,

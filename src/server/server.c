@@ -58,7 +58,7 @@ static int set_address(const char *path, struct sockaddr_un *address, struct qsc
 	return 0;
 }
 
-/* A socket file that nobody listens behind is removed: 0; else -EADDRINUSE. */
+/* A socket file that nobody listens behind is removed: 0; else what is there, or in the way. */
 static int remove_stale(const struct sockaddr_un *address)
 {
 	qsc_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -66,17 +66,45 @@ static int remove_stale(const struct sockaddr_un *address)
 
 	if (fd < 0)
 		return -errno;
-	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (lstat(address->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -ENOTSOCK;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
 		return -EADDRINUSE;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	    errno != ECONNREFUSED)
-		return -EADDRINUSE;
+	if (errno != ECONNREFUSED)
+		return errno == EACCES ? -EACCES : -EADDRINUSE;
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int bind_at(int fd, const struct sockaddr_un *address)
+{
+	return bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+}
+
+static int cannot_listen(struct qsc_error *err, const char *path, int number)
+{
+	const char *advice = "";
+
+	if (number == EADDRINUSE)
+		return qsc_error_set(err, number, NULL,
+				     "server: another server listens at %s; end it or choose "
+				     "another path",
+				     path);
+	if (number == ENOTSOCK)
+		return qsc_error_set(err, number, NULL,
+				     "server: %s exists and is no socket; choose another path",
+				     path);
+	if (number == ENOENT)
+		advice = "; create its folder first";
+	else if (number == EACCES)
+		advice = "; check the permissions of its folder, and of it if it exists";
+	return qsc_error_set(err, number, NULL, "server: cannot listen at %s: %s%s", path,
+			     strerror(number), advice);
 }
 
 static int listen_at(struct qsc_server *server, const char *path, struct qsc_error *err)
 {
-	const struct sockaddr *address = (const struct sockaddr *)&server->address;
 	struct stat st;
 	int result = set_address(path, &server->address, err);
 
@@ -85,24 +113,20 @@ static int listen_at(struct qsc_server *server, const char *path, struct qsc_err
 	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (server->listener < 0)
 		return qsc_error_set(err, errno, NULL, "server: no socket: %s", strerror(errno));
-	result = bind(server->listener, address, sizeof(server->address)) < 0 ? -errno : 0;
-	if (result == -EADDRINUSE && remove_stale(&server->address) == 0)
-		result = bind(server->listener, address, sizeof(server->address)) < 0 ? -errno : 0;
-	if (result == -EADDRINUSE)
-		return qsc_error_set(err, EADDRINUSE, NULL,
-				     "server: %s exists and is in use, or is no socket; choose "
-				     "another path or end the server that listens there",
-				     path);
+	result = bind_at(server->listener, &server->address);
+	if (result == -EADDRINUSE) {
+		result = remove_stale(&server->address);
+		if (!result)
+			result = bind_at(server->listener, &server->address);
+	}
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "server: cannot listen at %s: %s", path,
-				     strerror(-result));
+		return cannot_listen(err, path, -result);
 	if (stat(path, &st) == 0) {
 		server->dev = st.st_dev;
 		server->ino = st.st_ino;
 	}
 	if (listen(server->listener, BACKLOG) < 0)
-		return qsc_error_set(err, errno, NULL, "server: cannot listen at %s: %s", path,
-				     strerror(errno));
+		return cannot_listen(err, path, errno);
 	return 0;
 }
 

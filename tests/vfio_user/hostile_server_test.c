@@ -382,7 +382,7 @@ static void test_uris(void **state)
 		{"/tmp/x", -EINVAL, "vfio-user:PATH"},
 		{"vfio-user:", -EINVAL, "1 to 107 bytes"},
 		{"vfio-user:/nonexistent/socket", -ENOENT, "start the server first"},
-		{"vfio-user:/dev/null", -ECONNREFUSED, "/dev/null"},
+		{"vfio-user:/dev/null", -ENOTSOCK, "/dev/null: this is no socket"},
 	};
 	size_t i;
 

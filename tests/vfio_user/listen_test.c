@@ -191,6 +191,7 @@ static void test_socket_files(void **state)
 	start(&at, NULL);
 	assert_int_equal(qsc_server_create(at.path, &at.options, &other, &err), -EADDRINUSE);
 	assert_non_null(strstr(err.text, at.path));
+	assert_non_null(strstr(err.text, "another server listens"));
 	/* Left by a dead server: made anew. */
 	(void)snprintf(path, sizeof(path), "%s/stale", at.dir);
 	{
@@ -206,7 +207,8 @@ static void test_socket_files(void **state)
 	/* No socket: not ours to remove. */
 	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	close(fd);
-	assert_int_equal(qsc_server_create(path, &at.options, &other, &err), -EADDRINUSE);
+	assert_int_equal(qsc_server_create(path, &at.options, &other, &err), -ENOTSOCK);
+	assert_non_null(strstr(err.text, "is no socket"));
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(qsc_server_create("/nonexistent/dir/socket", &at.options, &other, &err),
 			 -ENOENT);

@@ -3,16 +3,30 @@
 #include "device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <quiesce/client.h>
 
 #include "models.h"
 #include "tool.h"
 
+/* Before the device is asked: what it answers later may be any error. */
+static int check_socket(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) < 0)
+		return -errno;
+	return S_ISSOCK(st.st_mode) ? 0 : -ENOTSOCK;
+}
+
 int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error *err)
 {
+	bool wrong;
 	int result;
 
 	if (!strncmp(uri, "model:", 6)) {
@@ -25,7 +39,11 @@ int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error 
 		tool_usage("'%s' is no device; a device is " TOOL_URI_FORMS, uri);
 	if (!uri[10])
 		tool_usage("'%s' names no socket", uri);
-	return qsc_client_open(uri, NULL, dev, err);
+	wrong = tool_path_is_wrong(-check_socket(uri + 10));
+	result = qsc_client_open(uri, NULL, dev, err);
+	if (result < 0 && wrong)
+		tool_usage("%s", err->text);
+	return result;
 }
 
 static void print_line(void *ctx, enum qsc_log_level level, const char *line)

@@ -75,6 +75,33 @@ static void report_violation(void *ctx, enum qsc_clause clause, const char *text
 	(void)tool_fail("the user broke %s: %s", qsc_clause_id(clause), text);
 }
 
+/* After the socket is made, so that the trace of another server there is not touched. */
+static int open_trace(struct serve *serve)
+{
+	const char *advice = "";
+	int number;
+
+	if (!serve->trace_path)
+		return 0;
+	serve->trace = fopen(serve->trace_path, "we");
+	if (serve->trace) {
+		/* Whoever follows the file sees whole lines. */
+		(void)setvbuf(serve->trace, NULL, _IOLBF, 0);
+		return 0;
+	}
+	number = errno;
+	qsc_server_destroy(server);
+	if (number == ENOENT)
+		advice = "; create its folder first";
+	else if (number == EACCES)
+		advice = "; check the permissions of its folder, and of it if it exists";
+	if (tool_path_is_wrong(number))
+		tool_usage("cannot write the trace to %s: %s%s", serve->trace_path,
+			   strerror(number), advice);
+	(void)tool_fail("cannot write the trace to %s: %s", serve->trace_path, strerror(number));
+	return -number;
+}
+
 static int run(struct serve *serve)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
@@ -86,8 +113,13 @@ static int run(struct serve *serve)
 	};
 	int result;
 
-	if (qsc_server_create(serve->socket, &options, &server, &err) < 0)
-		return tool_fail_error(&err, "cannot serve at %s", serve->socket);
+	if (qsc_server_create(serve->socket, &options, &server, &err) < 0) {
+		if (tool_path_is_wrong(err.number))
+			tool_usage("%s", err.text);
+		return tool_fail("%s", err.text);
+	}
+	if (open_trace(serve) < 0)
+		return TOOL_FAILED;
 	result = stop_on_signals();
 	if (!result) {
 		printf("serving %s at %s\n", serve->spec, serve->socket);
@@ -114,17 +146,6 @@ static int make_and_run(struct serve *serve)
 		tool_usage("%s", err.text);
 	if (code < 0)
 		return tool_fail_error(&err, "cannot make %s", serve->spec);
-	if (serve->trace_path) {
-		serve->trace = fopen(serve->trace_path, "we");
-		if (!serve->trace) {
-			code = tool_fail("cannot write the trace to %s: %s", serve->trace_path,
-					 strerror(errno));
-			qsc_runtime_destroy(serve->rt);
-			return code;
-		}
-		/* Whoever follows the file sees whole lines. */
-		(void)setvbuf(serve->trace, NULL, _IOLBF, 0);
-	}
 	code = run(serve);
 	qsc_runtime_destroy(serve->rt);
 	if (serve->trace) {

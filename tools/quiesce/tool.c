@@ -85,6 +85,17 @@ void tool_parse(const struct argp *argp, int argc, char **argv, void *input)
 		exit(TOOL_USAGE);
 }
 
+bool tool_path_is_wrong(int number)
+{
+	static const int theirs[] = {ENOENT, ENOTDIR, EISDIR, ENOTSOCK, EACCES,	     EPERM,
+				     EROFS,  ELOOP,   ENXIO,  EINVAL,	ENAMETOOLONG};
+
+	for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++)
+		if (theirs[i] == number)
+			return true;
+	return false;
+}
+
 static int parse_digits(const char *text, uint64_t *number, char **end)
 {
 	/* strtoull() takes signs and blanks, which no number here has. */

@@ -4,6 +4,7 @@
 #define TOOL_H
 
 #include <argp.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <quiesce/base.h>
@@ -36,6 +37,12 @@ _Noreturn void tool_usage(const char *fmt, ...) QSC_PRINTF(1, 2);
  * tool_usage() does, arguments the subcommand has not asked for included.
  */
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/*
+ * Whether an error in using a path that the person typed is theirs (nothing is there, another thing
+ * is, or they may not) and not the machine's (no memory, no room).
+ */
+bool tool_path_is_wrong(int number);
 
 /* A size in bytes, "4096", "64K", "256M", "2GiB" or "1T". 0, -EINVAL, or -ERANGE when too large. */
 int tool_parse_size(const char *text, uint64_t *bytes);
