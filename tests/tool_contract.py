@@ -4,6 +4,7 @@
 its JSON, and every wrong command line ends with exit code 2 and one line."""
 import collections
 import json
+import re
 import subprocess
 import sys
 
@@ -143,11 +144,17 @@ def check_formats(tool, contract):
 
 def check_usage(tool):
     wrong = [[], ["nonsense"], ["contract", "x"], ["contract", "--nonsense"], ["contract", "-q"],
-             ["contract", "--json=1"], ["contract", "--json", "--dot"]]
+             ["contract", "--json=1"], ["contract", "--json", "--dot"], ["demo", "--devices"],
+             ["help", "nonsense"], ["help", "contract", "more"], ["serve", "--s"]]
     for args in wrong:
         done = run(tool, *args, code=2)
         assert not done.stdout
         assert done.stderr.startswith("quiesce") and done.stderr.count("\n") == 1, done.stderr
+        assert re.search(r"; see 'quiesce( [a-z]+)? --help'\n$", done.stderr), done.stderr
+    assert run(tool, "help").stdout == run(tool, "--help").stdout
+    for command in ("contract", "demo", "info", "serve"):
+        assert run(tool, "help", command).stdout == run(tool, command, "--help").stdout
+        assert run(tool, command, "--version").stdout == run(tool, "--version").stdout
     assert "contract" in run(tool, "--help").stdout
     assert "--json" in run(tool, "contract", "--help").stdout
     assert run(tool, "--version").stdout.startswith("quiesce ")

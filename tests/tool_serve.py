@@ -23,6 +23,7 @@ def run(*args, code=0):
     assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stderr}"
     if code:
         assert not done.stdout and done.stderr.count("\n") == 1, done
+        assert done.stderr.endswith("--help'\n") == (code == 2), done
     return done
 
 

@@ -28,13 +28,39 @@ static int print_help(void)
 	       "Live migration of VFIO devices.\n\n");
 	for (size_t i = 0; i < NUM_COMMANDS; i++)
 		printf("  %-12s%s\n", commands[i].name, commands[i].help);
-	printf("\n'quiesce COMMAND --help' tells the options of a command. Exit codes: 0 done,\n"
+	printf("\n'quiesce help COMMAND' tells the options of a command. Exit codes: 0 done,\n"
 	       "1 failed, 2 wrong usage.\n");
 	return TOOL_OK;
 }
 
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < NUM_COMMANDS; i++)
+		if (!strcmp(name, commands[i].name))
+			return &commands[i];
+	tool_usage("there is no command '%s'", name);
+}
+
+/* `quiesce help [COMMAND]` is `quiesce [COMMAND] --help`. */
+static int help(int argc, char **argv)
+{
+	static char option[] = "--help";
+	char *line[] = {tool_name, option, NULL};
+	const struct command *command;
+
+	if (argc < 1)
+		return print_help();
+	if (argc > 1)
+		tool_usage("unexpected argument '%s'", argv[1]);
+	command = find(argv[0]);
+	(void)snprintf(tool_name, sizeof(tool_name), "quiesce %s", command->name);
+	return command->run(2, line);
+}
+
 static int run(int argc, char **argv)
 {
+	const struct command *command;
+
 	if (argc < 2)
 		tool_usage("a command is missing");
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-?") || !strcmp(argv[1], "-h"))
@@ -43,14 +69,12 @@ static int run(int argc, char **argv)
 		printf("quiesce %s\n", qsc_version());
 		return TOOL_OK;
 	}
-	for (size_t i = 0; i < NUM_COMMANDS; i++) {
-		if (strcmp(argv[1], commands[i].name) != 0)
-			continue;
-		(void)snprintf(tool_name, sizeof(tool_name), "quiesce %s", commands[i].name);
-		argv[1] = tool_name;
-		return commands[i].run(argc - 1, argv + 1);
-	}
-	tool_usage("there is no command '%s'", argv[1]);
+	if (!strcmp(argv[1], "help"))
+		return help(argc - 2, argv + 2);
+	command = find(argv[1]);
+	(void)snprintf(tool_name, sizeof(tool_name), "quiesce %s", command->name);
+	argv[1] = tool_name;
+	return command->run(argc - 1, argv + 1);
 }
 
 int main(int argc, char **argv)

@@ -15,10 +15,18 @@
 
 char tool_name[64] = "quiesce";
 
+/* The real one while stderr is a buffer for what getopt() says. */
+static FILE *terminal;
+
+static FILE *complaints(void)
+{
+	return terminal ? terminal : stderr;
+}
+
 static void complain(const char *fmt, va_list args)
 {
-	(void)fprintf(stderr, "%s: ", tool_name);
-	(void)vfprintf(stderr, fmt, args);
+	(void)fprintf(complaints(), "%s: ", tool_name);
+	(void)vfprintf(complaints(), fmt, args);
 }
 
 int tool_fail(const char *fmt, ...)
@@ -53,7 +61,7 @@ void tool_usage(const char *fmt, ...)
 	va_start(args, fmt);
 	complain(fmt, args);
 	va_end(args);
-	(void)fprintf(stderr, "; see '%s --help'\n", tool_name);
+	(void)fprintf(complaints(), "; see '%s --help'\n", tool_name);
 	exit(TOOL_USAGE);
 }
 
@@ -62,7 +70,7 @@ static error_t parse_rest(int key, char *arg, struct argp_state *state)
 {
 	switch (key) {
 	case ARGP_KEY_INIT:
-		/* getopt() says in one line what is wrong with an option; that is enough. */
+		/* What getopt() says is enough. */
 		state->err_stream = NULL;
 		return 0;
 	case ARGP_KEY_ARG:
@@ -72,17 +80,52 @@ static error_t parse_rest(int key, char *arg, struct argp_state *state)
 	}
 }
 
+static void print_version(FILE *out, struct argp_state *state)
+{
+	(void)state;
+	(void)fprintf(out, "quiesce %s\n", qsc_version());
+}
+
+/* "TOOL_NAME: SENTENCE\n", as getopt() writes it. */
+static _Noreturn void getopt_usage(const char *said, int number)
+{
+	size_t prefix = strlen(tool_name) + 2;
+
+	if (!said || strlen(said) <= prefix)
+		tool_usage("%s", strerror(number));
+	said += prefix;
+	tool_usage("%.*s", (int)strcspn(said, "\n"), said);
+}
+
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input)
 {
 	static const struct argp rest = {.parser = parse_rest};
 	const struct argp_child children[] = {{&rest, 0, NULL, 0}, {0}};
 	struct argp top = *argp;
+	char *said = NULL;
+	size_t size = 0;
+	FILE *buffer;
+	error_t result;
 
 	top.children = children;
+	argp_program_version_hook = print_version;
 	/* Without the paragraph on arguments of short options, which says nothing here. */
 	(void)setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
-	if (argp_parse(&top, argc, argv, 0, NULL, input))
-		exit(TOOL_USAGE);
+	/* getopt() says best what is wrong with an option, but not where to look. */
+	buffer = open_memstream(&said, &size);
+	if (buffer) {
+		terminal = stderr;
+		stderr = buffer;
+	}
+	result = argp_parse(&top, argc, argv, 0, NULL, input);
+	if (buffer) {
+		stderr = terminal;
+		terminal = NULL;
+		(void)fclose(buffer);
+	}
+	if (result)
+		getopt_usage(said, result);
+	free(said);
 }
 
 bool tool_path_is_wrong(int number)
