@@ -158,10 +158,25 @@ def check_usage(tool):
     assert "contract" in run(tool, "--help").stdout
     assert "--json" in run(tool, "contract", "--help").stdout
     assert run(tool, "--version").stdout.startswith("quiesce ")
-    with open("/dev/full", "w", encoding="ascii") as full:
-        done = subprocess.run([tool, "contract"], stdout=full, stderr=subprocess.PIPE, text=True,
-                              check=False)
-    assert done.returncode == 1 and "standard output" in done.stderr
+
+
+def check_streams(tool):
+    """Exit codes when there is no reader, for what is printed and for what is complained about."""
+    wrong = ["contract", "--nonsense"]
+    for args in (["contract"], ["contract", "--json"], ["contract", "--help"],
+                 ["contract", "--version"], ["--help"], ["--version"],
+                 ["info", "--json", "model:dmacopy"], ["info", "model:dmacopy"]):
+        for out in (">/dev/full", ">&-"):
+            done = subprocess.run(["sh", "-c", f'"$@" {out}', "sh", tool, *args], text=True,
+                                  stderr=subprocess.PIPE, check=False)
+            assert done.returncode == 1 and "standard output" in done.stderr, (args, out, done)
+        for err in ("2>/dev/full", "2>&-", "<&- 2>&-"):
+            done = subprocess.run(["sh", "-c", f'"$@" {err}', "sh", tool, *args], check=False,
+                                  stdout=subprocess.PIPE)
+            assert done.returncode == 0 and done.stdout, (args, err, done)
+    for end in ("2>/dev/full", "2>&-", ">&- 2>&-"):
+        done = subprocess.run(["sh", "-c", f'"$@" {end}', "sh", tool, *wrong], check=False)
+        assert done.returncode == 2, (end, done)
 
 
 def main():
@@ -173,6 +188,7 @@ def main():
     check_clauses(contract["clauses"])
     check_formats(tool, contract)
     check_usage(tool)
+    check_streams(tool)
     return 0
 
 

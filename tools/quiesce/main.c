@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The tool: one file a subcommand, over one table. Exit codes: 0 done, 1 failed, 2 wrong usage. */
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <quiesce/base.h>
 
@@ -77,12 +80,26 @@ static int run(int argc, char **argv)
 	return command->run(argc - 1, argv + 1);
 }
 
+/* A stream that is closed is one that fails; nothing else may take its number. */
+static void keep_standard_streams(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)open("/dev/null", fd ? O_RDONLY : O_WRONLY);
+}
+
+/* What did not reach its reader was not done, whichever way the program ends. */
+static void check_output(int code, void *unused)
+{
+	(void)unused;
+	if ((fflush(stdout) || ferror(stdout)) && code == TOOL_OK)
+		_exit(tool_fail("cannot write to standard output"));
+}
+
 int main(int argc, char **argv)
 {
-	int code = run(argc, argv);
-
-	/* What did not reach its reader was not done. */
-	if ((fflush(stdout) || ferror(stdout)) && code == TOOL_OK)
-		return tool_fail("cannot write to standard output");
-	return code;
+	keep_standard_streams();
+	if (on_exit(check_output, NULL))
+		return tool_fail("out of memory");
+	return run(argc, argv);
 }
