@@ -244,6 +244,19 @@ out:
 	return ret;
 }
 
+void models_name(const char *spec, char *name, size_t size)
+{
+	size_t length = strcspn(spec, ",");
+
+	(void)snprintf(name, size, "%.*s", (int)length, spec);
+	for (spec += length; *spec; spec += length) {
+		spec++;
+		length = strcspn(spec, ",");
+		if (!strncmp(spec, "name=", 5))
+			(void)snprintf(name, size, "%.*s", (int)length - 5, spec + 5);
+	}
+}
+
 int models_create(const char *spec, const struct models_options *options, struct qsc_runtime **rt,
 		  struct qsc_error *err)
 {

@@ -54,6 +54,9 @@ int models_create(const char *spec, const struct models_options *options, struct
 int models_open(const char *spec, const struct models_options *options, struct qsc_device **dev,
 		struct qsc_error *err);
 
+/* What messages call the device of a SPEC that models_create() takes: its name=, or the model's. */
+void models_name(const char *spec, char *name, size_t size);
+
 /* A size in bytes as people write it: "65536", "64K", "64M", "64MiB", "1G". 0 or -EINVAL. */
 int models_parse_size(const char *text, uint64_t *size);
 

@@ -125,12 +125,31 @@ static void wrong_specs_say_what_there_is(void **unused)
 	}
 }
 
+static void messages_have_the_name_that_was_given(void **unused)
+{
+	static const struct {
+		const char *spec;
+		const char *name;
+	} cases[] = {
+		{"dmacopy", "dmacopy"},	       {"dmacopy,flags=1", "dmacopy"},
+		{"dmacopy,name=nic0", "nic0"}, {"dmacopy,flags=1,name=nic0,memory=4K", "nic0"},
+		{"dmacopy,name=a=b", "a=b"},   {"dmacopy,name=longername", "longern"},
+	};
+	char name[8];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		models_name(cases[i].spec, name, sizeof(name));
+		assert_string_equal(name, cases[i].name);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read_as_people_write_them),
 		cmocka_unit_test(specs_choose_the_device),
 		cmocka_unit_test(wrong_specs_say_what_there_is),
+		cmocka_unit_test(messages_have_the_name_that_was_given),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

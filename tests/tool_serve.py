@@ -13,8 +13,8 @@ import sys
 import tempfile
 
 TOOL = sys.argv[1]
-SPEC = "dmacopy,memory=64K,flags=5"
-TRACE_LINE = re.compile(r"\d+ dmacopy (\?|[A-Z][A-Z0-9_]+) [a-z-]+( [a-z-]+=\S*)* = (\d+|-E[A-Z]+) "
+SPEC = "dmacopy,memory=64K,name=nic0,flags=5"
+TRACE_LINE = re.compile(r"\d+ nic0 (\?|[A-Z][A-Z0-9_]+) [a-z-]+( [a-z-]+=\S*)* = (\d+|-E[A-Z]+) "
                         r"\d+ns")
 
 

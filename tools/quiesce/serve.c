@@ -17,7 +17,7 @@
 
 struct serve {
 	const char *spec;
-	char name[64]; /* of the model */
+	char name[64]; /* in the trace and in messages */
 	const char *socket;
 	const char *trace_path;
 	bool once;
@@ -247,8 +247,7 @@ int cmd_serve(int argc, char **argv)
 	if (!serve.spec)
 		tool_usage("a MODEL is missing");
 	check_socket(serve.socket);
-	(void)snprintf(serve.name, sizeof(serve.name), "%.*s", (int)strcspn(serve.spec, ","),
-		       serve.spec);
+	models_name(serve.spec, serve.name, sizeof(serve.name));
 	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
 	return make_and_run(&serve);
 }
