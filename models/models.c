@@ -128,7 +128,8 @@ static const struct model_option dmacopy_option_table[] = {
 	{"memory", "a power of two from 4K to 1T", "size of the engine's own memory (default 1M)",
 	 dmacopy_set_memory},
 	{"vectors", "a number from 1 to 2048", "MSI-X vectors (default 16)", dmacopy_set_vectors},
-	{"name", "any text without a comma", "name of the device in messages", dmacopy_set_name},
+	{"name", "any text but the empty one, without a comma", "name of the device in messages",
+	 dmacopy_set_name},
 	{NULL, NULL, NULL, NULL},
 };
 
@@ -185,12 +186,16 @@ static int unknown_option(const struct model_entry *entry, const char *name, str
 			     entry->name, name, known);
 }
 
+/* given: one bit for each option of the table that has been set already. */
 static int option_apply(const struct model_entry *entry, char *text, void *settings,
-			struct qsc_error *err)
+			uint64_t *given, struct qsc_error *err)
 {
 	char *value = strchr(text, '=');
 	const struct model_option *option = entry->options;
 
+	if (!*text)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "an option of model %s is missing after a comma", entry->name);
 	if (value)
 		*value++ = '\0';
 	while (option->name && strcmp(option->name, text) != 0)
@@ -202,6 +207,11 @@ static int option_apply(const struct model_entry *entry, char *text, void *setti
 				     "option %s of model %s needs a value: %s=VALUE, where VALUE "
 				     "is %s",
 				     text, entry->name, text, option->values);
+	if (*given & 1ULL << (option - entry->options))
+		return qsc_error_set(err, EINVAL, NULL,
+				     "option %s of model %s is given twice; give it once", text,
+				     entry->name);
+	*given |= 1ULL << (option - entry->options);
 	if (option->set(settings, value))
 		return qsc_error_set(err, EINVAL, NULL,
 				     "option %s of model %s cannot be \"%s\"; it is %s", text,
@@ -216,6 +226,7 @@ static int create(const char *spec, const struct models_options *options, bool d
 	const struct model_entry *entry;
 	char *text = strdup(spec);
 	void *settings = NULL;
+	uint64_t given = 0;
 	char *rest = text;
 	char *part;
 	int ret;
@@ -234,7 +245,7 @@ static int create(const char *spec, const struct models_options *options, bool d
 	}
 	ret = 0;
 	while (!ret && (part = strsep(&rest, ",")))
-		ret = option_apply(entry, part, settings, err);
+		ret = option_apply(entry, part, settings, &given, err);
 	if (!ret)
 		ret = entry->create(settings, options ? options : &defaults, destroy_on_close, rt,
 				    err);

@@ -34,7 +34,7 @@ struct model_option {
 struct model_entry {
 	const char *name;
 	const char *summary;		    /* one line */
-	const struct model_option *options; /* ended by an entry with name NULL */
+	const struct model_option *options; /* at most 64, ended by an entry with name NULL */
 	size_t settings_size;		    /* what the options fill, zero at first */
 	int (*create)(const void *settings, const struct models_options *options,
 		      bool destroy_on_close, struct qsc_runtime **rt, struct qsc_error *err);
@@ -45,7 +45,8 @@ extern const struct model_entry models_table[];
 
 /*
  * Make the device that SPEC, "NAME[,OPTION=VALUE…]", describes. options may be NULL. -EINVAL with
- * one sentence that lists what there is when the model, an option or a value is unknown.
+ * one sentence that lists what there is when the model, an option or a value is unknown, and when
+ * an option is given twice.
  */
 int models_create(const char *spec, const struct models_options *options, struct qsc_runtime **rt,
 		  struct qsc_error *err);

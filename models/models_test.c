@@ -92,8 +92,13 @@ static void wrong_specs_say_what_there_is(void **unused)
 	} cases[] = {
 		{"", "there is no model \"\"; there is: dmacopy"},
 		{"nvme", "there is no model \"nvme\"; there is: dmacopy"},
-		{"dmacopy,", "model dmacopy has no option \"\"; it has: flags, tells-peers, "
-			     "memory, vectors, name"},
+		{"dmacopy,", "an option of model dmacopy is missing after a comma"},
+		{"dmacopy,,flags=1", "an option of model dmacopy is missing after a comma"},
+		{"dmacopy,flags=1,", "an option of model dmacopy is missing after a comma"},
+		{"dmacopy,=1", "model dmacopy has no option \"\"; it has: flags, tells-peers, "
+			       "memory, vectors, name"},
+		{"dmacopy,flags=1,name=a,flags=7",
+		 "option flags of model dmacopy is given twice; give it once"},
 		{"dmacopy,speed=7", "model dmacopy has no option \"speed\"; it has: flags, "
 				    "tells-peers, memory, vectors, name"},
 		{"dmacopy,flags", "option flags of model dmacopy needs a value: flags=VALUE, "
@@ -111,7 +116,9 @@ static void wrong_specs_say_what_there_is(void **unused)
 		{"dmacopy,memory=2T", NULL},
 		{"dmacopy,vectors=0", NULL},
 		{"dmacopy,vectors=2049", NULL},
-		{"dmacopy,name=", NULL},
+		{"dmacopy,name=",
+		 "option name of model dmacopy cannot be \"\"; it is any text but the "
+		 "empty one, without a comma"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
