@@ -66,12 +66,25 @@ static uint64_t number(const char *text)
 	return value;
 }
 
+static int usage(FILE *out, int code)
+{
+	fputs("Usage: sim [--first SEED] [--count N] | --seed SEED\n"
+	      "Migrations in a simulated world, one a seed; every seed replays exactly.\n\n"
+	      "  --first SEED  begin with this seed (1)\n"
+	      "  --count N     how many seeds to run (1000)\n"
+	      "  --seed SEED   run one seed twice, compare, and print what happened\n"
+	      "  --help        print this\n",
+	      out);
+	return code;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"seed", required_argument, NULL, 's'},
 		{"first", required_argument, NULL, 'f'},
 		{"count", required_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	uint64_t first = 1;
@@ -91,8 +104,12 @@ int main(int argc, char **argv)
 			first = number(optarg);
 		else if (c == 'c')
 			count = number(optarg);
+		else if (c == 'h')
+			return usage(stdout, 0);
 		else
-			return 2;
+			return usage(stderr, 2);
 	}
+	if (optind < argc)
+		return usage(stderr, 2);
 	return run_many(first, count);
 }
