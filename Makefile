@@ -21,7 +21,7 @@ demo: all
 # Every suite in every build that proves something else: plain, address and undefined-behaviour
 # sanitizers, thread sanitizer, fuzzers. Ends with one line over all of them.
 test: all
-	@scripts/test
+	@BUILD=$(BUILD) scripts/test
 
 lint: all
 	@scripts/lint $(BUILD)
