@@ -128,12 +128,12 @@ struct qsc_migrate_progress {
 struct qsc_migrate_options {
 	const struct qsc_env *env;     /* NULL: the real one */
 	struct qsc_timeline *timeline; /* borrowed; or NULL */
-	enum qsc_quiesce quiesce;
-	bool no_precopy;	    /* stop first, move everything then */
-	uint32_t max_passes;	    /* of pre-copy (default 30) */
-	uint64_t downtime_limit_us; /* stop when the rest is estimated to fit (default 300000) */
-	uint32_t channels;	    /* connections, control included (default: one a device, at most
-				       8, and one more) */
+	enum qsc_quiesce quiesce;      /* default: NATIVE, nothing is revoked */
+	bool no_precopy;	       /* stop first, move everything then */
+	uint32_t max_passes;	       /* of pre-copy (default 30) */
+	uint64_t downtime_limit_us;    /* stop when the rest is estimated to fit (default 300000) */
+	uint32_t channels;	   /* connections, control included (default: one a device, at most
+				      8, and one more) */
 	uint32_t stall_timeout_ms; /* no progress at all for so long is a failure (default 30000) */
 	/* Called from the engine's thread between steps; non-zero cancels with -ECANCELED. */
 	int (*progress)(void *ctx, const struct qsc_migrate_progress *progress);

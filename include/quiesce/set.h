@@ -91,11 +91,14 @@ struct qsc_peer_mapping {
 QSC_API int qsc_set_map_peer(struct qsc_set *set, uint32_t member,
 			     const struct qsc_peer_mapping *mapping, struct qsc_error *err);
 
-/* How devices that cannot quiesce themselves are made quiescent. */
+/*
+ * How devices that cannot quiesce themselves are made quiescent. Nothing is revoked unless it was
+ * asked for (SET-3): the default, 0, is NATIVE.
+ */
 enum qsc_quiesce {
-	QSC_QUIESCE_AUTO,   /* natively where possible, else by revoking, else refuse */
 	QSC_QUIESCE_NATIVE, /* refuse a device without P2P that reaches a peer */
 	QSC_QUIESCE_REVOKE, /* take such a device's peer mappings away for the duration */
+	QSC_QUIESCE_AUTO,   /* natively where that suffices, else as REVOKE */
 };
 
 struct qsc_set_plan {
@@ -107,8 +110,11 @@ struct qsc_set_plan {
 /*
  * Decide before anything is touched. -EOPNOTSUPP with clause SET-3 names the pair and the mapping
  * that forbid it. Devices without P2P that reach one another in a circle are refused under every
- * mode: no order of starting them would satisfy SET-2. The waves follow the last plan; without one
- * they plan with AUTO.
+ * mode: no order of starting them would satisfy SET-2. -EINVAL for a mode that is none.
+ *
+ * The waves follow the last plan, and refuse what it refused. Members and mappings that came or
+ * went since are planned anew by the next wave, in the mode of the last plan; NATIVE when there was
+ * none.
  */
 QSC_API int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_set_plan *plan,
 			 struct qsc_error *err);

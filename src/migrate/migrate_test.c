@@ -384,21 +384,51 @@ static void test_ORD_7_untracked_memory_is_sent_after_the_stop(void **state)
 	drop(&f);
 }
 
+/* Member 1 of mixed_flags, which has no P2P states, reaches member 0. */
+static void make_reaching(struct fixture *f)
+{
+	const struct qsc_peer_mapping mapping = {
+		.iova = 0x40000000, .size = 4096, .flags = QSC_DMA_WRITE, .region = 2};
+	uint32_t i;
+
+	make(f, mixed_flags, true);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(qsc_set_map_peer(f->sides[i].set, 1, &mapping, NULL), 0);
+}
+
 static void test_revoked_mappings_survive_a_move(void **state)
 {
 	struct fixture f;
 	uint32_t i;
 
 	(void)state;
-	make(&f, mixed_flags, true);
-	for (i = 0; i < 2; i++) {
-		const struct qsc_peer_mapping mapping = {
-			.iova = 0x40000000, .size = 4096, .flags = QSC_DMA_WRITE, .region = 2};
-
-		assert_int_equal(qsc_set_map_peer(f.sides[i].set, 1, &mapping, NULL), 0);
-	}
+	make_reaching(&f);
+	for (i = 0; i < 2; i++)
+		f.sides[i].options.quiesce = QSC_QUIESCE_AUTO;
 	migrate(&f);
 	expect_moved(&f);
+	drop(&f);
+}
+
+static void test_SET_3_nothing_is_revoked_unasked(void **state)
+{
+	struct fixture f;
+	size_t mapped;
+
+	(void)state;
+	make_reaching(&f);
+	mapped = f.world.count;
+	migrate(&f);
+	expect_source_goes_on(&f, EOPNOTSUPP);
+	assert_string_equal(f.sides[0].err.clause, "SET-3");
+	assert_int_equal(f.world.count, mapped);
+	drop(&f);
+	/* A destination that was not told to may refuse as well. */
+	make_reaching(&f);
+	f.sides[0].options.quiesce = QSC_QUIESCE_REVOKE;
+	migrate(&f);
+	expect_source_goes_on(&f, EOPNOTSUPP);
+	assert_int_equal(f.world.count, mapped);
 	drop(&f);
 }
 
@@ -687,6 +717,7 @@ int main(void)
 		cmocka_unit_test(test_moves_with_every_kind_of_device),
 		cmocka_unit_test(test_ORD_7_untracked_memory_is_sent_after_the_stop),
 		cmocka_unit_test(test_revoked_mappings_survive_a_move),
+		cmocka_unit_test(test_SET_3_nothing_is_revoked_unasked),
 		cmocka_unit_test(test_timeline_and_report_add_up),
 		cmocka_unit_test(test_differences_are_listed_at_once),
 		cmocka_unit_test(test_any_failing_call_before_commit),

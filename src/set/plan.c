@@ -89,6 +89,11 @@ int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_set_plan
 	uint32_t i = 0;
 
 	plan = plan ? plan : &unused;
+	if (mode != QSC_QUIESCE_NATIVE && mode != QSC_QUIESCE_REVOKE && mode != QSC_QUIESCE_AUTO)
+		return qsc_error_set(err, EINVAL, NULL, "there is no mode %u of quiescing a set",
+				     (unsigned int)mode);
+	set->quiesce = mode;
+	set->planned = false;
 	*plan = (struct qsc_set_plan){.strategy = QSC_QUIESCE_NATIVE};
 	if (find_levels(set, &mapping, &i) < 0)
 		return qsc_error_set(
@@ -116,4 +121,9 @@ int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_set_plan
 	explain(set, native, plan);
 	set->planned = true;
 	return 0;
+}
+
+int qsc_set_plan_again(struct qsc_set *set, struct qsc_error *err)
+{
+	return set->planned ? 0 : qsc_set_plan(set, set->quiesce, NULL, err);
 }

@@ -36,7 +36,8 @@ struct qsc_set {
 	struct qsc_timeline *timeline;
 	struct qsc_set_member *members;
 	uint32_t count;
-	bool planned;
+	bool planned;		  /* what follows from the plan is that of the set as it is */
+	enum qsc_quiesce quiesce; /* mode of the last plan, in which the waves plan anew */
 };
 
 static inline bool qsc_set_has_p2p(const struct qsc_set_member *member)
@@ -64,5 +65,8 @@ void qsc_set_phase(struct qsc_set *set, const char *name, uint32_t member, uint6
  * RESUMING, ORD-9) and finds itself RUNNING with power-on contents.
  */
 int qsc_set_reset(struct qsc_set *set, struct qsc_error *err);
+
+/* The plan of the set as it is, where there is none: in the mode of the last one. */
+int qsc_set_plan_again(struct qsc_set *set, struct qsc_error *err);
 
 #endif

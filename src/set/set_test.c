@@ -88,6 +88,7 @@ static void walk(struct fixture *f)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 
+	assert_int_equal(qsc_set_plan(f->set, QSC_QUIESCE_AUTO, NULL, &err), 0);
 	assert_int_equal(qsc_set_precopy(f->set, &err), 0);
 	assert_int_equal(qsc_set_quiesce(f->set, &err), 0);
 	assert_int_equal(qsc_set_stop_copy(f->set, &err), 0);
@@ -265,7 +266,7 @@ static void test_SET_3_circle_without_p2p_is_refused(void **state)
 	connect(&f, 1, 2);
 	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_REVOKE, NULL, &err), 0);
 	connect(&f, 2, 0);
-	for (mode = QSC_QUIESCE_AUTO; mode <= QSC_QUIESCE_REVOKE; mode++) {
+	for (mode = QSC_QUIESCE_NATIVE; mode <= QSC_QUIESCE_AUTO; mode++) {
 		assert_int_equal(qsc_set_plan(f.set, (enum qsc_quiesce)mode, NULL, &err),
 				 -EOPNOTSUPP);
 		assert_string_equal(err.clause, "SET-3");
@@ -274,6 +275,56 @@ static void test_SET_3_circle_without_p2p_is_refused(void **state)
 	assert_int_equal(qsc_set_stop(f.set, &err), -EOPNOTSUPP);
 	all_in(&f, QSC_STATE_RUNNING);
 	drop(&f);
+}
+
+/* Without a plan, and with what zeroed or absent options give, nothing is revoked. */
+static void test_SET_3_nothing_is_revoked_unasked(void **state)
+{
+	static const uint32_t flags[] = {1, 3};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(QSC_QUIESCE_NATIVE, 0);
+	make(&f, flags, 2);
+	connect(&f, 0, 1);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), -EOPNOTSUPP);
+	assert_string_equal(err.clause, "SET-3");
+	assert_int_equal(qsc_set_stop(f.set, &err), -EOPNOTSUPP);
+	assert_int_equal(qsc_set_stop_copy(f.set, &err), -EOPNOTSUPP);
+	assert_int_equal(qsc_set_resuming(f.set, &err), -EOPNOTSUPP);
+	/* The mapping alone: it was not taken away, and nobody moved. */
+	assert_int_equal(f.world.count, 1);
+	drop(&f);
+}
+
+/* What is planned anew after a mapping or a member came keeps the mode the user chose last. */
+static void test_SET_3_mode_of_the_last_plan_stays(void **state)
+{
+	static const uint32_t flags[] = {1, 3, 3};
+	const struct fake_options late = {.member = 3, .flags = 3, .state_bytes = 100};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+	struct fake *added;
+
+	(void)state;
+	make(&f, flags, 3);
+	added = fake_new(&f.world, &late);
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_NATIVE, NULL, &err), 0);
+	connect(&f, 0, 1);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), -EOPNOTSUPP);
+	assert_string_equal(err.clause, "SET-3");
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_AUTO, NULL, &err), 0);
+	connect(&f, 0, 2);
+	assert_int_equal(qsc_set_add(f.set, "late", &added->base, NULL), 3);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), 0);
+	assert_int_equal(qsc_set_run(f.set, &err), 0);
+	/* A plan that is refused takes the permission of the one before it away. */
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_NATIVE, NULL, &err), -EOPNOTSUPP);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), -EOPNOTSUPP);
+	assert_int_equal(qsc_set_plan(f.set, (enum qsc_quiesce)3, NULL, &err), -EINVAL);
+	drop(&f);
+	fake_free(added);
 }
 
 static void test_SET_4_mappings_come_back_on_rollback(void **state)
@@ -287,6 +338,7 @@ static void test_SET_4_mappings_come_back_on_rollback(void **state)
 	connect(&f, 0, 1);
 	connect(&f, 2, 0);
 	connect(&f, 1, 2);
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_REVOKE, NULL, &err), 0);
 	/* The last member does not stop, the others did. */
 	fake_fail(f.fakes[2], FAKE_SET_STATE, QSC_STATE_STOP_COPY, 1, EIO, -1);
 	assert_int_equal(qsc_set_stop_copy(f.set, &err), -EIO);
@@ -363,6 +415,7 @@ static void test_resuming_validates_and_reset_gives_up(void **state)
 	(void)state;
 	make(&f, flags, 2);
 	connect(&f, 1, 0);
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_REVOKE, NULL, &err), 0);
 	assert_int_equal(qsc_set_resuming(f.set, &err), 0);
 	all_in(&f, QSC_STATE_RESUMING);
 	memset(bytes, 7, sizeof(bytes));
@@ -390,6 +443,7 @@ static void test_revoke_failure_is_reported(void **state)
 	(void)state;
 	make(&f, flags, 2);
 	connect(&f, 0, 1);
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_REVOKE, NULL, &err), 0);
 	fake_fail(f.fakes[0], FAKE_DMA_UNMAP, 0, 1, EIO, -1);
 	assert_int_equal(qsc_set_quiesce(f.set, &err), -EIO);
 	assert_string_equal(err.clause, "SET-3");
@@ -451,6 +505,8 @@ int main(void)
 		cmocka_unit_test(test_SET_5_liar_runs_on_both_sides),
 		cmocka_unit_test(test_SET_3_refusal_names_pair_and_mapping),
 		cmocka_unit_test(test_SET_3_circle_without_p2p_is_refused),
+		cmocka_unit_test(test_SET_3_nothing_is_revoked_unasked),
+		cmocka_unit_test(test_SET_3_mode_of_the_last_plan_stays),
 		cmocka_unit_test(test_SET_4_mappings_come_back_on_rollback),
 		cmocka_unit_test(test_ORD_4_failure_reports_the_true_state),
 		cmocka_unit_test(test_ORD_8_error_is_not_reset_and_run),

@@ -262,7 +262,7 @@ static void decide_quiesce(const struct qsc_set_member *member, struct step *ste
 
 int qsc_set_quiesce(struct qsc_set *set, struct qsc_error *err)
 {
-	int result = set->planned ? 0 : qsc_set_plan(set, QSC_QUIESCE_AUTO, NULL, err);
+	int result = qsc_set_plan_again(set, err);
 
 	return result < 0 ? result : wave(set, "quiesce", decide_quiesce, err);
 }
@@ -447,7 +447,7 @@ static void decide_run(const struct qsc_set_member *member, struct step *step)
 int qsc_set_run(struct qsc_set *set, struct qsc_error *err)
 {
 	qsc_autofree struct step *steps = NULL;
-	int result = set->planned ? 0 : qsc_set_plan(set, QSC_QUIESCE_AUTO, NULL, err);
+	int result = qsc_set_plan_again(set, err);
 
 	if (result < 0)
 		return result;
