@@ -54,10 +54,18 @@ static void note_mapping(struct side *side, const struct order_event *event)
 		.member = event->member, .peer = event->peer, .iova = event->iova, .here = true};
 }
 
+/*
+ * What a member without P2P reached has to have been taken away before it stops, whether or not
+ * what it reaches still runs: nothing else made it quiescent.
+ */
 static int check_stop(const struct order_set *set, const struct side *side, uint32_t member)
 {
+	bool p2p = set->flags[member] & QSC_MIGRATION_P2P;
 	uint32_t i;
 
+	for (i = 0; i < set->members && !p2p; i++)
+		if (reaches(side, member, i))
+			return QSC_CLAUSE_SET_3;
 	for (i = 0; i < set->members; i++)
 		if (i != member && reaches(side, i, member) && may_start_peer_dma(side->state[i]))
 			return QSC_CLAUSE_SET_1;

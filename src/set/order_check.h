@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Test support: judges the order of what happened to the devices of a set against SET-1, SET-2,
- * SET-4 and SET-5. Knows nothing of how the set or the engine work; only events go in.
+ * Test support: judges the order of what happened to the devices of a set against SET-1 to
+ * SET-5. Knows nothing of how the set or the engine work; only events go in.
  */
 #ifndef QSC_SET_ORDER_CHECK_H
 #define QSC_SET_ORDER_CHECK_H

@@ -195,6 +195,60 @@ static void test_SET_2_liar_runs_before_all_left_stop(void **state)
 	expect_broken(right_order, 5, 1, -1);
 }
 
+static void test_SET_3_liar_stops_one_that_reaches(void **state)
+{
+	/* Its mapping is still there; that nobody has stopped yet makes it no better. */
+	static const struct order_event lie[] = {REACH(0, 1), ARC(0, RUNNING, STOP)};
+	static const struct order_event saving[] = {REACH(0, 1), ARC(0, RUNNING, PRE_COPY),
+						    ARC(0, PRE_COPY, STOP_COPY)};
+	static const struct order_event other_cut[] = {REACH(0, 1), CUT(1), ARC(0, RUNNING, STOP)};
+	static const struct order_event cut[] = {REACH(0, 1), CUT(0), ARC(0, RUNNING, STOP)};
+	static const struct order_event itself[] = {REACH(0, 0), ARC(0, RUNNING, STOP)};
+
+	(void)state;
+	expect_broken(lie, 2, 1, QSC_CLAUSE_SET_3);
+	expect_broken(saving, 3, 5, QSC_CLAUSE_SET_3);
+	expect_broken(other_cut, 3, 1, QSC_CLAUSE_SET_3);
+	expect_broken(cut, 3, 1, -1);
+	expect_broken(itself, 2, 1, -1);
+}
+
+static int one_after_another(void *ctx, void (*task)(void *arg), void *const args[], size_t count)
+{
+	size_t i;
+
+	(void)ctx;
+	for (i = 0; i < count; i++)
+		task(args[i]);
+	return 0;
+}
+
+/* A mapping made behind the set's back: the set plans without it, and the checker sees it. */
+static void test_SET_3_liar_hides_a_mapping(void **state)
+{
+	static const uint32_t flags[] = {1, 3};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_env env = *qsc_env_real();
+	struct fixture f;
+	const struct qsc_dma_mapping hidden = {
+		.iova = 2 * GIB,
+		.size = 8192,
+		.flags = QSC_DMA_WRITE | QSC_DMA_PEER,
+		.vaddr = &f,
+		.fd = -1,
+	};
+
+	(void)state;
+	env.parallel = one_after_another;
+	make(&f, flags, 2);
+	f.set->env = &env;
+	assert_int_equal(qsc_device_dma_map(&f.fakes[0]->base, &hidden), 0);
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_AUTO, NULL, &err), 0);
+	assert_int_equal(qsc_set_stop(f.set, &err), 0);
+	assert_int_equal(judge(&f), QSC_CLAUSE_SET_3);
+	drop(&f);
+}
+
 static void test_SET_4_liar_runs_before_mappings_are_back(void **state)
 {
 	static const struct order_event lie[] = {
@@ -501,6 +555,8 @@ int main(void)
 		cmocka_unit_test(test_waves_keep_the_order),
 		cmocka_unit_test(test_SET_1_liar_stops_a_device_in_reach),
 		cmocka_unit_test(test_SET_2_liar_runs_before_all_left_stop),
+		cmocka_unit_test(test_SET_3_liar_stops_one_that_reaches),
+		cmocka_unit_test(test_SET_3_liar_hides_a_mapping),
 		cmocka_unit_test(test_SET_4_liar_runs_before_mappings_are_back),
 		cmocka_unit_test(test_SET_5_liar_runs_on_both_sides),
 		cmocka_unit_test(test_SET_3_refusal_names_pair_and_mapping),
