@@ -132,9 +132,10 @@ def check_formats(tool, contract):
     for entry in contract["clauses"]:
         assert f"\n   {entry['id']}\n" in rst
         assert " ".join(entry["text"].split()) in flat, entry["id"]
+    assert contract["path"] in flat
     parts = [line[9:] for line in rst.splitlines() if line.startswith(".. begin ")]
     assert parts == [line[7:] for line in rst.splitlines() if line.startswith(".. end ")]
-    assert len(parts) == len(set(parts)) == 1 + 4 + 2 + 7
+    assert len(parts) == len(set(parts)) == 2 + 4 + 2 + 7
     dot = run(tool, "contract", "--dot").stdout
     edges = {tuple(line.split("[")[0].replace("\t", "").strip().split(" -> "))
              for line in dot.splitlines() if " -> " in line}
@@ -182,7 +183,7 @@ def check_streams(tool):
 def main():
     tool = sys.argv[1]
     contract = json.loads(run(tool, "contract", "--json").stdout)
-    assert set(contract) == {"next", "actions", "clauses"}
+    assert set(contract) == {"path", "next", "actions", "clauses"}
     check_next(contract["next"])
     check_actions(contract["actions"])
     check_clauses(contract["clauses"])

@@ -38,7 +38,7 @@ enum qsc_state {
 /* Name of a state as the uAPI spells it, without prefix ("RUNNING_P2P"); "?" for no state. */
 QSC_API const char *qsc_state_name(enum qsc_state state);
 
-/* State of that name, or -EINVAL. */
+/* State of that name, or -EINVAL; name may be NULL. */
 QSC_API int qsc_state_parse(const char *name);
 
 /* Whether a set of migration flags may be reported by a device (STATE-1). */
@@ -53,6 +53,7 @@ QSC_API bool qsc_state_exists(uint32_t flags, uint32_t state);
  */
 QSC_API int qsc_contract_next(uint32_t flags, uint32_t current, uint32_t target);
 
+/* These three are false for numbers that are no state. */
 /* RUNNING, RUNNING_P2P, PRE_COPY, PRE_COPY_P2P: the device may advance its internal state. */
 QSC_API bool qsc_state_is_active(enum qsc_state state);
 /* RUNNING_P2P, PRE_COPY_P2P: quiescent towards peers. */
@@ -86,7 +87,7 @@ enum qsc_action {
 enum qsc_verdict {
 	QSC_VERDICT_ALLOW,
 	QSC_VERDICT_TOLERATE,  /* works, not promised by every device; a stretch */
-	QSC_VERDICT_DISCARD,   /* reads give all ones, writes vanish; a violation of ORD-1 */
+	QSC_VERDICT_DISCARD,   /* reads give all ones, writes vanish; a violation */
 	QSC_VERDICT_HOLD,      /* takes effect at the next RUNNING */
 	QSC_VERDICT_DROP,      /* has no effect, now or later */
 	QSC_VERDICT_NEVER,     /* the device must not */
@@ -97,14 +98,19 @@ enum qsc_verdict {
 	QSC_VERDICT_ENODEV,
 };
 
+/*
+ * DISCARD is a violation by whoever let the access come: of ORD-1 by the user, or, for an access of
+ * a peer, of SET-1 by the set. EINVAL where either argument is out of range.
+ */
 QSC_API enum qsc_verdict qsc_contract_verdict(enum qsc_action action, enum qsc_state state);
 
-/* Short machine name ("register-access"), and the row's text in the published table. */
+/* Short machine name ("register-access"), and the row's text in the published table; "?" for none.
+ */
 QSC_API const char *qsc_action_name(enum qsc_action action);
 QSC_API const char *qsc_action_text(enum qsc_action action);
-/* "allow", "tolerate", … "EIO". */
+/* "allow", "tolerate", … "EIO"; "?" for none. */
 QSC_API const char *qsc_verdict_name(enum qsc_verdict verdict);
-/* Positive errno of a refusing verdict, else 0. */
+/* Positive errno of a refusing verdict, else 0, also for what is no verdict. */
 QSC_API int qsc_verdict_errno(enum qsc_verdict verdict);
 
 enum qsc_party {
@@ -112,6 +118,7 @@ enum qsc_party {
 	QSC_PARTY_SET,	  /* whoever moves several devices */
 	QSC_PARTY_USER,	  /* the VMM or program that holds the device */
 };
+/* "device", "set", "user"; "?" for none. */
 QSC_API const char *qsc_party_name(enum qsc_party party);
 
 /* Every clause, in the order of the document. */

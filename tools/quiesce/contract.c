@@ -47,13 +47,22 @@ const char *contract_arc_condition(enum qsc_state from, enum qsc_state to)
 	return conditions[have];
 }
 
+const char *contract_path_rule(void)
+{
+	return "A request is walked over the shortest path of direct arcs with no saving state "
+	       "(PRE_COPY, PRE_COPY_P2P, STOP_COPY) inside it, except that between two saving "
+	       "states the path stays among saving states; where there is none the request is "
+	       "refused";
+}
+
 const char *contract_verdict_meaning(enum qsc_verdict verdict)
 {
 	static const char *const meanings[] = {
 		[QSC_VERDICT_ALLOW] = "works",
-		[QSC_VERDICT_TOLERATE] = "works, but not promised by every device",
+		[QSC_VERDICT_TOLERATE] = "works, but not promised by every device: a stretch",
 		[QSC_VERDICT_DISCARD] =
-			"reads give all ones, writes vanish; the user has broken ORD-1",
+			"reads give all ones, writes vanish: a violation, by the user of ORD-1, "
+			"or by the set of SET-1 where a peer asks",
 		[QSC_VERDICT_HOLD] = "takes effect at the next RUNNING, exactly once",
 		[QSC_VERDICT_DROP] = "has no effect, now or later",
 		[QSC_VERDICT_NEVER] = "the device must not",
@@ -169,9 +178,10 @@ static void print_actions(void)
 		printf("  %-18s%s\n", qsc_action_name((enum qsc_action)a),
 		       qsc_action_text((enum qsc_action)a));
 	printf("\n");
-	for (int v = QSC_VERDICT_ALLOW; v <= QSC_VERDICT_ENODEV; v++)
-		printf("  %-18s%s\n", qsc_verdict_name((enum qsc_verdict)v),
-		       contract_verdict_meaning((enum qsc_verdict)v));
+	for (int v = QSC_VERDICT_ALLOW; v <= QSC_VERDICT_ENODEV; v++) {
+		printf("  %-18s", qsc_verdict_name((enum qsc_verdict)v));
+		tool_print_wrapped(contract_verdict_meaning((enum qsc_verdict)v), 20);
+	}
 }
 
 static void print_clauses(void)
@@ -194,6 +204,9 @@ static void print_clauses(void)
 
 int contract_print_text(void)
 {
+	printf("The path\n\n  ");
+	tool_print_wrapped(contract_path_rule(), 2);
+	printf("\n");
 	print_arcs();
 	for (int i = 0; i < NUM_FLAG_SETS; i++)
 		print_steps(contract_flag_sets[i]);

@@ -21,6 +21,9 @@ bool contract_is_arc(uint32_t flags, enum qsc_state from, enum qsc_state to);
 /* When an arc exists, as people say it ("P2P", "always"); NULL when it never does. */
 const char *contract_arc_condition(enum qsc_state from, enum qsc_state to);
 
+/* ARC-1's path, one sentence without full stop. */
+const char *contract_path_rule(void);
+
 /* What a verdict means, one sentence without full stop. */
 const char *contract_verdict_meaning(enum qsc_verdict verdict);
 
