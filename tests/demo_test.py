@@ -4,6 +4,7 @@
 of its pieces with a clear message, and leave nothing behind. Usage: demo_test.py QUIESCE"""
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -41,14 +42,15 @@ def descendants(pid):
 class Demo:
     """A demo with a directory for temporary files of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, before=None, **more_environment):
         self.directory = tempfile.TemporaryDirectory()
         environment = dict(os.environ, TMPDIR=self.directory.name, LC_ALL="C.UTF-8")
         environment["TSAN_OPTIONS"] = (environment.get("TSAN_OPTIONS", "") +
                                        f":suppressions={SUPPRESSIONS}")
+        environment.update(more_environment)
         self.process = subprocess.Popen(
             [QUIESCE, "demo", *arguments], env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
         self.seen = []
 
     def wait_line(self, text):
@@ -204,6 +206,26 @@ def test_usage():
             status, out, err = Demo(*arguments).end()
             check(status == 2, f"{arguments}: status {status}, {err}")
             check(out == "" and err.count("\n") == 1, f"{arguments}: {out} {err}")
+
+
+def test_unusable_directory():
+    for directory in ("/nonexistent", "/" + "x" * 300, "/" + "x" * 75, "/proc"):
+        for more in ((), ("--json",)):
+            status, out, err = Demo(*more, TMPDIR=directory).end()
+            check(status == 2 and out == "", f"{directory}: status {status}, {out} {err}")
+            check("TMPDIR" in err and err.count("\n") == 1, f"{directory}: {err}")
+
+
+def test_cannot_start():
+    def few_files():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+
+    status, out, err = Demo(*SMALL, before=few_files).end()
+    check(status == 1 and "Failed" not in out, f"status {status}: {out}")
+    check("cannot start: " in err and "Too many open files" in err, err)
+    check("the tenant had not started" in err and err.count("\n") == 2, err)
+    status, out, _ = Demo(*SMALL, "--json", before=few_files).end()
+    check(status == 1 and json.loads(out)["result"] == "failed", f"status {status}: {out}")
 
 
 def main():

@@ -172,7 +172,7 @@ int cmd_demo(int argc, char **argv)
 		.traffic_us = 2000000,
 	};
 	struct demo_outcome outcome;
-	int code, signal_number = 0;
+	int result, code, signal_number = 0;
 
 	tool_parse(&argp, argc, argv, &config);
 	check_sizes(&config.tenant);
@@ -181,8 +181,12 @@ int cmd_demo(int argc, char **argv)
 	config.tenant.retry_faults = !(config.flags & QSC_MIGRATION_P2P);
 	/* A reader that went away must not keep us from cleaning up. */
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (demo_run(&config, &outcome, &signal_number) == -EINTR) {
+	result = demo_run(&config, &outcome, &signal_number);
+	if (result < 0)
 		demo_outcome_release(&outcome);
+	if (result == -EINVAL)
+		tool_usage("%s", outcome.error.text);
+	if (result == -EINTR) {
 		(void)tool_fail("interrupted by signal %d (%s): everything it had started is gone",
 				signal_number, strsignal(signal_number));
 		(void)signal(signal_number, SIG_DFL);

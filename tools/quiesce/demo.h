@@ -115,7 +115,7 @@ struct demo_live {
 /* What a child needs to know; same in all. */
 struct demo_shared {
 	struct demo_config config;
-	char directory[96];	/* of sockets */
+	char directory[91];	/* of sockets: their names fit into an address as well */
 	struct demo_live *live; /* DEMO_SIDES */
 };
 
@@ -194,6 +194,8 @@ struct demo_outcome {
 	struct demo_config config;
 	uint64_t block_bytes;
 	bool ok;
+	bool unusable; /* the environment, not the demo: nothing was started */
+	bool begun;    /* the tenant has run */
 	bool has_result;
 	struct tenant_result result;
 	struct demo_error error;   /* the cause */
@@ -208,7 +210,10 @@ struct demo_outcome {
 	uint64_t total_us;
 };
 
-/* Do all of it. Fills the outcome; -EINTR when a signal ended it (*signal_number). */
+/*
+ * Do all of it. Fills the outcome; -EINTR when a signal ended it (*signal_number), -EINVAL when the
+ * environment forbids to start at all: outcome->error says why, and nothing was printed.
+ */
 int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int *signal_number);
 void demo_outcome_release(struct demo_outcome *outcome);
 

@@ -39,7 +39,6 @@ struct run {
 	uint32_t migration; /* under way or last; 0 before the first */
 	/* What has been heard. */
 	uint32_t ready;
-	bool begun;
 	uint32_t listening;
 	bool host_failed[DEMO_SIDES];
 	bool moved[DEMO_SIDES];
@@ -155,7 +154,7 @@ static void on_message(struct run *run, struct demo_child *child,
 		run->ready++;
 		break;
 	case DEMO_EVENT_BEGUN:
-		run->begun = true;
+		run->outcome->begun = true;
 		break;
 	case DEMO_EVENT_LISTENING:
 		run->listening = message->migration;
@@ -302,14 +301,7 @@ static int prepare(struct run *run, struct qsc_error *err)
 	void *live;
 	int result;
 
-	result = demo_directory_make(run->shared.directory, sizeof(run->shared.directory), err);
-	if (result < 0)
-		return result;
-	live = mmap(NULL, DEMO_SIDES * sizeof(struct demo_live), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (live == MAP_FAILED)
-		return qsc_error_set(err, errno, NULL, "no memory: %s", strerror(errno));
-	run->shared.live = live;
+	/* A signal must not come between making the directory and being ready to remove it. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
@@ -319,6 +311,16 @@ static int prepare(struct run *run, struct qsc_error *err)
 	run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signal_fd < 0)
 		return qsc_error_set(err, errno, NULL, "signalfd: %s", strerror(errno));
+	result = demo_directory_make(run->shared.directory, sizeof(run->shared.directory), err);
+	if (result < 0) {
+		run->outcome->unusable = true;
+		return result;
+	}
+	live = mmap(NULL, DEMO_SIDES * sizeof(struct demo_live), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (live == MAP_FAILED)
+		return qsc_error_set(err, errno, NULL, "no memory: %s", strerror(errno));
+	run->shared.live = live;
 	result = demo_family_make(&run->family, MAX_CHILDREN);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "no memory");
@@ -349,7 +351,7 @@ static void begin(struct run *run)
 		return;
 	order(run, DEMO_SIDE_A, DEMO_ORDER_BEGIN);
 	while (!broken(run) &&
-	       (!run->begun || atomic_load(&live->tenant.activity) == TENANT_FILLING))
+	       (!run->outcome->begun || atomic_load(&live->tenant.activity) == TENANT_FILLING))
 		pump(run, TICK_MS);
 }
 
@@ -587,10 +589,11 @@ static void advise(struct run *run)
 			       "finished",
 			       demo_side_name(run->owner));
 	else
-		(void)snprintf(
-			outcome->advice, sizeof(outcome->advice),
-			"the tenant could not go on and everything that was started is gone: "
-			"mend the cause and start again");
+		(void)snprintf(outcome->advice, sizeof(outcome->advice),
+			       "%s; the demo has ended everything it had started: mend the cause "
+			       "and start again",
+			       outcome->begun ? "the tenant could not go on"
+					      : "the tenant had not started");
 }
 
 static void judge(struct run *run)
@@ -612,6 +615,7 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 		.outcome = outcome,
 		.shared = {.config = *config},
 		.signal_fd = -1,
+		.show = {.quiet = config->json},
 		.doing = "cannot start",
 		.t0_us = now_us(),
 	};
@@ -625,7 +629,10 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 	};
 	outcome->migrations = calloc(config->migrations, sizeof(*outcome->migrations));
 	run.still_since_us = run.t0_us;
-	result = outcome->migrations ? prepare(&run, &err) : -ENOMEM;
+	if (outcome->migrations)
+		result = prepare(&run, &err);
+	else
+		result = qsc_error_set(&err, ENOMEM, NULL, "no memory");
 	if (!result) {
 		demo_show_begin(&run.show, config);
 		result = start_children(&run, &err);
@@ -635,7 +642,8 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 	else
 		fail_text(&run, -result, "%s", err.text);
 	if (outcome->error.number) {
-		settle(&run);
+		if (run.family.count)
+			settle(&run);
 		advise(&run);
 	}
 	judge(&run);
@@ -651,6 +659,8 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 	*signal_number = run.signal_number;
 	if (run.signal_number)
 		return -EINTR;
+	if (outcome->unusable)
+		return -EINVAL;
 	demo_show_outcome(&run.show, outcome);
 	return 0;
 }

@@ -292,9 +292,11 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 			if (outcome->migrations[i].begun)
 				demo_show_timeline(show, outcome, &outcome->migrations[i]);
 		}
-		printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
-		       outcome->ok ? "Nothing was lost" : "Failed", plain,
-		       demo_format_time(total, outcome->total_us, show->utf8));
+		/* A run that did not come so far as to run anything has only its error to tell. */
+		if (outcome->begun)
+			printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
+			       outcome->ok ? "Nothing was lost" : "Failed", plain,
+			       demo_format_time(total, outcome->total_us, show->utf8));
 		if (outcome->has_result)
 			verdict_counts(show, outcome);
 	}
