@@ -145,8 +145,8 @@ def test_flag_sets():
 def test_for_people():
     status, out, err = Demo("--devices", "2", *SMALL, "--migrations", "1", "--traffic", "1").end()
     check(status == 0 and err == "", f"{status} {err}")
-    for text in ("migration 1", "the stop", "device 1", "0 lost, 0 doubled", "no clause broken",
-                 "Nothing was lost"):
+    for text in ("migration 1", "the stop", "device 1", "0 lost, 0 doubled", "Nothing was lost",
+                 "no clause broken: ORD-1, DEV-1, DEV-2, DEV-6, SET-1, SET-2 watched"):
         check(text in out, f"'{text}' is missing in {out}")
     wide = [line for line in out.splitlines() if len(line) > 100]
     check(not wide, f"wider than 100 columns: {wide}")
@@ -169,11 +169,14 @@ def test_destination_server_dies():
     check("server of device 1 on side B was killed" in err, err)
     # The source went on and has compared everything.
     check("bytes wrong  0" in out and "0 lost, 0 doubled" in out, out)
+    check("no clause broken: " in out, out)
 
 
 def test_destination_host_dies():
     out, err = break_during_migration("quiesce host B", 1)
     check("host B was killed" in err, err)
+    # What host B would have told of its waves is gone with it.
+    check("no clause broken: ORD-1, DEV-6 watched" in out, out)
     check("bytes wrong  0" in out and "0 lost, 0 doubled" in out, out)
 
 

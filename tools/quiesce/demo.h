@@ -3,8 +3,8 @@
  * The demonstration in parts. demo.c: what the person asked for. demo_run.c: the orchestrator,
  * which starts everything, says who moves when, and judges. demo_process.c: its children.
  * demo_serve.c: a child that serves one device. demo_host.c: a child that holds a set, as a VMM
- * would: "A" has it first, "B" takes it over, and so on. demo_show.c and demo_timeline.c: for
- * people. demo_json.c: for programs.
+ * would: "A" has it first, "B" takes it over, and so on. demo_check.c: the order of the waves.
+ * demo_show.c and demo_timeline.c: for people. demo_json.c: for programs.
  *
  * Children are forked, not executed, before the orchestrator does anything else, and never start
  * children of their own. The orchestrator has one thread.
@@ -206,6 +206,10 @@ struct demo_outcome {
 	uint32_t num_violations;
 	struct demo_phase *phases;
 	size_t num_phases, max_phases;
+	bool phases_lost; /* some did not come, or there was no memory for them */
+	/* Clauses whose breach would have been seen. */
+	const char *watched[8];
+	uint32_t num_watched;
 	struct demo_migration *migrations; /* config.migrations */
 	uint64_t total_us;
 };
@@ -220,6 +224,15 @@ void demo_outcome_release(struct demo_outcome *outcome);
 /* Downtimes of the migrations that succeeded; all 0 when there was none. */
 void demo_downtimes(const struct demo_outcome *outcome, uint64_t *min, uint64_t *median,
 		    uint64_t *max);
+
+#define DEMO_BROKE_SET_1 1U
+#define DEMO_BROKE_SET_2 2U
+/*
+ * By the recorded phases of both sides: no device began to stop before all were quiescent (SET-1),
+ * none began to run before all had left STOP (SET-2). Returns what was broken. All of the phases
+ * must be there.
+ */
+uint32_t demo_check_waves(const struct demo_outcome *outcome);
 
 /* ---- for people ---- */
 

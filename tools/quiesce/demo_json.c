@@ -99,11 +99,14 @@ int demo_print_json(const struct demo_outcome *outcome)
 	const struct tenant_result *result = &outcome->result;
 	struct json_object *object = json_object_new_object();
 	struct json_object *violations = json_object_new_array();
+	struct json_object *watched = json_object_new_array();
 	uint64_t memory_bytes = 0, device_bytes = 0;
 	uint32_t i, done = 0;
 
 	for (i = 0; i < outcome->num_violations; i++)
 		json_object_array_add(violations, json_object_new_string(outcome->violations[i]));
+	for (i = 0; i < outcome->num_watched; i++)
+		json_object_array_add(watched, json_object_new_string(outcome->watched[i]));
 	for (i = 0; i < outcome->config.migrations && outcome->migrations; i++) {
 		const struct demo_migration *migration = &outcome->migrations[i];
 
@@ -119,6 +122,7 @@ int demo_print_json(const struct demo_outcome *outcome)
 	add_u64(object, "interrupts_lost", result->interrupts_lost);
 	add_u64(object, "interrupts_doubled", result->interrupts_doubled);
 	json_object_object_add(object, "violations", violations);
+	json_object_object_add(object, "watched", watched);
 	json_object_object_add(object, "downtime_us", downtime_json(outcome));
 	add_u64(object, "total_us", outcome->total_us);
 	add_u64(object, "blocks", result->blocks);

@@ -134,8 +134,10 @@ static void add_phase(struct run *run, const struct demo_phase *phase)
 		struct demo_phase *phases = realloc(outcome->phases,
 						    max * sizeof(*outcome->phases));
 
-		if (!phases)
+		if (!phases) {
+			outcome->phases_lost = true;
 			return;
+		}
 		outcome->phases = phases;
 		outcome->max_phases = max;
 	}
@@ -436,6 +438,8 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 
 	migration->failed = !heard || source->error.number || !run->moved[to] ||
 			    destination->error.number;
+	/* A side sends its phases before it says that it has moved. */
+	outcome->phases_lost |= !heard || !run->moved[to];
 	if (heard) {
 		migration->source = source->report;
 		(void)snprintf(migration->outcome, sizeof(migration->outcome), "%s",
@@ -596,11 +600,50 @@ static void advise(struct run *run)
 					      : "the tenant had not started");
 }
 
+static void check_waves(struct demo_outcome *outcome)
+{
+	uint32_t broke = outcome->phases_lost ? 0 : demo_check_waves(outcome);
+
+	if (broke & DEMO_BROKE_SET_1)
+		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_SET_1));
+	if (broke & DEMO_BROKE_SET_2)
+		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_SET_2));
+}
+
+static void watch(struct demo_outcome *outcome, enum qsc_clause clause)
+{
+	outcome->watched[outcome->num_watched++] = qsc_clause_id(clause);
+}
+
+/* What the servers, the tenants, the counts and the phases would have shown. */
+static void note_watched(struct demo_outcome *outcome)
+{
+	bool moved = false;
+	uint32_t i;
+
+	for (i = 0; i < outcome->config.migrations && outcome->migrations; i++)
+		moved |= outcome->migrations[i].ended && !outcome->migrations[i].failed;
+	if (outcome->begun)
+		watch(outcome, QSC_CLAUSE_ORD_1);
+	if (moved) {
+		watch(outcome, QSC_CLAUSE_DEV_1);
+		watch(outcome, QSC_CLAUSE_DEV_2);
+	}
+	if (outcome->has_result)
+		watch(outcome, QSC_CLAUSE_DEV_6);
+	if (!outcome->phases_lost && outcome->num_phases) {
+		watch(outcome, QSC_CLAUSE_SET_1);
+		watch(outcome, QSC_CLAUSE_SET_2);
+	}
+}
+
 static void judge(struct run *run)
 {
 	struct demo_outcome *outcome = run->outcome;
 	const struct tenant_result *result = &outcome->result;
 
+	check_waves(outcome);
+	note_watched(outcome);
 	if (result->interrupts_lost || result->interrupts_doubled)
 		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_DEV_6));
 	outcome->ok = !broken(run) && outcome->has_result && result->blocks > 0 &&

@@ -243,10 +243,12 @@ static void verdict_counts(const struct demo_show *show, const struct demo_outco
 		printf("  retried      %s transfers that met a revoked peer mapping\n",
 		       demo_format_count(a, result->retried));
 	printf("  contract     ");
-	if (!outcome->num_violations)
-		printf("no clause broken");
 	for (i = 0; i < outcome->num_violations; i++)
 		printf("%s%s", i ? ", " : "broken: ", outcome->violations[i]);
+	printf("%s", outcome->num_violations ? "; " : "no clause broken: ");
+	for (i = 0; i < outcome->num_watched; i++)
+		printf("%s%s", i ? ", " : "", outcome->watched[i]);
+	printf(" watched");
 	demo_downtimes(outcome, &min, &median, &max);
 	printf("\n  downtime     ");
 	if (max)
