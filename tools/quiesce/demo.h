@@ -3,7 +3,7 @@
  * The demonstration in parts. demo.c: what the person asked for. demo_run.c: the orchestrator,
  * which starts everything, says who moves when, and judges. demo_process.c: its children.
  * demo_serve.c: a child that serves one device. demo_host.c: a child that holds a set, as a VMM
- * would: "A" has it first, "B" takes it over, and so on. demo_check.c: the order of the waves.
+ * would: "A" has it first, "B" takes it over, and so on. demo_check.c: what it all came to.
  * demo_show.c and demo_timeline.c: for people. demo_json.c: for programs.
  *
  * Children are forked, not executed, before the orchestrator does anything else, and never start
@@ -233,6 +233,10 @@ void demo_downtimes(const struct demo_outcome *outcome, uint64_t *min, uint64_t 
  * must be there.
  */
 uint32_t demo_check_waves(const struct demo_outcome *outcome);
+
+void demo_add_violation(struct demo_outcome *outcome, const char *clause);
+/* At the end: what was broken, what would have been seen, and whether all is well. */
+void demo_judge(struct demo_outcome *outcome);
 
 /* ---- for people ---- */
 

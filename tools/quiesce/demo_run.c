@@ -112,19 +112,6 @@ static bool broken(const struct run *run)
 
 /* ---- what children say ---- */
 
-static void add_violation(struct demo_outcome *outcome, const char *clause)
-{
-	uint32_t i;
-
-	for (i = 0; i < outcome->num_violations; i++) {
-		if (!strcmp(outcome->violations[i], clause))
-			return;
-	}
-	if (outcome->num_violations < DEMO_MAX_VIOLATIONS)
-		(void)snprintf(outcome->violations[outcome->num_violations++],
-			       sizeof(outcome->violations[0]), "%s", clause);
-}
-
 static void add_phase(struct run *run, const struct demo_phase *phase)
 {
 	struct demo_outcome *outcome = run->outcome;
@@ -169,7 +156,7 @@ static void on_message(struct run *run, struct demo_child *child,
 		run->moves[child->side] = message->moved;
 		break;
 	case DEMO_EVENT_VIOLATION:
-		add_violation(run->outcome, message->error.clause);
+		demo_add_violation(run->outcome, message->error.clause);
 		demo_show_note(&run->show, "%s broken: %s", message->error.clause,
 			       message->error.text);
 		break;
@@ -600,57 +587,6 @@ static void advise(struct run *run)
 					      : "the tenant had not started");
 }
 
-static void check_waves(struct demo_outcome *outcome)
-{
-	uint32_t broke = outcome->phases_lost ? 0 : demo_check_waves(outcome);
-
-	if (broke & DEMO_BROKE_SET_1)
-		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_SET_1));
-	if (broke & DEMO_BROKE_SET_2)
-		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_SET_2));
-}
-
-static void watch(struct demo_outcome *outcome, enum qsc_clause clause)
-{
-	outcome->watched[outcome->num_watched++] = qsc_clause_id(clause);
-}
-
-/* What the servers, the tenants, the counts and the phases would have shown. */
-static void note_watched(struct demo_outcome *outcome)
-{
-	bool moved = false;
-	uint32_t i;
-
-	for (i = 0; i < outcome->config.migrations && outcome->migrations; i++)
-		moved |= outcome->migrations[i].ended && !outcome->migrations[i].failed;
-	if (outcome->begun)
-		watch(outcome, QSC_CLAUSE_ORD_1);
-	if (moved) {
-		watch(outcome, QSC_CLAUSE_DEV_1);
-		watch(outcome, QSC_CLAUSE_DEV_2);
-	}
-	if (outcome->has_result)
-		watch(outcome, QSC_CLAUSE_DEV_6);
-	if (!outcome->phases_lost && outcome->num_phases) {
-		watch(outcome, QSC_CLAUSE_SET_1);
-		watch(outcome, QSC_CLAUSE_SET_2);
-	}
-}
-
-static void judge(struct run *run)
-{
-	struct demo_outcome *outcome = run->outcome;
-	const struct tenant_result *result = &outcome->result;
-
-	check_waves(outcome);
-	note_watched(outcome);
-	if (result->interrupts_lost || result->interrupts_doubled)
-		add_violation(outcome, qsc_clause_id(QSC_CLAUSE_DEV_6));
-	outcome->ok = !broken(run) && outcome->has_result && result->blocks > 0 &&
-		      !result->bytes_wrong && !result->interrupts_lost &&
-		      !result->interrupts_doubled && !outcome->num_violations;
-}
-
 int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int *signal_number)
 {
 	struct run run = {
@@ -689,7 +625,7 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 			settle(&run);
 		advise(&run);
 	}
-	judge(&run);
+	demo_judge(outcome);
 	demo_family_end(&run.family);
 	demo_directory_remove(run.shared.directory);
 	outcome->total_us = elapsed_us(&run);
@@ -714,32 +650,4 @@ void demo_outcome_release(struct demo_outcome *outcome)
 	free(outcome->migrations);
 	outcome->phases = NULL;
 	outcome->migrations = NULL;
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-
-	return left < right ? -1 : left > right;
-}
-
-void demo_downtimes(const struct demo_outcome *outcome, uint64_t *min, uint64_t *median,
-		    uint64_t *max)
-{
-	uint64_t times[DEMO_MAX_MIGRATIONS];
-	uint32_t i, count = 0;
-
-	*min = *median = *max = 0;
-	for (i = 0; i < outcome->config.migrations && outcome->migrations; i++) {
-		const struct demo_migration *migration = &outcome->migrations[i];
-
-		if (migration->ended && !migration->failed)
-			times[count++] = migration->downtime_us;
-	}
-	if (!count)
-		return;
-	qsort(times, count, sizeof(times[0]), compare_u64);
-	*min = times[0];
-	*max = times[count - 1];
-	*median = count % 2 ? times[count / 2] : (times[count / 2 - 1] + times[count / 2]) / 2;
 }
