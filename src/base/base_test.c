@@ -2,12 +2,16 @@
 /* Unit tests of base: errors, ranges, bitmaps, guarded memory, running tasks side by side. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -113,6 +117,40 @@ static void test_memory_file_keeps_its_size(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 }
 
+static bool tells_eventfd(int event, int plain)
+{
+	return qsc_fd_is_eventfd(event) && !qsc_fd_is_eventfd(plain) && !qsc_fd_is_eventfd(-1);
+}
+
+static void test_eventfd_is_told_without_proc(void **state)
+{
+	qsc_autoclose int event = eventfd(0, EFD_CLOEXEC);
+	qsc_autoclose int plain = qsc_fd_memory("test", 4096);
+	char empty[] = "/tmp/qsc-no-proc-XXXXXX";
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	assert_true(tells_eventfd(event, plain));
+	assert_non_null(mkdtemp(empty));
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		/* Where this is not allowed there is nothing to see. */
+		if (geteuid() && unshare(CLONE_NEWUSER) < 0)
+			_exit(77);
+		if (chroot(empty) < 0 || chdir("/") < 0)
+			_exit(77);
+		_exit(tells_eventfd(event, plain) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	(void)rmdir(empty);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 struct rendezvous {
 	_Atomic int arrived;
 	int all;
@@ -171,6 +209,7 @@ int main(void)
 		cmocka_unit_test(test_bitmap_against_plain_loop),
 		cmocka_unit_test(test_guard_survives_truncated_file),
 		cmocka_unit_test(test_memory_file_keeps_its_size),
+		cmocka_unit_test(test_eventfd_is_told_without_proc),
 		cmocka_unit_test(test_parallel_runs_side_by_side),
 		cmocka_unit_test(test_log_level),
 	};

@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void qsc_fd_close(int *fd)
@@ -38,6 +41,24 @@ int qsc_fd_memory(const char *name, uint64_t size)
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	return qsc_fd_steal(&fd);
+}
+
+bool qsc_fd_is_eventfd(int fd)
+{
+	static const char expected[] = "anon_inode:[eventfd]";
+	char target[sizeof(expected) + 1];
+	struct stat status;
+	char path[32];
+	ssize_t n;
+
+	if (fstat(fd, &status) < 0)
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target));
+	/* No /proc: an inode without a name has no type either. */
+	if (n < 0)
+		return !(status.st_mode & S_IFMT);
+	return n == (ssize_t)sizeof(expected) - 1 && !memcmp(target, expected, (size_t)n);
 }
 
 int qsc_eventfd_signal(int fd, uint64_t value)

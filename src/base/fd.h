@@ -3,6 +3,7 @@
 #ifndef QSC_BASE_FD_H
 #define QSC_BASE_FD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/cleanup.h"
@@ -26,6 +27,12 @@ int qsc_fd_dup(int fd);
 
 /* A zeroed memory file of that size which cannot change its size any more, or -errno. */
 int qsc_fd_memory(const char *name, uint64_t size);
+
+/*
+ * Whether it is an eventfd: writing to anything else could block, or mean something else. Where
+ * /proc cannot be read this tells no more than that it is of that family (eventfd, epoll, …).
+ */
+bool qsc_fd_is_eventfd(int fd);
 
 /* Add `value` to an eventfd; never blocks. 0 or -errno. */
 int qsc_eventfd_signal(int fd, uint64_t value);

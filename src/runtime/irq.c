@@ -4,10 +4,8 @@
 
 #include <errno.h>
 #include <linux/vfio.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 
@@ -133,24 +131,6 @@ bool qsc_irqs_pending(struct qsc_irqs *irqs, uint32_t index, uint32_t vector)
 	return pending;
 }
 
-/*
- * As the kernel does: anything but an eventfd is refused, for the write to it could block or mean
- * something else.
- */
-static bool is_eventfd(int fd)
-{
-	char path[32];
-	char target[32];
-	ssize_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof(target) - 1);
-	if (n < 0)
-		return false;
-	target[n] = '\0';
-	return !strcmp(target, "anon_inode:[eventfd]");
-}
-
 static int set_eventfds(struct qsc_irqs *irqs, const struct qsc_irq_set *set)
 {
 	int *copies = calloc(set->count, sizeof(*copies));
@@ -163,7 +143,8 @@ static int set_eventfds(struct qsc_irqs *irqs, const struct qsc_irq_set *set)
 		copies[i] = -1;
 		if (result || set->fds[i] < 0)
 			continue;
-		copies[i] = is_eventfd(set->fds[i]) ? qsc_fd_dup(set->fds[i]) : -EINVAL;
+		/* As the kernel does: nothing but an eventfd. */
+		copies[i] = qsc_fd_is_eventfd(set->fds[i]) ? qsc_fd_dup(set->fds[i]) : -EINVAL;
 		if (copies[i] < 0)
 			result = copies[i];
 	}
