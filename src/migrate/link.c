@@ -246,6 +246,7 @@ int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 			/* Whatever number it claims must be an errno here. */
 			int number = (int)(frame->arg > 0 && frame->arg < 4096 ? frame->arg : EIO);
 
+			link->heard_failed = true;
 			return qsc_error_set(err, number, NULL, "the %s failed: %s", other, text);
 		}
 	} else if (result == 0) {

@@ -17,6 +17,7 @@ struct qsc_link {
 	struct qsc_channel *channels[QSC_LINK_MAX_CHANNELS];
 	uint32_t count;
 	uint64_t id;
+	bool heard_failed; /* the other side said so itself, it need not be told */
 };
 
 /* Called between polls while the destination waits; non-zero ends the wait with -ECANCELED. */

@@ -562,6 +562,32 @@ static void test_cancel_at_any_step_on_either_side(void **state)
 	}
 }
 
+/* The destination takes longer to load than the source waits for it. */
+static int wait_for_the_source_to_end(void *ctx, const void *buf, size_t size)
+{
+	struct side *side = ctx;
+
+	while (!side->fixture->sides[0].finished)
+		(void)usleep(1000);
+	return 0;
+}
+
+static void test_a_source_that_waits_no_longer_says_so(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	make(&f, p2p_flags, true);
+	f.sides[0].options.stall_timeout_ms = 1000;
+	f.sides[1].user.load = wait_for_the_source_to_end;
+	migrate(&f);
+	expect_source_goes_on(&f, ETIMEDOUT);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
+	assert_non_null(strstr(f.sides[1].err.text, "the source failed: waiting for READY"));
+	drop(&f);
+}
+
 static void test_SET_5_destination_that_cannot_start_leaves_both_stopped(void **state)
 {
 	struct fixture f;
@@ -723,6 +749,7 @@ int main(void)
 		cmocka_unit_test(test_any_failing_call_before_commit),
 		cmocka_unit_test(test_user_callbacks_may_refuse),
 		cmocka_unit_test(test_cancel_at_any_step_on_either_side),
+		cmocka_unit_test(test_a_source_that_waits_no_longer_says_so),
 		cmocka_unit_test(test_SET_5_destination_that_cannot_start_leaves_both_stopped),
 		cmocka_unit_test(test_a_device_lost_at_the_source_is_said),
 		cmocka_unit_test(test_strangers_do_not_kill_a_migration),

@@ -25,7 +25,6 @@ struct source {
 	bool *logging; /* of each member */
 	bool touched;  /* something may have to be taken back */
 	bool paused;
-	bool said_failed; /* the destination told us, no need to tell it */
 	bool committed;
 	uint64_t round_us; /* spent in rounds of pre-copy */
 };
@@ -72,16 +71,14 @@ static int offer(struct source *source, struct qsc_error *err)
 	/* A failed send shows as a missing answer, or the answer says why. */
 	(void)qsc_link_send(&engine->link, 0, &frame, bytes, (uint32_t)size);
 	result = qsc_link_expect(&engine->link, QSC_FRAME_ANSWER, engine->other, &frame, err);
-	if (result < 0) {
-		source->said_failed = true;
+	if (result < 0)
 		return result;
-	}
 	result = qsc_link_recv_text(&engine->link, &frame, text);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "the destination's answer is broken");
 	if (!frame.arg)
 		return 0;
-	source->said_failed = true;
+	engine->link.heard_failed = true;
 	return qsc_error_set(err, frame.arg < 4096 ? (int)frame.arg : EPROTO, NULL,
 			     "the destination refuses the set: %s", text);
 }
@@ -228,7 +225,7 @@ static void hear_last_words(struct source *source, struct qsc_error *err)
 			continue;
 		if (qsc_link_recv_text(&engine->link, &frame, said.text) < 0)
 			return;
-		source->said_failed = true;
+		engine->link.heard_failed = true;
 		if (err)
 			qsc_error_set(err, frame.arg && frame.arg < 4096 ? (int)frame.arg : EIO,
 				      NULL, "the destination failed: %s", said.text);
@@ -256,7 +253,6 @@ static int send_round(struct source *source, struct qsc_error *err)
 	if (result == 0) {
 		result = qsc_link_expect(&engine->link, QSC_FRAME_ROUND_DONE, engine->other, &frame,
 					 &local);
-		source->said_failed = result < 0;
 		if (result == 0 && frame.index != engine->round)
 			result = qsc_error_set(&local, EPROTO, NULL,
 					       "the destination acknowledged another round");
@@ -479,7 +475,6 @@ static int switch_over(struct source *source, struct qsc_error *err)
 		return result;
 	start = qsc_engine_now(engine);
 	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
-	source->said_failed = result < 0;
 	if (result < 0)
 		return result;
 	/* What the destination's own timeline shows as load, validate and irqs. */
@@ -536,7 +531,7 @@ static void roll_back(struct source *source, struct qsc_error *err)
 	uint64_t start = qsc_engine_now(engine);
 	int result;
 
-	if (engine->link.count && !source->said_failed)
+	if (engine->link.count && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
 	result = source->touched ? qsc_set_run(engine->set, &why) : 0;
 	stop_logs(source);
