@@ -625,6 +625,61 @@ static void test_a_device_lost_at_the_source_is_said(void **state)
 	drop(&f);
 }
 
+static int get_no_state(struct qsc_device *dev, enum qsc_state *state)
+{
+	return -ENOTCONN;
+}
+
+/* A way to the destination on which a device of the source fails, and that leads nowhere. */
+struct deadly_transport {
+	struct qsc_transport transport;
+	struct fake *fake;
+	const struct qsc_device_ops *ops; /* NULL: it goes to ERROR */
+};
+
+static int deadly_open(struct qsc_transport *transport, uint32_t timeout_ms,
+		       struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct deadly_transport *deadly = (struct deadly_transport *)transport;
+
+	if (deadly->ops)
+		deadly->fake->base.ops = deadly->ops;
+	else
+		deadly->fake->state = QSC_STATE_ERROR;
+	return qsc_error_set(err, ECONNREFUSED, NULL, "nobody listens");
+}
+
+static void test_ORD_4_the_source_says_what_runs(void **state)
+{
+	static const struct qsc_transport_ops ops = {"deadly", deadly_open, NULL};
+	static const char *const wanted[] = {"'disk' is in ERROR", "'disk' does not tell its state",
+					     "'disk' is in STOP"};
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < QSC_ARRAY_SIZE(wanted); i++) {
+		struct fixture f;
+		struct side *source = &f.sides[0];
+		struct qsc_device_ops mute;
+		struct deadly_transport deadly = {.transport = {&ops}};
+
+		make(&f, p2p_flags, true);
+		mute = *source->fakes[1]->base.ops;
+		mute.get_state = get_no_state;
+		deadly.fake = source->fakes[1];
+		deadly.ops = i == 1 ? &mute : NULL;
+		source->fakes[1]->state = i == 2 ? QSC_STATE_STOP : QSC_STATE_RUNNING;
+		source->result = qsc_migrate_send(source->set, &source->user, &deadly.transport,
+						  &source->options, &source->report, &source->err);
+		assert_int_equal(source->result, i == 2 ? -EBUSY : -ECONNREFUSED);
+		assert_int_equal(source->report.owner, QSC_OWNER_SOURCE);
+		assert_non_null(strstr(source->report.outcome, wanted[i]));
+		assert_non_null(strstr(source->report.outcome, "not all of the source's devices"));
+		assert_false(source->resumed);
+		drop(&f);
+	}
+}
+
 /* ---- peers that are none ---- */
 
 static int stranger(const char *path, const void *bytes, size_t size)
@@ -752,6 +807,7 @@ int main(void)
 		cmocka_unit_test(test_a_source_that_waits_no_longer_says_so),
 		cmocka_unit_test(test_SET_5_destination_that_cannot_start_leaves_both_stopped),
 		cmocka_unit_test(test_a_device_lost_at_the_source_is_said),
+		cmocka_unit_test(test_ORD_4_the_source_says_what_runs),
 		cmocka_unit_test(test_strangers_do_not_kill_a_migration),
 		cmocka_unit_test(test_other_version_is_told),
 		cmocka_unit_test(test_nobody_there_is_said_at_once),

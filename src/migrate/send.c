@@ -31,7 +31,8 @@ struct source {
 
 /* ---- negotiation: nothing changes yet ---- */
 
-static int check_running(const struct qsc_engine *engine, struct qsc_error *err)
+/* ORD-4: by what the devices say. `why` ends the sentence about one in another state. */
+static int check_running(const struct qsc_engine *engine, const char *why, struct qsc_error *err)
 {
 	uint32_t i;
 
@@ -45,10 +46,9 @@ static int check_running(const struct qsc_engine *engine, struct qsc_error *err)
 					     qsc_set_name(engine->set, i),
 					     strerrordesc_np(-result));
 		if (state != QSC_STATE_RUNNING)
-			return qsc_error_set(err, EBUSY, NULL,
-					     "device '%s' is in %s; a migration begins with every "
-					     "device in RUNNING",
-					     qsc_set_name(engine->set, i), qsc_state_name(state));
+			return qsc_error_set(err, EBUSY, NULL, "device '%s' is in %s%s",
+					     qsc_set_name(engine->set, i), qsc_state_name(state),
+					     why);
 	}
 	return 0;
 }
@@ -90,7 +90,8 @@ static int negotiate(struct source *source, struct qsc_error *err)
 	int result = qsc_engine_enter(engine, "negotiate", 0, err);
 
 	if (result == 0)
-		result = check_running(engine, err);
+		result = check_running(engine, "; a migration begins with every device in RUNNING",
+				       err);
 	if (result == 0)
 		result = qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
 	if (result == 0)
@@ -521,6 +522,23 @@ static void stop_logs(struct source *source)
 			(void)qsc_device_log_stop(qsc_set_device(engine->set, i));
 }
 
+/* Everything is as it was; a device that does not run was so before, or failed by itself since. */
+static void say_what_runs(struct source *source)
+{
+	struct qsc_migrate_report *report = source->engine.report;
+	struct qsc_error why = QSC_ERROR_NONE;
+
+	if (check_running(&source->engine, "", &why) == 0)
+		(void)snprintf(report->outcome, sizeof(report->outcome),
+			       "the migration failed and changed nothing: the source's devices "
+			       "run; mend the cause and try again");
+	else
+		(void)snprintf(report->outcome, sizeof(report->outcome),
+			       "the migration failed and changed nothing, and not all of the "
+			       "source's devices run: %.100s; mend that device and try again",
+			       why.text);
+}
+
 /* Everything runs as before, or it is said which device does not. */
 static void roll_back(struct source *source, struct qsc_error *err)
 {
@@ -533,19 +551,23 @@ static void roll_back(struct source *source, struct qsc_error *err)
 
 	if (engine->link.count && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
-	result = source->touched ? qsc_set_run(engine->set, &why) : 0;
+	report->owner = QSC_OWNER_SOURCE;
+	if (!source->touched) {
+		say_what_runs(source);
+		return;
+	}
+	result = qsc_set_run(engine->set, &why);
 	stop_logs(source);
+	if (result == 0)
+		result = check_running(engine, "", &why);
 	if (result == 0 && source->paused)
 		result = call_user(engine, "resume", engine->user->resume, &why);
-	report->owner = QSC_OWNER_SOURCE;
 	if (engine->stop_us)
 		report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
 	if (source->paused)
 		qsc_engine_phase(engine, "roll-back", QSC_TIMELINE_ALL, start, 0);
 	if (result == 0) {
-		(void)snprintf(report->outcome, sizeof(report->outcome),
-			       "the migration failed and changed nothing: the source's devices "
-			       "run; mend the cause and try again");
+		say_what_runs(source);
 		return;
 	}
 	(void)snprintf(report->outcome, sizeof(report->outcome),
@@ -612,8 +634,7 @@ int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
 	if (result == 0 && !source.logging)
 		result = qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
 	if (result < 0) {
-		(void)snprintf(report->outcome, sizeof(report->outcome),
-			       "the migration did not begin: the source runs as before");
+		say_what_runs(&source);
 		goto out;
 	}
 	result = migrate(&source, err);
