@@ -183,11 +183,16 @@ def test_destination_host_dies():
 def test_source_host_dies():
     _, err = break_during_migration("quiesce host A", 1)
     check("host A was killed" in err, err)
+    check("the states of the devices of side A, which had the set, are not known" in err, err)
 
 
 def test_source_server_dies():
     _, err = break_during_migration("quiesce dev B0", 2)
     check("server of device 0 on side B was killed" in err, err)
+    check("now:  devices of side B, which had the set: 1 in " in err, err)
+    check("; 0 gave no answer; " in err, err)
+    check("the demo has ended everything it had started" in err, err)
+    check("run the set" not in err, err)
 
 
 def test_interrupted():

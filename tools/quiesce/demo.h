@@ -90,7 +90,12 @@ struct demo_moved {
 	struct demo_error error;
 	struct qsc_migrate_report report;
 	char plan[256];
+	/* When it failed, of every device: its state, or DEMO_STATE_UNKNOWN. */
+	bool has_states;
+	uint8_t states[DEMO_MAX_DEVICES];
 };
+
+#define DEMO_STATE_UNKNOWN UINT8_MAX
 
 struct demo_message {
 	enum demo_event event;
@@ -201,7 +206,7 @@ struct demo_outcome {
 	struct demo_error error;   /* the cause */
 	struct demo_error follows; /* what followed from it first */
 	char failed_at[64];	   /* "migration 2 failed" */
-	char advice[512];	   /* what state everything is in and what to do */
+	char advice[768];	   /* what state everything is in and what to do */
 	char violations[DEMO_MAX_VIOLATIONS][16];
 	uint32_t num_violations;
 	struct demo_phase *phases;
@@ -233,6 +238,9 @@ void demo_downtimes(const struct demo_outcome *outcome, uint64_t *min, uint64_t 
  * must be there.
  */
 uint32_t demo_check_waves(const struct demo_outcome *outcome);
+
+/* "1, 2 in RUNNING; 0 gave no answer". */
+void demo_describe_states(const uint8_t *states, uint32_t count, char *text, size_t size);
 
 void demo_add_violation(struct demo_outcome *outcome, const char *clause);
 /* At the end: what was broken, what would have been seen, and whether all is well. */

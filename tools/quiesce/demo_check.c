@@ -85,6 +85,43 @@ uint32_t demo_check_waves(const struct demo_outcome *outcome)
 	return broken;
 }
 
+/* ---- states ---- */
+
+/* The devices in one state. Returns how much text there is now. */
+static size_t describe_state(const uint8_t *states, uint32_t count, uint8_t state, char *text,
+			     size_t size, size_t used)
+{
+	const char *before = used ? "; " : "";
+	bool found = false;
+	uint32_t i;
+
+	for (i = 0; i < count && used < size; i++) {
+		if (states[i] != state)
+			continue;
+		used += (size_t)snprintf(text + used, size - used, "%s%u", before, i);
+		before = ", ";
+		found = true;
+	}
+	if (!found || used >= size)
+		return used;
+	if (state == DEMO_STATE_UNKNOWN)
+		return used + (size_t)snprintf(text + used, size - used, " gave no answer");
+	return used + (size_t)snprintf(text + used, size - used, " in %s",
+				       qsc_state_name((enum qsc_state)state));
+}
+
+void demo_describe_states(const uint8_t *states, uint32_t count, char *text, size_t size)
+{
+	size_t used = 0;
+	uint8_t state;
+
+	*text = 0;
+	for (state = 0; state <= QSC_STATE_PRE_COPY_P2P && used < size; state++)
+		used = describe_state(states, count, state, text, size, used);
+	if (used < size)
+		(void)describe_state(states, count, DEMO_STATE_UNKNOWN, text, size, used);
+}
+
 /* ---- the verdict ---- */
 
 void demo_add_violation(struct demo_outcome *outcome, const char *clause)

@@ -138,6 +138,19 @@ static void test_many_devices(void **state)
 	assert_int_equal(demo_check_waves(&outcome), DEMO_BROKE_SET_1);
 }
 
+static void test_states(void **state)
+{
+	const uint8_t states[] = {DEMO_STATE_UNKNOWN, QSC_STATE_RUNNING, QSC_STATE_STOP,
+				  QSC_STATE_RUNNING};
+	char text[64], tiny[8];
+
+	(void)state;
+	demo_describe_states(states, 4, text, sizeof(text));
+	assert_string_equal(text, "2 in STOP; 1, 3 in RUNNING; 0 gave no answer");
+	demo_describe_states(states, 4, tiny, sizeof(tiny));
+	assert_string_equal(tiny, "2 in ST");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -148,6 +161,7 @@ int main(void)
 		cmocka_unit_test(test_run_too_early),
 		cmocka_unit_test(test_start_too_late),
 		cmocka_unit_test(test_many_devices),
+		cmocka_unit_test(test_states),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -182,6 +182,21 @@ static void send_timeline(const struct host *host, uint32_t migration, bool sour
 	}
 }
 
+/* For a person: how things stood when it failed. One that was too slow is not asked again. */
+static void note_states(const struct host *host, struct demo_moved *moved)
+{
+	uint32_t i;
+
+	moved->has_states = moved->error.number != ETIMEDOUT;
+	for (i = 0; i < host->config->devices && moved->has_states; i++) {
+		enum qsc_state state;
+
+		moved->states[i] = DEMO_STATE_UNKNOWN;
+		if (host->devices[i] && qsc_device_get_state(host->devices[i], &state) == 0)
+			moved->states[i] = (uint8_t)state;
+	}
+}
+
 static void report_moved(struct host *host, uint32_t migration, bool source,
 			 const struct qsc_migrate_report *report, const struct qsc_error *err)
 {
@@ -193,6 +208,8 @@ static void report_moved(struct host *host, uint32_t migration, bool source,
 
 	message.moved.stopped = !host->tenant || tenant_is_paused(host->tenant);
 	demo_error_copy(&message.moved.error, err);
+	if (err->number)
+		note_states(host, &message.moved);
 	atomic_store(&host->live->phase, NULL);
 	demo_send(host->socket, &message);
 }
@@ -201,6 +218,8 @@ static struct qsc_migrate_options engine_options(struct host *host)
 {
 	return (struct qsc_migrate_options){
 		.timeline = host->timeline,
+		/* What the demo's flags leave out is made good by revoking. */
+		.quiesce = QSC_QUIESCE_AUTO,
 		.downtime_limit_us = DOWNTIME_LIMIT_US,
 		.stall_timeout_ms = STALL_TIMEOUT_MS,
 		.progress = on_progress,

@@ -418,15 +418,11 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 	const struct demo_moved *source = &run->moves[migration->from];
 	const struct demo_moved *destination = &run->moves[to];
 	bool heard = run->moved[migration->from];
-	struct demo_outcome *outcome = run->outcome;
-	const char *advice =
-		"the source is gone or stuck, and the tenant with it; the destination does not "
-		"run it: start again";
 
 	migration->failed = !heard || source->error.number || !run->moved[to] ||
 			    destination->error.number;
 	/* A side sends its phases before it says that it has moved. */
-	outcome->phases_lost |= !heard || !run->moved[to];
+	run->outcome->phases_lost |= !heard || !run->moved[to];
 	if (heard) {
 		migration->source = source->report;
 		(void)snprintf(migration->outcome, sizeof(migration->outcome), "%s",
@@ -447,13 +443,9 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 		/* It had been handed over before the source failed. */
 		run->owner = to;
 		run->lost = destination->stopped;
-		advice = destination->report.outcome;
 	} else {
 		run->lost = !heard || source->report.owner != QSC_OWNER_SOURCE || source->stopped;
-		if (heard)
-			advice = source->report.outcome;
 	}
-	(void)snprintf(outcome->advice, sizeof(outcome->advice), "%s", advice);
 }
 
 static void migrate(struct run *run, struct demo_migration *migration)
@@ -567,24 +559,36 @@ static void settle(struct run *run)
 	}
 }
 
-/* For whoever reads the error: what has become of the tenant, where the engine has not said. */
+/* For whoever reads the error: what state everything was in, what it is in now, what to do. */
 static void advise(struct run *run)
 {
+	static const char tail[] =
+		"the demo has ended everything it had started: mend the cause and start again";
 	struct demo_outcome *outcome = run->outcome;
+	const struct demo_moved *moved = &run->moves[run->owner];
+	char side = demo_side_name(run->owner), states[320];
+	size_t size = sizeof(outcome->advice);
 
-	if (*outcome->advice)
-		return;
-	if (outcome->has_result)
-		(void)snprintf(outcome->advice, sizeof(outcome->advice),
-			       "the set had not begun to move: the tenant went on at side %c and "
-			       "finished",
-			       demo_side_name(run->owner));
-	else
-		(void)snprintf(outcome->advice, sizeof(outcome->advice),
-			       "%s; the demo has ended everything it had started: mend the cause "
-			       "and start again",
-			       outcome->begun ? "the tenant could not go on"
-					      : "the tenant had not started");
+	if (!outcome->begun) {
+		(void)snprintf(outcome->advice, size, "the tenant had not started; %s", tail);
+	} else if (outcome->has_result) {
+		(void)snprintf(outcome->advice, size,
+			       "the devices of side %c ran and the tenant went on there to its "
+			       "end; %s",
+			       side, tail);
+	} else if (run->moved[run->owner] && moved->has_states) {
+		demo_describe_states(moved->states, run->config->tenant.devices, states,
+				     sizeof(states));
+		(void)snprintf(outcome->advice, size,
+			       "devices of side %c, which had the set: %s; the tenant could not go "
+			       "on; %s",
+			       side, states, tail);
+	} else {
+		(void)snprintf(outcome->advice, size,
+			       "the states of the devices of side %c, which had the set, are not "
+			       "known; the tenant could not go on; %s",
+			       side, tail);
+	}
 }
 
 int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int *signal_number)
