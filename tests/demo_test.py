@@ -4,6 +4,7 @@
 of its pieces with a clear message, and leave nothing behind. Usage: demo_test.py QUIESCE"""
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -142,12 +143,42 @@ def test_flag_sets():
         check_ok(status, outcome, err, 2, 2)
 
 
+def check_timeline(out):
+    """Every sign in a lane is in the legend below it, and means one thing."""
+    meaning, lanes = {}, ""
+    for line in out.splitlines():
+        if re.match("  [AB]  device ", line):
+            lanes += line[61:]
+        elif lanes and line.startswith("     "):
+            legend = dict(entry.split(" ") for entry in line.strip().split("  "))
+            missing = set(lanes) - set(legend) - {" "}
+            check(not missing, f"{missing} not in the legend {line}")
+            for sign, name in legend.items():
+                check(meaning.setdefault(sign, name) == name, f"{sign} is {name} and {meaning}")
+            check(len(set(legend.values())) == len(legend), f"twice in {line}")
+            lanes = ""
+    check(meaning and not lanes, f"no legend in {out}")
+
+
+def test_signs():
+    for locale in ("C", "C.UTF-8"):
+        for flags in ("1", "7"):
+            status, out, err = Demo("--devices", "2", *SMALL, "--migrations", "1", "--traffic", "0",
+                                    "--flags", flags, LC_ALL=locale).end()
+            check(status == 0, f"status {status}: {err}")
+            check_timeline(out)
+            check(out.isascii() == (locale == "C"), out)
+
+
 def test_for_people():
     status, out, err = Demo("--devices", "2", *SMALL, "--migrations", "1", "--traffic", "1").end()
     check(status == 0 and err == "", f"{status} {err}")
     for text in ("migration 1", "the stop", "device 1", "0 lost, 0 doubled", "Nothing was lost",
                  "no clause broken: ORD-1, DEV-1, DEV-2, DEV-6, SET-1, SET-2 watched"):
         check(text in out, f"'{text}' is missing in {out}")
+    check("0 B sent" not in out, out)
+    check_timeline(out)
+    check(re.search("A  precopy .* MiB +[0-9.]+ [KMG]iB/s ", out) and "moved at" in out, f"no rate in {out}")
     wide = [line for line in out.splitlines() if len(line) > 100]
     check(not wide, f"wider than 100 columns: {wide}")
 

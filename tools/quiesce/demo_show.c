@@ -152,6 +152,7 @@ static void describe_engine(const struct demo_live *live, uint32_t migration, ch
 {
 	const char *phase = atomic_load(&live->phase);
 	uint32_t pass = atomic_load(&live->pass);
+	uint64_t bytes_sent = atomic_load(&live->bytes_sent);
 	char sent[DEMO_TEXT_SIZE], left[DEMO_TEXT_SIZE], passes[24] = "";
 
 	*text = 0;
@@ -159,9 +160,13 @@ static void describe_engine(const struct demo_live *live, uint32_t migration, ch
 		return;
 	if (pass)
 		(void)snprintf(passes, sizeof(passes), " pass %u", pass);
-	(void)snprintf(text, size, "migration %u: %s%s, %s sent, %s left, ", migration, phase,
-		       passes, demo_format_bytes(sent, atomic_load(&live->bytes_sent)),
-		       demo_format_bytes(left, atomic_load(&live->bytes_remaining)));
+	/* The engine counts what a round has moved at its end. */
+	if (!bytes_sent)
+		(void)snprintf(text, size, "migration %u: %s%s, ", migration, phase, passes);
+	else
+		(void)snprintf(text, size, "migration %u: %s%s, %s sent, %s left, ", migration,
+			       phase, passes, demo_format_bytes(sent, bytes_sent),
+			       demo_format_bytes(left, atomic_load(&live->bytes_remaining)));
 }
 
 static void measure_rate(struct demo_show *show, const struct tenant_live *live,

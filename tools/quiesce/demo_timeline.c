@@ -9,7 +9,7 @@
 
 #include "demo.h"
 
-#define BAR_MIN	  20U
+#define BAR_MIN	  18U
 #define BAR_MAX	  60U
 #define LANES_MAX 8
 
@@ -22,13 +22,14 @@ struct look {
 };
 
 static const struct look looks[] = {
-	{"precopy", "▒", 'p', "\033[34m"},   {"revoke", "╳", 'x', "\033[35m"},
-	{"quiesce", "░", 'q', "\033[36m"},   {"stop", "▒", 's', "\033[36m"},
-	{"stop-copy", "█", 'c', "\033[34m"}, {"load", "▓", 'l', "\033[33m"},
-	{"validate", "═", 'v', "\033[33m"},  {"start", "▓", 't', "\033[32m"},
-	{"run", "■", 'r', "\033[32m"},	     {"restore", "╳", 'x', "\033[35m"},
+	{"log-start", "·", 'g', ""},	   {"start-precopy", "╌", 'b', ""},
+	{"start-load", "╍", 'o', ""},	   {"precopy", "▒", 'p', "\033[34m"},
+	{"revoke", "╳", 'x', "\033[35m"},  {"quiesce", "░", 'q', "\033[36m"},
+	{"stop", "▄", 's', "\033[36m"},	   {"stop-copy", "█", 'c', "\033[34m"},
+	{"load", "▓", 'l', "\033[33m"},	   {"validate", "═", 'v', "\033[33m"},
+	{"start", "▀", 't', "\033[32m"},   {"run", "■", 'r', "\033[32m"},
+	{"restore", "╋", 'e', "\033[35m"}, {"other", "─", '-', ""},
 };
-static const struct look look_other = {"other", "─", '-', ""};
 
 #define NUM_LOOKS (sizeof(looks) / sizeof(looks[0]))
 
@@ -43,11 +44,10 @@ static const struct look *look_of(const char *name)
 {
 	size_t i;
 
-	for (i = 0; i < NUM_LOOKS; i++) {
-		if (!strcmp(looks[i].name, name))
-			return &looks[i];
-	}
-	return &look_other;
+	/* The last one is for what has no look of its own. */
+	for (i = 0; i < NUM_LOOKS - 1 && strcmp(looks[i].name, name) != 0; i++)
+		continue;
+	return &looks[i];
 }
 
 /* First and last column of a phase; false when it is not on the scale at all. */
@@ -97,7 +97,7 @@ static void print_cells(const struct demo_show *show, const struct look *const c
 /* ---- phases of the whole set ---- */
 
 /* Width of what stands left of a bar. */
-#define LEFT 53
+#define LEFT 61
 
 /* All phases of one name for the whole set on one side: one row. */
 struct row {
@@ -170,12 +170,20 @@ static size_t collect_rows(const struct picture *picture, struct row *rows)
 	return count;
 }
 
+/* "31.9 MiB/s"; size of text: DEMO_TEXT_SIZE + 2. */
+static void format_rate(char *text, uint64_t bytes, uint64_t us)
+{
+	(void)demo_format_bytes(text, (uint64_t)((double)bytes * 1e6 / (double)us));
+	(void)strcat(text, "/s");
+}
+
 static void print_row(const struct picture *picture, const struct row *row)
 {
 	static const struct look bar = {"", "▬", '=', ""};
 	const struct demo_outcome *outcome = picture->outcome;
 	const struct look *cells[BAR_MAX] = {NULL};
-	char start[DEMO_TEXT_SIZE], took[DEMO_TEXT_SIZE], bytes[DEMO_TEXT_SIZE] = "", name[64];
+	char start[DEMO_TEXT_SIZE], took[DEMO_TEXT_SIZE], bytes[DEMO_TEXT_SIZE] = "";
+	char rate[DEMO_TEXT_SIZE + 2] = "", name[64];
 	uint32_t first, last;
 	size_t i;
 
@@ -193,11 +201,13 @@ static void print_row(const struct picture *picture, const struct row *row)
 		(void)snprintf(name, sizeof(name), "%s x%u", row->first->name, row->count);
 	if (row->bytes)
 		(void)demo_format_bytes(bytes, row->bytes);
+	if (row->bytes && row->took_us)
+		format_rate(rate, row->bytes, row->took_us);
 	/* Without the micro sign, which is two bytes in one column. */
 	(void)demo_format_time(start, row->first->start_us - picture->scale.start_us, false);
 	(void)demo_format_time(took, row->took_us, false);
-	printf("  %c  %-18.18s %8s %8s %9s  ", demo_side_name(row->first->side), name, start, took,
-	       bytes);
+	printf("  %c  %-18.18s %7s %7s %8s %10s  ", demo_side_name(row->first->side), name, start,
+	       took, bytes, rate);
 	print_cells(picture->show, cells, picture->scale.columns);
 	(void)putchar('\n');
 }
@@ -209,7 +219,7 @@ static void print_rows(const struct picture *picture, const char *title)
 	char whole[DEMO_TEXT_SIZE];
 
 	(void)demo_format_time(whole, picture->scale.duration_us, false);
-	printf("\n     %-18s %8s %8s %9s  0%*s\n", title, "start", "took", "moved",
+	printf("\n     %-18s %7s %7s %8s %10s  0%*s\n", title, "start", "took", "moved", "rate",
 	       (int)picture->scale.columns - 1, whole);
 	for (i = 0; i < count; i++)
 		print_row(picture, &rows[i]);
@@ -345,7 +355,7 @@ void demo_show_timeline(const struct demo_show *show, const struct demo_outcome 
 	const struct qsc_migrate_report *report = &migration->source;
 	uint64_t stop_us = migration->paused_us ? migration->paused_us : migration->end_us;
 	char a[DEMO_TEXT_SIZE], b[DEMO_TEXT_SIZE], c[DEMO_TEXT_SIZE];
-	char from = demo_side_name(migration->from);
+	char rate[DEMO_TEXT_SIZE + 2] = "0 B/s", from = demo_side_name(migration->from);
 	struct picture picture = {
 		.show = show,
 		.outcome = outcome,
@@ -366,8 +376,11 @@ void demo_show_timeline(const struct demo_show *show, const struct demo_outcome 
 	       demo_format_bytes(a, report->memory_bytes),
 	       demo_format_bytes(b, report->device_bytes), report->passes,
 	       report->passes == 1 ? "" : "es", demo_format_bytes(c, report->stop_bytes));
-	printf("  blocks a second: %.0f before, %.0f while it moved, %.0f after\n",
-	       migration->rate_before, migration->rate_during, migration->rate_after);
+	if (migration->end_us > migration->start_us)
+		format_rate(rate, report->memory_bytes + report->device_bytes,
+			    migration->end_us - migration->start_us);
+	printf("  moved at %s; blocks a second: %.0f before, %.0f while it moved, %.0f after\n",
+	       rate, migration->rate_before, migration->rate_during, migration->rate_after);
 	if (picture.scale.duration_us) {
 		print_rows(&picture, "while all run");
 		print_lanes(&picture);
