@@ -178,7 +178,8 @@ def test_for_people():
         check(text in out, f"'{text}' is missing in {out}")
     check("0 B sent" not in out, out)
     check_timeline(out)
-    check(re.search("A  precopy .* MiB +[0-9.]+ [KMG]iB/s ", out) and "moved at" in out, f"no rate in {out}")
+    check(re.search("A  precopy .* MiB +[0-9.]+ [KMG]iB/s ", out), f"no rate in {out}")
+    check(re.search("moved at [0-9.]+ [KMG]iB/s", out), f"no rate in {out}")
     wide = [line for line in out.splitlines() if len(line) > 100]
     check(not wide, f"wider than 100 columns: {wide}")
 
@@ -232,6 +233,12 @@ def test_interrupted():
     demo.process.send_signal(signal.SIGTERM)
     status, _, err = demo.end()
     check(status == -signal.SIGTERM and "interrupted" in err, f"{status} {err}")
+    demo = Demo("--devices", "2", *SMALL, "--traffic", "30", "--json")
+    while "quiesce dev B1" not in descendants(demo.process.pid):
+        check(demo.process.poll() is None, "it has ended")
+    demo.process.send_signal(signal.SIGINT)
+    status, out, err = demo.end()
+    check(status == -signal.SIGINT and out == "" and "interrupted" in err, f"{status} {out} {err}")
 
 
 def test_usage():
@@ -245,6 +252,15 @@ def test_usage():
             status, out, err = Demo(*arguments).end()
             check(status == 2, f"{arguments}: status {status}, {err}")
             check(out == "" and err.count("\n") == 1, f"{arguments}: {out} {err}")
+
+
+def test_usage_names_what_is_wrong():
+    for arguments, text in ((["--flags", "2"], "--flags takes 1, 3, 5 or 7 (STATE-1), not '2'"),
+                            (["--flags", "8"], "--flags takes 1, 3, 5 or 7 (STATE-1), not '8'"),
+                            (["--memory", "1000T"], "--memory may be at most 512G"),
+                            (["--state", "2T"], "--state may be at most 1T")):
+        status, _, err = Demo(*arguments).end()
+        check(status == 2 and f"quiesce demo: {text};" in err, f"{arguments}: {status} {err}")
 
 
 def test_unusable_directory():

@@ -70,6 +70,7 @@ static uint64_t number_argument(const char *option, const char *text, uint64_t m
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct demo_config *config = state->input;
+	uint64_t flags;
 
 	switch (key) {
 	case KEY_DEVICES:
@@ -90,10 +91,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		config->traffic_us = number_argument("traffic", arg, 0, 3600) * 1000000;
 		break;
 	case KEY_FLAGS:
-		config->flags = (uint32_t)number_argument("flags", arg, 0, 7);
-		if (!qsc_flags_valid(config->flags))
-			tool_usage("--flags takes 1, 3, 5 or 7 (%s), not %u",
-				   qsc_clause_id(QSC_CLAUSE_STATE_1), config->flags);
+		if (tool_parse_number(arg, 0, 7, &flags) < 0 || !qsc_flags_valid((uint32_t)flags))
+			tool_usage("--flags takes 1, 3, 5 or 7 (%s), not '%s'",
+				   qsc_clause_id(QSC_CLAUSE_STATE_1), arg);
+		config->flags = (uint32_t)flags;
 		break;
 	case KEY_JSON:
 		config->json = true;
@@ -134,8 +135,10 @@ static void check_sizes(const struct tenant_config *tenant)
 	    (tenant->state_bytes & (tenant->state_bytes - 1)))
 		tool_usage("--state must be a power of two of at least %s, as the size of a BAR is",
 			   tool_size_text(TENANT_STATE_MIN, text));
-	if (tenant->state_bytes > 1ULL << 40 || tenant->memory_bytes > 1ULL << 39)
-		tool_usage("--state and --memory may be at most 1T and 512G");
+	if (tenant->state_bytes > 1ULL << 40)
+		tool_usage("--state may be at most 1T");
+	if (tenant->memory_bytes > 1ULL << 39)
+		tool_usage("--memory may be at most 512G");
 	least = (tenant_memory_min(tenant) + (1 << 20) - 1) >> 20 << 20;
 	if (tenant->memory_bytes < least)
 		tool_usage("--memory must be at least %s for %u device%s",
