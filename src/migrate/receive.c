@@ -337,7 +337,8 @@ static int load_user(struct destination *destination, struct qsc_error *err)
 				: 0;
 
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "the user refuses its state (%s)",
+		return qsc_error_set(err, -result, NULL,
+				     "the user refuses the state of its other side (%s)",
 				     strerrordesc_np(-result));
 	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, destination->user_size);
 	start = qsc_engine_now(engine);

@@ -348,7 +348,7 @@ static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
 	uint32_t i;
 
 	if (strcmp(ours->name, theirs->name) != 0)
-		differ(list, "device %u is '%s' there and '%s' here", index, theirs->name,
+		differ(list, "member %u is device '%s' there and '%s' here", index, theirs->name,
 		       ours->name);
 	if (ours->migration_flags != theirs->migration_flags)
 		differ(list, "'%s' has migration flags %u there and %u here", ours->name,

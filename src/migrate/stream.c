@@ -40,6 +40,12 @@ static int session_error(const struct qsc_migrate_stream *stream, const char *wh
 	enum qsc_state state = QSC_STATE_ERROR;
 	bool known = qsc_device_get_state(dev, &state) == 0;
 
+	if (result == -ENOTCONN)
+		return qsc_error_set(err, ENOTCONN, NULL,
+				     "device '%s' is gone (its server or driver has ended) after "
+				     "%llu bytes of its state",
+				     qsc_set_name(stream->set, stream->member),
+				     (unsigned long long)stream->bytes);
 	return qsc_error_set(err, -result, qsc_clause_id(clause),
 			     "device '%s' %s its state after %llu bytes (%s); it is in %s",
 			     qsc_set_name(stream->set, stream->member), what,
