@@ -5,6 +5,7 @@
  *
  *	hold SOURCE-URI DESTINATION-URI MIGRATION-SOCKET
  */
+#define _GNU_SOURCE 1
 #include <errno.h>
 #include <linux/vfio.h>
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -170,8 +172,31 @@ static int resume_user(void *ctx)
 	return 0;
 }
 
+/* [meet] */
+/*
+ * Both processes say that they are ready before the migration begins, so that a failure of one is
+ * known to the other at once: its end of the pair is closed.
+ */
+static int meet(int other, const char *name)
+{
+	char ready = 1;
+
+	if (send(other, &ready, 1, MSG_NOSIGNAL) == 1 && recv(other, &ready, 1, 0) == 1)
+		return 0;
+	(void)fprintf(stderr, "hold: the %s has failed: nothing was moved\n", name);
+	return -EPIPE;
+}
+
 /* [source] */
-static int source(const char *uri, const char *socket)
+/* 1: everything is as before and may be tried again. 3: somebody has to look at both sides. */
+static int migration_failed(const struct qsc_migrate_report *report, const struct qsc_error *err)
+{
+	(void)fail(err, "migration");
+	(void)fprintf(stderr, "hold: %s\n", report->outcome);
+	return report->owner == QSC_OWNER_SOURCE ? 1 : 3;
+}
+
+static int source(const char *uri, const char *path, int other)
 {
 	struct holder holder = {.memory_fd = -1, .irq_fd = -1};
 	struct qsc_migrate_report report;
@@ -200,9 +225,14 @@ static int source(const char *uri, const char *socket)
 		(void)fprintf(stderr, "hold: the device takes no work\n");
 		goto out;
 	}
-	if (qsc_transport_unix_connect(socket, &transport, &err) < 0 ||
-	    qsc_migrate_send(holder.set, &user, transport, NULL, &report, &err) < 0) {
-		code = fail(&err, "migration");
+	if (meet(other, "destination") < 0)
+		goto out;
+	if (qsc_transport_unix_connect(path, &transport, &err) < 0) {
+		code = fail(&err, "source");
+		goto out;
+	}
+	if (qsc_migrate_send(holder.set, &user, transport, NULL, &report, &err) < 0) {
+		code = migration_failed(&report, &err);
 		goto out;
 	}
 	printf("source: %s\n", report.outcome);
@@ -214,8 +244,9 @@ out:
 }
 
 /* [destination] */
-static int destination(const char *uri, struct qsc_transport *transport, struct holder *holder)
+static int destination(const char *uri, const char *path, int other, struct holder *holder)
 {
+	struct qsc_transport *transport;
 	struct qsc_migrate_report report;
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_memory_region memory = {.address = MEMORY_IOVA, .size = MEMORY_SIZE};
@@ -228,12 +259,20 @@ static int destination(const char *uri, struct qsc_transport *transport, struct 
 		.resume = resume_user,
 		.ctx = holder,
 	};
+	int result;
 
 	if (open_all(holder, uri, &err) < 0)
 		return fail(&err, "destination");
 	memory.vaddr = holder->memory;
-	if (qsc_migrate_receive(holder->set, &user, transport, NULL, &report, &err) < 0)
+	if (qsc_transport_unix_listen(path, &transport, &err) < 0)
 		return fail(&err, "destination");
+	/* Listening before the other side connects. */
+	result = meet(other, "source");
+	if (result == 0)
+		result = qsc_migrate_receive(holder->set, &user, transport, NULL, &report, &err);
+	qsc_transport_close(transport);
+	if (result < 0)
+		return err.number ? fail(&err, "destination") : 1;
 	printf("destination: %s\n", report.outcome);
 	return 0;
 }
@@ -259,9 +298,8 @@ static int check(struct holder *holder)
 /* [main] */
 int main(int argc, char **argv)
 {
-	struct qsc_error err = QSC_ERROR_NONE;
-	struct qsc_transport *transport;
 	int status = 1;
+	int ends[2];
 	int code;
 	pid_t child;
 
@@ -269,23 +307,25 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "usage: hold SOURCE-URI DESTINATION-URI MIGRATION-SOCKET\n");
 		return 2;
 	}
-	/* Listening before the other side connects. */
-	if (qsc_transport_unix_listen(argv[3], &transport, &err) < 0)
-		return fail(&err, argv[3]);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+		perror("hold");
+		return 1;
+	}
 	child = fork();
 	if (!child) {
 		struct holder holder = {.memory_fd = -1, .irq_fd = -1};
 
-		code = destination(argv[2], transport, &holder);
+		close(ends[0]);
+		code = destination(argv[2], argv[3], ends[1], &holder);
 		code = code ? code : check(&holder);
-		qsc_transport_close(transport);
 		close_all(&holder);
 		exit(code);
 	}
-	code = child < 0 ? 1 : source(argv[1], argv[3]);
+	close(ends[1]);
+	code = child < 0 ? 1 : source(argv[1], argv[3], ends[0]);
+	close(ends[0]);
 	if (child > 0)
 		(void)waitpid(child, &status, 0);
-	qsc_transport_close(transport);
-	return code || status;
+	return code ? code : status != 0;
 }
 /* [end] */

@@ -17,11 +17,24 @@ def serve(path):
     return process
 
 
+def fail_at_once(folder, good, bad_one):
+    """One of the two processes cannot begin: the other ends too, and says why."""
+    uris = [f"vfio-user:{path}" for path in (good, good)]
+    uris[bad_one] = f"vfio-user:{folder}/nobody.sock"
+    done = subprocess.run([HOLD, *uris, f"{folder}/m.sock"], text=True, capture_output=True,
+                          check=False, timeout=20)
+    assert done.returncode == 1, done
+    assert "nobody.sock" in done.stderr, done.stderr
+    assert f"the {('source', 'destination')[bad_one]} has failed" in done.stderr, done.stderr
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         paths = [f"{folder}/a.sock", f"{folder}/b.sock"]
         servers = [serve(path) for path in paths]
         try:
+            fail_at_once(folder, paths[1], 0)
+            fail_at_once(folder, paths[0], 1)
             done = subprocess.run([HOLD, *(f"vfio-user:{p}" for p in paths), f"{folder}/m.sock"],
                                   text=True, capture_output=True, check=False, timeout=100)
         finally:
