@@ -345,13 +345,18 @@ int qsc_runtime_op_reset(struct qsc_device *dev)
 void qsc_runtime_let_go(struct qsc_runtime *rt)
 {
 	qsc_runtime_begin(rt);
+	/*
+	 * Before the walk: on its way to RUNNING the device starts again, and what it then writes
+	 * and raises is no longer for this user.
+	 */
+	qsc_irqs_tear_down(&rt->irqs);
+	qsc_dma_space_unmap_all(&rt->dma);
+	(void)qsc_dma_space_log_stop(&rt->dma);
+	qsc_mappings_release(&rt->mappings);
 	/* A stopped copy may live elsewhere by now and must not wake up as it is (SET-5). */
 	if (!qsc_state_is_active(qsc_runtime_present_state(rt)) || walk(rt, QSC_STATE_RUNNING) < 0)
 		(void)qsc_runtime_restart(rt);
-	qsc_mappings_release(&rt->mappings);
-	qsc_irqs_tear_down(&rt->irqs);
+	/* Without an eventfd they were held on; the next user knows nothing of them. */
 	qsc_irqs_forget(&rt->irqs);
-	qsc_dma_space_unmap_all(&rt->dma);
-	(void)qsc_dma_space_log_stop(&rt->dma);
 	qsc_runtime_end(rt);
 }

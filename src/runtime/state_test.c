@@ -419,6 +419,52 @@ static void test_doorbells(void **unused)
 	test_end(device);
 }
 
+static void write_and_raise(struct test_device *device)
+{
+	assert_int_equal(qsc_dma_write(device->rt, 0x10000, "late", 4), -EFAULT);
+	qsc_irq_raise(device->rt, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+}
+
+/* STATE-5: let go in a P2P state the device starts again, but not for the user who has gone. */
+static void test_starting_again_does_not_reach_the_old_user(void **unused)
+{
+	struct test_device *device = test_new(7);
+	uint64_t memory[512] = {0};
+	const struct qsc_dma_mapping mapping = {
+		.iova = 0x10000,
+		.size = sizeof(memory),
+		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
+		.vaddr = memory,
+		.fd = -1,
+	};
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	const struct qsc_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = VFIO_PCI_MSIX_IRQ_INDEX,
+		.count = 1,
+		.fds = &fd,
+	};
+	unsigned int starts = device->starts;
+
+	assert_int_equal(qsc_device_dma_map(device->dev, &mapping), 0);
+	assert_int_equal(qsc_device_set_irqs(device->dev, &set), 0);
+	test_go(device, QSC_STATE_RUNNING_P2P);
+	qsc_irq_raise(device->rt, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+	device->on_start = write_and_raise;
+	qsc_device_close(device->dev);
+	device->on_start = NULL;
+	assert_int_equal(device->starts, starts + 1);
+	assert_int_equal(memory[0], 0);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+
+	assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+	assert_int_equal(test_now(device), QSC_STATE_RUNNING);
+	assert_int_equal(qsc_device_set_irqs(device->dev, &set), 0);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	close(fd);
+	test_end(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_a_failing_model_ends_in_error),
 		cmocka_unit_test(test_the_allowed_list),
 		cmocka_unit_test(test_STATE_5_letting_go),
+		cmocka_unit_test(test_starting_again_does_not_reach_the_old_user),
 		cmocka_unit_test(test_reset_against_everything),
 		cmocka_unit_test(test_impossible_descriptions),
 		cmocka_unit_test(test_doorbells),

@@ -59,6 +59,7 @@ struct test_device {
 	int fail_start; /* errno */
 	int fail_stop;
 	int refuse; /* errno of validate() */
+	void (*on_start)(struct test_device *device);
 	unsigned int starts, stops, resets, loads;
 	uint8_t custom[32];
 	size_t custom_size;
@@ -196,6 +197,8 @@ static inline int test_start(void *ctx)
 	struct test_device *device = ctx;
 
 	device->starts++;
+	if (device->on_start)
+		device->on_start(device);
 	return -device->fail_start;
 }
 
