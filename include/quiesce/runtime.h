@@ -214,7 +214,10 @@ QSC_API int qsc_runtime_create(const struct qsc_model *model, void *ctx,
 /* The handle, if any, must have been closed. NULL is allowed. */
 QSC_API void qsc_runtime_destroy(struct qsc_runtime *rt);
 
-/* Hold the device: one user at a time, else -EBUSY. Close it with qsc_device_close(). */
+/*
+ * Hold the device: one user at a time, else -EBUSY. -ENOMEM when there is no memory to take its
+ * regions from who held them by fd before. Close it with qsc_device_close().
+ */
 QSC_API int qsc_runtime_open(struct qsc_runtime *rt, struct qsc_device **dev);
 
 /*

@@ -102,14 +102,10 @@ static uint64_t hash_page(const struct qsc_block *block, uint64_t page)
 	return qsc_block_hash(block, block->memory + (page << QSC_BLOCK_PAGE_SHIFT));
 }
 
-int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size)
+static int write_file(int fd, const uint8_t *from, size_t size, uint64_t offset)
 {
-	const uint8_t *from = bytes;
-	uint64_t page = offset >> QSC_BLOCK_PAGE_SHIFT;
-	uint64_t whole = (offset + size) >> QSC_BLOCK_PAGE_SHIFT;
-
 	while (size) {
-		ssize_t n = pwrite(block->fd, from, size, (off_t)offset);
+		ssize_t n = pwrite(fd, from, size, (off_t)offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -119,6 +115,17 @@ int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, 
 		offset += (uint64_t)n;
 		size -= (size_t)n;
 	}
+	return 0;
+}
+
+int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size)
+{
+	int result = write_file(block->fd, bytes, size, offset);
+	uint64_t page = offset >> QSC_BLOCK_PAGE_SHIFT;
+	uint64_t whole = (offset + size) >> QSC_BLOCK_PAGE_SHIFT;
+
+	if (result < 0)
+		return result;
 	for (; atomic_load(&block->by_fd) && page < whole; page++)
 		block->stopped[page] = hash_page(block, page);
 	return 0;
@@ -159,6 +166,47 @@ int qsc_block_give_out(struct qsc_block *block)
 	/* In the middle of a session no hash is known yet: every page will be found changed. */
 	block->stopped = stopped;
 	block->known = known;
+	return 0;
+}
+
+static int copy_data(const struct qsc_block *block, int fd)
+{
+	uint64_t page = 0;
+	uint64_t count = 0;
+	int result = 0;
+
+	while (!result && qsc_block_next_data(block, page + count, &page, &count))
+		result = write_file(fd, block->memory + (page << QSC_BLOCK_PAGE_SHIFT),
+				    count << QSC_BLOCK_PAGE_SHIFT, page << QSC_BLOCK_PAGE_SHIFT);
+	return result;
+}
+
+int qsc_block_take_back(struct qsc_block *block, bool keep)
+{
+	qsc_autoclose int fd = -1;
+	int result = 0;
+	int old;
+
+	if (atomic_load(&block->by_fd)) {
+		fd = qsc_fd_memory(block->name, block->size);
+		if (fd < 0)
+			return fd;
+		if (keep)
+			result = copy_data(block, fd);
+		if (result < 0)
+			return result;
+		if (mmap(block->memory, block->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			 fd, 0) == MAP_FAILED)
+			return -errno;
+		old = block->fd;
+		block->fd = qsc_fd_steal(&fd);
+		fd = old;
+		atomic_store(&block->by_fd, false);
+	}
+	free(block->known);
+	free(block->stopped);
+	block->known = NULL;
+	block->stopped = NULL;
 	return 0;
 }
 

@@ -62,6 +62,13 @@ void qsc_block_loaded(struct qsc_block *block);
 /* It is about to be given out. -ENOMEM, and it must not be. */
 int qsc_block_give_out(struct qsc_block *block);
 
+/*
+ * Nobody holds it any more who was given it, as far as mappings in this process go. A file that was
+ * handed out is replaced by another at the same address, with the contents (`keep`) or zeroes. On
+ * failure -errno, and the block is as it was. Nobody writes to it meanwhile.
+ */
+int qsc_block_take_back(struct qsc_block *block, bool keep);
+
 static inline bool qsc_block_given_out(const struct qsc_block *block)
 {
 	return block->known != NULL;

@@ -3,7 +3,8 @@
  * The runtime's device as a whole. What can be said about a part alone lives with the part (gate,
  * DMA space, interrupts, blocks, …), which does not know this header; here is what ties them
  * together. Files: runtime.c makes and gives out the device, region.c answers accesses, state.c
- * moves it between states, session.c gives out its sessions.
+ * moves it between states, session.c gives out its sessions, letgo.c takes it from one user to the
+ * next.
  *
  * `lock` guards the fields below it and is never held while anything of the model or the user runs.
  * State changes, resets and session calls exclude one another by `busy`, which may be held for
@@ -70,6 +71,7 @@ struct qsc_runtime {
 	bool open;
 
 	/* Guarded by `busy`. */
+	bool shared;	       /* its last user still holds files of it */
 	bool started;	       /* start() has been called since the device last stopped */
 	uint64_t session;      /* the one that is open, or 0 */
 	uint64_t last_session; /* the number given out last; none comes twice */
@@ -124,8 +126,15 @@ int qsc_runtime_restart(struct qsc_runtime *rt);
 int qsc_runtime_op_get_state(struct qsc_device *dev, enum qsc_state *state);
 int qsc_runtime_op_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);
 int qsc_runtime_op_reset(struct qsc_device *dev);
+/* Walk to `target`. The caller holds `busy`. */
+int qsc_runtime_walk(struct qsc_runtime *rt, uint32_t target);
+
+/* ---- letgo.c ---- */
+
 /* STATE-5: bring the device to where the next user finds it. */
 void qsc_runtime_let_go(struct qsc_runtime *rt);
+/* The next user comes. -ENOMEM: the last one still has a way in. */
+int qsc_runtime_take_up(struct qsc_runtime *rt);
 
 /* ---- region.c ---- */
 

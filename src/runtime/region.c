@@ -289,6 +289,7 @@ int qsc_runtime_op_region_io_fds(struct qsc_device *dev, uint32_t region, struct
 		if (doorbell->desc.region != region)
 			continue;
 		if (count < max) {
+			atomic_store(&rt->workers.given_out, true);
 			fd = qsc_fd_dup(doorbell->fd);
 			if (fd < 0)
 				goto fail;

@@ -398,9 +398,17 @@ int qsc_runtime_open(struct qsc_runtime *rt, struct qsc_device **dev)
 		result = -EBUSY;
 	rt->open = true;
 	pthread_mutex_unlock(&rt->lock);
-	if (!result)
-		*dev = &rt->device;
-	return result;
+	if (result < 0)
+		return result;
+	result = qsc_runtime_take_up(rt);
+	if (result < 0) {
+		pthread_mutex_lock(&rt->lock);
+		rt->open = false;
+		pthread_mutex_unlock(&rt->lock);
+		return result;
+	}
+	*dev = &rt->device;
+	return 0;
 }
 
 bool qsc_runtime_step(struct qsc_runtime *rt, uint64_t pick)

@@ -243,8 +243,7 @@ static int take_arc(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state 
 
 /* ---- requests ---- */
 
-/* Walk to `target`; the caller holds `busy`. */
-static int walk(struct qsc_runtime *rt, uint32_t target)
+int qsc_runtime_walk(struct qsc_runtime *rt, uint32_t target)
 {
 	enum qsc_state present = qsc_runtime_present_state(rt);
 
@@ -278,7 +277,7 @@ int qsc_runtime_op_set_state(struct qsc_device *dev, uint32_t target, uint64_t *
 
 	qsc_runtime_begin(rt);
 	before = rt->last_session;
-	result = walk(rt, target);
+	result = qsc_runtime_walk(rt, target);
 	/* Only the last arc of a walk can have opened one. */
 	*session = !result && rt->last_session != before ? rt->session : 0;
 	qsc_runtime_end(rt);
@@ -340,23 +339,4 @@ int qsc_runtime_op_reset(struct qsc_device *dev)
 	result = qsc_runtime_restart(rt);
 	qsc_runtime_end(rt);
 	return result;
-}
-
-void qsc_runtime_let_go(struct qsc_runtime *rt)
-{
-	qsc_runtime_begin(rt);
-	/*
-	 * Before the walk: on its way to RUNNING the device starts again, and what it then writes
-	 * and raises is no longer for this user.
-	 */
-	qsc_irqs_tear_down(&rt->irqs);
-	qsc_dma_space_unmap_all(&rt->dma);
-	(void)qsc_dma_space_log_stop(&rt->dma);
-	qsc_mappings_release(&rt->mappings);
-	/* A stopped copy may live elsewhere by now and must not wake up as it is (SET-5). */
-	if (!qsc_state_is_active(qsc_runtime_present_state(rt)) || walk(rt, QSC_STATE_RUNNING) < 0)
-		(void)qsc_runtime_restart(rt);
-	/* Without an eventfd they were held on; the next user knows nothing of them. */
-	qsc_irqs_forget(&rt->irqs);
-	qsc_runtime_end(rt);
 }

@@ -2,6 +2,8 @@
 /* Unit tests of the state machine: every path of every flag set, and what each arc does. */
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -465,6 +467,113 @@ static void test_starting_again_does_not_reach_the_old_user(void **unused)
 	test_end(device);
 }
 
+static uint8_t *map_bar2(struct test_device *device, int *fd)
+{
+	uint64_t offset;
+	uint8_t *memory;
+
+	assert_int_equal(qsc_device_region_fd(device->dev, 2, fd, &offset), 0);
+	memory = mmap(NULL, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	return memory;
+}
+
+/* STATE-5: nothing that was handed out leads to the device of the next user. */
+static void test_a_former_user_is_shut_out(void **unused)
+{
+	static const enum qsc_state states[] = {QSC_STATE_RUNNING, QSC_STATE_RUNNING_P2P,
+						QSC_STATE_PRE_COPY, QSC_STATE_STOP};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct test_device *device = test_new(7);
+		uint8_t *block = qsc_block_data(device->rt, 0);
+		struct qsc_io_fd bell;
+		uint8_t *memory;
+		uint8_t byte = 0;
+		int fd;
+
+		memory = map_bar2(device, &fd);
+		assert_int_equal(qsc_device_region_io_fds(device->dev, 0, &bell, 1), 1);
+		memory[4096] = 17;
+		test_go(device, states[i]);
+		qsc_device_close(device->dev);
+		memory[4096] = 18;
+		assert_int_equal(qsc_eventfd_signal(bell.fd, 1), 0);
+
+		assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+		assert_ptr_equal(qsc_block_data(device->rt, 0), block);
+		assert_int_equal(block[4096], states[i] == QSC_STATE_STOP ? 0 : 17);
+		byte = 19;
+		assert_int_equal(qsc_device_region_write(device->dev, 2, 4096, &byte, 1), 1);
+		assert_int_equal(memory[4096], 18);
+		assert_int_equal(block[4096], 19);
+		(void)test_steps(device);
+		assert_int_equal(test_peek(device, REG_RINGS), 0);
+		/* Nor is what he does taken for a violation of ORD-1. */
+		test_go(device, QSC_STATE_STOP);
+		memory[0] = 1;
+		test_go(device, QSC_STATE_RUNNING);
+		assert_int_equal(device->violations, 0);
+		munmap(memory, TEST_BAR2_SIZE);
+		close(bell.fd);
+		close(fd);
+		test_end(device);
+	}
+}
+
+/* Without new files there is no next user; with them again, he finds a device after its reset. */
+static void test_no_files_no_next_user(void **unused)
+{
+	struct test_device *device = test_new(7);
+	struct qsc_device *none = NULL;
+	struct rlimit before;
+	struct rlimit tight;
+	uint8_t *memory;
+	int fd;
+
+	memory = map_bar2(device, &fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	tight = before;
+	tight.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	qsc_device_close(device->dev);
+	assert_int_equal(qsc_runtime_open(device->rt, &none), -ENOMEM);
+	assert_int_equal(qsc_runtime_open(device->rt, &none), -ENOMEM);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	memory[0] = 1;
+	assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+	assert_int_equal(test_now(device), QSC_STATE_RUNNING);
+	memory[1] = 1;
+	assert_int_equal(*(uint16_t *)qsc_block_data(device->rt, 0), 0);
+	munmap(memory, TEST_BAR2_SIZE);
+	close(fd);
+	test_end(device);
+}
+
+/* The thread that watches the doorbells watches the new ones. */
+static void test_new_doorbells_are_watched(void **unused)
+{
+	struct qsc_runtime_options options = test_options(NULL, 7);
+	struct test_device *device;
+	struct qsc_io_fd bells[2];
+
+	options.manual = false;
+	device = test_make(&options);
+	assert_int_equal(qsc_device_region_io_fds(device->dev, 0, &bells[0], 1), 1);
+	qsc_device_close(device->dev);
+	assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+	assert_int_equal(qsc_device_region_io_fds(device->dev, 0, &bells[1], 1), 1);
+	assert_int_equal(qsc_eventfd_signal(bells[0].fd, 1), 0);
+	assert_int_equal(qsc_eventfd_signal(bells[1].fd, 1), 0);
+	while (!test_peek(device, REG_RINGS))
+		usleep(100);
+	assert_int_equal(test_peek(device, REG_RINGS), 1);
+	assert_int_equal(qsc_eventfd_drain(bells[0].fd), 1);
+	close(bells[0].fd);
+	close(bells[1].fd);
+	test_end(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +584,9 @@ int main(void)
 		cmocka_unit_test(test_the_allowed_list),
 		cmocka_unit_test(test_STATE_5_letting_go),
 		cmocka_unit_test(test_starting_again_does_not_reach_the_old_user),
+		cmocka_unit_test(test_a_former_user_is_shut_out),
+		cmocka_unit_test(test_no_files_no_next_user),
+		cmocka_unit_test(test_new_doorbells_are_watched),
 		cmocka_unit_test(test_reset_against_everything),
 		cmocka_unit_test(test_impossible_descriptions),
 		cmocka_unit_test(test_doorbells),

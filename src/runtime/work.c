@@ -178,6 +178,46 @@ void qsc_workers_drop_doorbells(struct qsc_workers *workers)
 		(void)qsc_eventfd_drain(workers->doorbells[i].fd);
 }
 
+/*
+ * Edge-triggered: a signal that the gate refused is seen once, and the thread sleeps again while it
+ * lies in the eventfd.
+ */
+static int watch_doorbell(struct qsc_workers *workers, uint32_t number, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u32 = number};
+
+	return epoll_ctl(workers->doorbell_set, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int qsc_workers_renew_doorbells(struct qsc_workers *workers)
+{
+	uint32_t i;
+
+	if (!atomic_load(&workers->given_out))
+		return 0;
+	for (i = 0; i < workers->num_doorbells; i++) {
+		struct qsc_doorbell *doorbell = &workers->doorbells[i];
+		qsc_autoclose int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		int result = 0;
+		int old;
+
+		if (fd < 0)
+			return -errno;
+		if (workers->has_doorbell_thread)
+			result = watch_doorbell(workers, i, fd);
+		if (result < 0)
+			return result;
+		/* Closing alone would leave it watched: somebody else has a duplicate. */
+		if (workers->has_doorbell_thread)
+			(void)epoll_ctl(workers->doorbell_set, EPOLL_CTL_DEL, doorbell->fd, NULL);
+		old = doorbell->fd;
+		doorbell->fd = qsc_fd_steal(&fd);
+		fd = old;
+	}
+	atomic_store(&workers->given_out, false);
+	return 0;
+}
+
 static void *run_doorbells(void *arg)
 {
 	struct qsc_workers *workers = arg;
@@ -191,10 +231,6 @@ static void *run_doorbells(void *arg)
 	return NULL;
 }
 
-/*
- * Edge-triggered: a signal that the gate refused is seen once, and the thread sleeps again while it
- * lies in the eventfd.
- */
 static int watch_doorbells(struct qsc_workers *workers)
 {
 	uint32_t i;
@@ -205,10 +241,10 @@ static int watch_doorbells(struct qsc_workers *workers)
 		return -errno;
 	for (i = 0; i <= workers->num_doorbells; i++) {
 		int fd = i < workers->num_doorbells ? workers->doorbells[i].fd : workers->end_fd;
-		struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u32 = i};
+		int result = watch_doorbell(workers, i, fd);
 
-		if (epoll_ctl(workers->doorbell_set, EPOLL_CTL_ADD, fd, &event) < 0)
-			return -errno;
+		if (result < 0)
+			return result;
 	}
 	return 0;
 }

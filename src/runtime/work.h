@@ -50,6 +50,7 @@ struct qsc_workers {
 	int doorbell_set; /* epoll of the doorbells and end_fd */
 	int end_fd;
 	_Atomic bool ending;
+	_Atomic bool given_out; /* somebody was given eventfds of the doorbells */
 	bool manual;
 	bool has_doorbell_thread;
 };
@@ -68,6 +69,12 @@ void qsc_workers_kick_all(struct qsc_workers *workers);
 /* Bring the doorbells that were rung to the model, or drop them. */
 void qsc_workers_answer_doorbells(struct qsc_workers *workers);
 void qsc_workers_drop_doorbells(struct qsc_workers *workers);
+
+/*
+ * Where doorbells were given out: new ones, at which nobody can ring yet. The gate is closed. On
+ * failure -errno, and it may be called again.
+ */
+int qsc_workers_renew_doorbells(struct qsc_workers *workers);
 
 /* See qsc_runtime_step(). */
 bool qsc_workers_step(struct qsc_workers *workers, uint64_t pick);
