@@ -14,6 +14,7 @@
  * source. */
 #define HELLO_TIMEOUT_MS 500U
 #define ACCEPT_POLL_MS	 200U
+#define MAX_CLAIMS	 8U
 
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
 		  const void *payload, uint32_t size)
@@ -114,28 +115,70 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 	return 0;
 }
 
+/* Who says it is a source, until all of its channels are there. */
+struct claim {
+	struct qsc_link link; /* count 0: nobody */
+	uint32_t found;
+	uint32_t turn; /* of its last channel */
+};
+
 /*
- * Whether this HELLO is the one of a channel that is still missing. The first one on channel 0
- * decides which migration this is; channels of it that came before have been dropped, so a source
- * opens channel 0 first.
+ * Claims stand side by side, so that a stranger that says HELLO and then nothing does not keep the
+ * source away. When there are too many, the one that has been silent for longest gives way.
  */
-static bool take_hello(struct qsc_link *link, struct qsc_channel *ch, const struct qsc_frame *hello)
+struct claims {
+	struct claim entries[MAX_CLAIMS];
+	uint32_t turn;
+};
+
+/* A claim begins with channel 0: a source opens that first. NULL for no HELLO of any claim. */
+static struct claim *find_claim(struct claims *claims, const struct qsc_frame *hello)
 {
+	struct claim *silent = &claims->entries[0];
 	uint32_t channels = (uint32_t)hello->extent;
+	uint32_t i;
+
+	for (i = 0; i < MAX_CLAIMS; i++) {
+		struct claim *claim = &claims->entries[i];
+
+		if (claim->link.count && claim->link.id == hello->offset)
+			return claim->link.count == channels ? claim : NULL;
+		if (claim->turn < silent->turn)
+			silent = claim;
+	}
+	if (hello->index != 0 || channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
+		return NULL;
+	qsc_link_close(&silent->link);
+	*silent = (struct claim){.link = {.count = channels, .id = hello->offset}};
+	return silent;
+}
+
+/* The claim that this HELLO belongs to, which then has the channel; NULL when it is not due. */
+static struct claim *take_hello(struct claims *claims, struct qsc_channel *ch,
+				const struct qsc_frame *hello)
+{
+	struct claim *claim;
 
 	if (hello->type != QSC_FRAME_HELLO || hello->extent >> 32 != QSC_FRAME_MAGIC)
-		return false;
-	if (!link->count) {
-		if (hello->index != 0 || channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
-			return false;
-		link->id = hello->offset;
-		link->count = channels;
-	} else if (hello->offset != link->id || channels != link->count ||
-		   hello->index >= link->count || link->channels[hello->index]) {
-		return false;
-	}
-	link->channels[hello->index] = ch;
-	return true;
+		return NULL;
+	claim = find_claim(claims, hello);
+	if (!claim || hello->index >= claim->link.count || claim->link.channels[hello->index])
+		return NULL;
+	claim->link.channels[hello->index] = ch;
+	claim->found++;
+	claim->turn = ++claims->turn;
+	return claim;
+}
+
+static struct claim *fullest(struct claims *claims)
+{
+	struct claim *best = &claims->entries[0];
+	uint32_t i;
+
+	for (i = 1; i < MAX_CLAIMS; i++)
+		if (claims->entries[i].found > best->found)
+			best = &claims->entries[i];
+	return best;
 }
 
 static int refuse_version(struct qsc_link *link, const struct qsc_frame *hello,
@@ -151,57 +194,74 @@ static int refuse_version(struct qsc_link *link, const struct qsc_frame *hello,
 	return result;
 }
 
-static int accept_one(struct qsc_link *link, struct qsc_channel *ch, uint32_t timeout_ms,
-		      struct qsc_error *err)
+/* Takes over the channel. *claim becomes the one that it belongs to. */
+static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t timeout_ms,
+		      struct claim **claim, struct qsc_error *err)
 {
 	struct qsc_frame hello;
-	int result;
 
 	ch->ops->set_stall_timeout(ch, HELLO_TIMEOUT_MS);
-	result = recv_header(ch, &hello);
-	if (result < 0 || !take_hello(link, ch, &hello)) {
+	if (recv_header(ch, &hello) == 0)
+		*claim = take_hello(claims, ch, &hello);
+	if (!*claim) {
 		qsc_log(QSC_LOG_WARNING, "dropped a connection that is no channel of a migration");
 		ch->ops->close(ch);
 		return 0;
 	}
 	ch->ops->set_stall_timeout(ch, timeout_ms);
 	if (hello.arg >> 16 != QSC_FRAME_VERSION >> 16)
-		return refuse_version(link, &hello, err);
-	return 1;
+		return refuse_version(&(*claim)->link, &hello, err);
+	return 0;
+}
+
+/* One step of waiting; *claim stays NULL when nobody came. */
+static int await_claim(struct claims *claims, struct qsc_transport *transport,
+		       const struct qsc_link_wait *wait, struct claim **claim,
+		       struct qsc_error *err)
+{
+	struct qsc_error nobody = QSC_ERROR_NONE;
+	struct qsc_channel *ch;
+	int result;
+
+	if (wait->step(wait->ctx))
+		return qsc_error_set(err, ECANCELED, NULL,
+				     "cancelled while waiting for the source");
+	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &nobody);
+	if (result == 0)
+		return accept_one(claims, ch, wait->timeout_ms, claim, err);
+	if (result == -ETIMEDOUT)
+		return 0;
+	if (err)
+		*err = nobody;
+	return result;
 }
 
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 		    const struct qsc_link_wait *wait, struct qsc_error *err)
 {
 	uint64_t deadline = wait->env->now_us(wait->env->ctx) + wait->timeout_ms * 1000ULL;
-	uint32_t found = 0;
+	struct claims claims = {0};
+	struct claim *claim;
+	uint32_t i;
+	int result;
 
-	while (!link->count || found < link->count) {
-		struct qsc_error nobody = QSC_ERROR_NONE;
-		struct qsc_channel *ch;
-		int result = wait->step(wait->ctx);
-
-		if (result)
-			return qsc_error_set(err, ECANCELED, NULL,
-					     "cancelled while waiting for the source");
-		if (wait->env->now_us(wait->env->ctx) >= deadline)
-			return qsc_error_set(err, ETIMEDOUT, NULL,
-					     "%u of %u connections of a source came within %u ms",
-					     found, link->count, wait->timeout_ms);
-		result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &nobody);
-		if (result == -ETIMEDOUT)
-			continue;
-		if (result < 0) {
-			if (err)
-				*err = nobody;
-			return result;
-		}
-		result = accept_one(link, ch, wait->timeout_ms, err);
-		if (result < 0)
-			return result;
-		found += (uint32_t)result;
-	}
-	return 0;
+	do {
+		claim = NULL;
+		if (wait->env->now_us(wait->env->ctx) < deadline)
+			result = await_claim(&claims, transport, wait, &claim, err);
+		else
+			result = qsc_error_set(err, ETIMEDOUT, NULL,
+					       "%u of %u connections of a source came within %u ms",
+					       fullest(&claims)->found,
+					       fullest(&claims)->link.count, wait->timeout_ms);
+	} while (result == 0 && !(claim && claim->found == claim->link.count));
+	/* When it failed, whoever came closest to being the source is told. */
+	claim = claim ? claim : fullest(&claims);
+	*link = claim->link;
+	*claim = (struct claim){0};
+	for (i = 0; i < MAX_CLAIMS; i++)
+		qsc_link_close(&claims.entries[i].link);
+	return result;
 }
 
 /* ---- control ---- */

@@ -34,7 +34,9 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 
 /*
  * Destination: wait for a source and for all of its channels. Whoever connects and says anything
- * but the HELLO that is due is dropped, and does not prolong the wait.
+ * but the HELLO that is due is dropped, and does not prolong the wait; nor does one that begins
+ * as a source and then falls silent. On failure the link has what there is of the likeliest source,
+ * to tell it.
  */
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 		    const struct qsc_link_wait *wait, struct qsc_error *err);

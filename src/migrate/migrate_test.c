@@ -727,6 +727,60 @@ static void test_strangers_do_not_kill_a_migration(void **state)
 	drop(&f);
 }
 
+static int claim(const char *path, uint64_t id, uint32_t channels)
+{
+	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
+				  .arg = QSC_FRAME_VERSION,
+				  .offset = id,
+				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | channels};
+	uint8_t header[QSC_FRAME_SIZE];
+
+	hello.digest = qsc_frame_digest(&hello, NULL);
+	qsc_frame_encode(&hello, header);
+	return stranger(path, header, sizeof(header));
+}
+
+static void test_silent_claims_do_not_keep_the_source_away(void **state)
+{
+	struct fixture f;
+	int fds[20];
+	uint32_t i;
+
+	(void)state;
+	make(&f, p2p_flags, true);
+	/* More than are remembered, and one that repeats itself. */
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		fds[i] = claim(f.path, i == 19 ? 18 : i, i % 2 ? 64 : 2);
+	migrate(&f);
+	expect_moved(&f);
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		qsc_fd_close(&fds[i]);
+	drop(&f);
+}
+
+static void test_a_source_that_does_not_connect_fully_is_told(void **state)
+{
+	struct qsc_frame frame;
+	uint8_t header[QSC_FRAME_SIZE];
+	struct fixture f;
+	int fd;
+
+	(void)state;
+	make(&f, p2p_flags, true);
+	f.sides[1].options.stall_timeout_ms = 100;
+	fd = claim(f.path, 7, 64);
+	run_destination(&f.sides[1]);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
+	assert_non_null(strstr(f.sides[1].err.text, "1 of 64 connections"));
+	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
+	assert_int_equal(qsc_frame_decode(header, &frame), 0);
+	assert_int_equal(frame.type, QSC_FRAME_ANSWER);
+	assert_int_equal(frame.arg, ETIMEDOUT);
+	qsc_fd_close(&fd);
+	drop(&f);
+}
+
 static void test_other_version_is_told(void **state)
 {
 	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
@@ -809,6 +863,8 @@ int main(void)
 		cmocka_unit_test(test_a_device_lost_at_the_source_is_said),
 		cmocka_unit_test(test_ORD_4_the_source_says_what_runs),
 		cmocka_unit_test(test_strangers_do_not_kill_a_migration),
+		cmocka_unit_test(test_silent_claims_do_not_keep_the_source_away),
+		cmocka_unit_test(test_a_source_that_does_not_connect_fully_is_told),
 		cmocka_unit_test(test_other_version_is_told),
 		cmocka_unit_test(test_nobody_there_is_said_at_once),
 		cmocka_unit_test(test_listener_replaces_stale_but_not_live_socket),
