@@ -61,8 +61,8 @@ const char *contract_verdict_meaning(enum qsc_verdict verdict)
 		[QSC_VERDICT_ALLOW] = "works",
 		[QSC_VERDICT_TOLERATE] = "works, but not promised by every device: a stretch",
 		[QSC_VERDICT_DISCARD] =
-			"reads give all ones, writes vanish: a violation, by the user of ORD-1, "
-			"or by the set of SET-1 where a peer asks",
+			("reads give all ones, writes vanish: a violation, by the user of ORD-1, "
+			 "or by the set of SET-1 where a peer asks"),
 		[QSC_VERDICT_HOLD] = "takes effect at the next RUNNING, exactly once",
 		[QSC_VERDICT_DROP] = "has no effect, now or later",
 		[QSC_VERDICT_NEVER] = "the device must not",
