@@ -448,6 +448,26 @@ static void judge_move(struct run *run, struct demo_migration *migration, enum d
 	}
 }
 
+/*
+ * Until the destination is ready for the source. It has a deadline of its own, for the tenant goes
+ * on meanwhile: something moves all the time.
+ */
+static bool await_listening(struct run *run, enum demo_side to)
+{
+	uint64_t deadline = now_us() + ANSWER_US;
+
+	order(run, to, DEMO_ORDER_RECEIVE);
+	while (!broken(run) && run->listening != run->migration && !side_done(run, to)) {
+		if (now_us() > deadline) {
+			fail_text(run, ETIMEDOUT, "host %c has not made itself ready for %llu s",
+				  demo_side_name(to), (unsigned long long)(ANSWER_US / 1000000));
+			run->host_failed[to] = true;
+		}
+		pump(run, TICK_MS);
+	}
+	return run->listening == run->migration;
+}
+
 static void migrate(struct run *run, struct demo_migration *migration)
 {
 	enum demo_side from = run->owner;
@@ -456,10 +476,7 @@ static void migrate(struct run *run, struct demo_migration *migration)
 
 	memset(run->moved, 0, sizeof(run->moved));
 	migration->from = from;
-	order(run, to, DEMO_ORDER_RECEIVE);
-	while (!broken(run) && run->listening != run->migration && !side_done(run, to))
-		pump(run, TICK_MS);
-	if (run->listening != run->migration) {
+	if (!await_listening(run, to)) {
 		/* The source was not asked for anything yet. */
 		if (run->moved[to])
 			fail(run, &run->moves[to].error);
