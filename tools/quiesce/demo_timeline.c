@@ -173,8 +173,10 @@ static size_t collect_rows(const struct picture *picture, struct row *rows)
 /* "31.9 MiB/s"; size of text: DEMO_TEXT_SIZE + 2. */
 static void format_rate(char *text, uint64_t bytes, uint64_t us)
 {
-	(void)demo_format_bytes(text, (uint64_t)((double)bytes * 1e6 / (double)us));
-	(void)strcat(text, "/s");
+	char each[DEMO_TEXT_SIZE];
+
+	(void)demo_format_bytes(each, (uint64_t)((double)bytes * 1e6 / (double)us));
+	(void)snprintf(text, DEMO_TEXT_SIZE + 2, "%s/s", each);
 }
 
 static void print_row(const struct picture *picture, const struct row *row)
