@@ -5,6 +5,9 @@
  * Commands from the server (DMA over the socket) are answered from the mappings that the user made,
  * by whichever thread is waiting for a reply and else by a thread of the client's own. Calls from
  * several threads are pipelined on the one connection.
+ *
+ * Threads: both functions may be called from any, several at once; each blocks at most as long as
+ * connect_timeout_ms says. The device they give follows <quiesce/device.h>.
  */
 #ifndef QUIESCE_CLIENT_H
 #define QUIESCE_CLIENT_H
@@ -30,11 +33,16 @@ struct qsc_client_options {
 	bool poll;	     /* spin for replies instead of sleeping */
 };
 
-/* options may be NULL. On failure err says what the URI or the peer lacks. */
+/*
+ * options may be NULL. On failure err says what the URI or the peer lacks: -EINVAL for a URI that
+ * cannot be, as connect(2) when nobody serves there, -ETIMEDOUT when the handshake
+ * takes too long, -EBUSY when another user has the device, -EPROTO and -EPROTONOSUPPORT for a peer
+ * that is no server of a version known here, -ENOMEM.
+ */
 QSC_API int qsc_client_open(const char *uri, const struct qsc_client_options *options,
 			    struct qsc_device **dev, struct qsc_error *err);
 
-/* The same over a connected stream socket, which it takes over also on failure. */
+/* The same, with the same errors, over a connected stream socket, taken over also on failure. */
 QSC_API int qsc_client_open_fd(int fd, const struct qsc_client_options *options,
 			       struct qsc_device **dev, struct qsc_error *err);
 

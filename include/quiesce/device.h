@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VFIO device as its user sees it: the one interface of Quiesce. The runtime, the vfio-user
- * client and the kernel client implement it; the server, the set, the migration engine and the
- * checker use it; layers (trace, audit, fault) implement it on top of another one.
+ * A VFIO device as its user sees it: the one interface of Quiesce. The runtime and the vfio-user
+ * client implement it; the server, the set and the migration engine use it; a layer (trace)
+ * implements it on top of another one.
  *
  * A `struct qsc_device` is an open handle: the user holds the device from open to
  * qsc_device_close(). Closing it is "the last user lets go" of clause STATE-5.
  *
  * Results: 0 or a count on success, -errno on failure. -ENODEV from a session call means that the
  * session has ended (SESS-2); -ENOTCONN that the device itself is gone (its server died); -ENOTTY
- * that this device does not have that facility at all.
+ * that this device does not have that facility at all; -EINVAL that the arguments are wrong for any
+ * device. A device behind a socket adds -ETIMEDOUT (no answer in time) and -EPROTO (an answer that
+ * is none); after either the connection is given up. Any call may find no memory: -ENOMEM.
  *
  * Threads: calls on one device may be made from several threads at once, except that close must be
  * the last. A state change, a reset and session calls exclude one another inside the device.
@@ -220,7 +222,11 @@ QSC_API ssize_t qsc_device_region_read(struct qsc_device *dev, uint32_t region, 
 QSC_API ssize_t qsc_device_region_write(struct qsc_device *dev, uint32_t region, uint64_t offset,
 					const void *buf, size_t count);
 
-/* Several small writes in order. Returns how many were done, or -errno when the first failed. */
+/*
+ * Several small writes in order, each under the rules of region_write. Returns how many were done,
+ * or -errno when the first failed; -EINVAL, with none done, when one has no data, more than 8 bytes
+ * or wraps.
+ */
 QSC_API int qsc_device_region_write_multi(struct qsc_device *dev,
 					  const struct qsc_region_write *writes, size_t count);
 
@@ -230,6 +236,10 @@ QSC_API int qsc_device_region_write_multi(struct qsc_device *dev,
  * addr and size) or close. While the device is stopped it is revoked: it reads as all ones and
  * writes do not reach the device (DEV-7). A write made through it while revoked may be read back
  * through the same mapping until the device leaves STOP, and is then gone.
+ *
+ * -EINVAL for what is not page aligned or lies outside the mappable areas, -EPERM for a direction
+ * the region does not have, -ENOMEM. Legal in every state. region_unmap: -EINVAL when no mapping of
+ * that address and size was made.
  */
 QSC_API int qsc_device_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset,
 				  size_t size, int prot, void **addr);
@@ -239,11 +249,15 @@ QSC_API int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t s
  * The file behind a mappable region, to hand to another device or process; the region starts at
  * *fd_offset. The caller owns *fd. Such a mapping cannot be revoked; a change made through it by
  * the user while the device is stopped is found when the device leaves STOP and reported as ORD-1.
+ * -EINVAL for a region that cannot be mapped. Legal in every state.
  */
 QSC_API int qsc_device_region_fd(struct qsc_device *dev, uint32_t region, int *fd,
 				 uint64_t *fd_offset);
 
-/* Ioeventfds of a region: returns how many there are and fills at most max. */
+/*
+ * Ioeventfds of a region: returns how many there are and fills at most max; the caller owns the fds
+ * filled in. -EINVAL for a region that the device does not have. Legal in every state.
+ */
 QSC_API int qsc_device_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
 				     size_t max);
 
@@ -253,11 +267,15 @@ QSC_API int qsc_device_region_io_fds(struct qsc_device *dev, uint32_t region, st
  * VFIO_DEVICE_SET_IRQS. Legal in every state but ERROR (-EIO); promised everywhere but in RESUMING.
  * ORD-2: done after RESUMING is left and before RUNNING is entered. ACTION_TRIGGER with DATA_NONE
  * and count 0 tears an index down. A trigger from the user side of a device that is not fully
- * running takes effect at its next RUNNING.
+ * running takes effect at its next RUNNING. -EINVAL for an index, vectors or flags that the device
+ * does not have, -ENOTTY for an action that it does not have (masking, say).
  */
 QSC_API int qsc_device_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set);
 
-/* Set up `count` vectors of an index with eventfds (set), or tear the index down (fds NULL). */
+/*
+ * Set up `count` vectors of an index with eventfds, from vector 0 on, or tear the index down (fds
+ * NULL). Legal and failing as set_irqs, on which it stands.
+ */
 QSC_API int qsc_device_set_eventfds(struct qsc_device *dev, uint32_t index, const int *fds,
 				    uint32_t count);
 
@@ -298,26 +316,38 @@ QSC_API ssize_t qsc_device_session_write(struct qsc_device *dev, uint64_t sessio
 /* SESS-4: only in PRE_COPY and PRE_COPY_P2P, else -EINVAL. */
 QSC_API int qsc_device_session_precopy_info(struct qsc_device *dev, uint64_t session,
 					    struct qsc_precopy_info *info);
-/* Let go of the handle; the device stays in its state. Its number is never used again. */
+/*
+ * Let go of the handle; the device stays in its state. Its number is never used again. -ENODEV when
+ * the session has ended already.
+ */
 QSC_API int qsc_device_session_close(struct qsc_device *dev, uint64_t session);
 
 /* ---- dirty log: LOG-1 to LOG-4 ---- */
 
-/* *page_size: wished in, chosen out; a power of two of at least 4096 bytes. */
+/*
+ * *page_size: wished in, chosen out; a power of two of at least 4096 bytes. -EINVAL for ranges that
+ * are none, wrap or overlap (LOG-3), -EBUSY while a log is running; -E2BIG for more than can be
+ * logged. In every state (LOG-4). stop ends the log and drops what it holds; -EINVAL when none is
+ * running.
+ */
 QSC_API int qsc_device_log_start(struct qsc_device *dev, uint64_t *page_size,
 				 const struct qsc_dma_range *ranges, size_t num_ranges);
 QSC_API int qsc_device_log_stop(struct qsc_device *dev);
 /*
  * Set in `bitmap` (one bit per page_size from iova on, little-endian words of 64; never cleared
  * here) every page written since it was last reported, and clear it in the log. Any page size that
- * is a power of two of at least 4096; iova a multiple of it and size at least 1.
+ * is a power of two of at least 4096; iova a multiple of it and size at least 1. -EINVAL for other
+ * arguments and while no log is running.
  */
 QSC_API int qsc_device_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size,
 				  uint64_t page_size, uint64_t *bitmap);
 
 /* ---- reset and close ---- */
 
-/* ARC-5: RUNNING with power-on contents, from every state; sessions and log end. */
+/*
+ * ARC-5: RUNNING with power-on contents, from every state; sessions and log end. -errno when the
+ * device could not be reset; its state is then read (ORD-4).
+ */
 QSC_API int qsc_device_reset(struct qsc_device *dev);
 /* STATE-5. dev may be NULL. */
 QSC_API void qsc_device_close(struct qsc_device *dev);

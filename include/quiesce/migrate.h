@@ -10,6 +10,10 @@
  * Hand-over. READY (destination: everything is loaded and validated) → COMMIT (source: from here on
  * this side never runs again) → RUNNING (destination: it runs). A source that sent COMMIT and
  * hears nothing, and a destination that sent READY and hears nothing, stay stopped and say so.
+ *
+ * Threads: a migration uses its set and its transport from the calling thread and from threads of
+ * its own, which have ended when it returns; nobody else may use them meanwhile. Several migrations
+ * of different sets may be under way at once.
  */
 #ifndef QUIESCE_MIGRATE_H
 #define QUIESCE_MIGRATE_H
@@ -66,11 +70,17 @@ struct qsc_transport_ops {
 	void (*close)(struct qsc_transport *transport);
 };
 
-/* UNIX socket at a path. The listener makes the socket file and removes it when closed. */
+/*
+ * UNIX socket at a path. The listener makes the socket file and removes it when closed; a file that
+ * a dead listener left is replaced. Connecting happens when the migration begins. -EINVAL for a
+ * path that is too long, -ENOMEM; listen also -EADDRINUSE where somebody listens, or as socket(2),
+ * bind(2).
+ */
 QSC_API int qsc_transport_unix_connect(const char *path, struct qsc_transport **transport,
 				       struct qsc_error *err);
 QSC_API int qsc_transport_unix_listen(const char *path, struct qsc_transport **transport,
 				      struct qsc_error *err);
+/* NULL is allowed. */
 QSC_API void qsc_transport_close(struct qsc_transport *transport);
 
 /* ---- the user whose devices move ---- */

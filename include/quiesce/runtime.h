@@ -16,11 +16,14 @@
  *   worker never runs twice at once. A model guards its state with a lock of its own.
  * - When the device enters a stopped state the runtime has closed the DMA gate, and waits until no
  *   callback is running, calls stop(), and calls no callback but reset(), validate(), save(),
- * load() and loaded() until it leaves the stopped states. So the declared state is at rest without
- * the model doing anything. In the P2P states registers are accessed; work() is called there only
- *   after start(), and only in a device that tells peers from memory.
+ *   load() and loaded() until it leaves the stopped states. So the declared state is at rest
+ *   without the model doing anything. In the P2P states registers are accessed; work() is called
+ *   there only after start(), and only in a device that tells peers from memory.
  * - A DMA call never waits for a state change: when the gate is closed it answers -EAGAIN, the
  *   model leaves the transfer where it is, returns, and is called again after start().
+ *
+ * Threads: what a model calls may be called from any thread, several at once. create, open and
+ * destroy exclude one another; destroy must be the last, from no callback.
  */
 #ifndef QUIESCE_RUNTIME_H
 #define QUIESCE_RUNTIME_H

@@ -3,6 +3,10 @@
  * Serve any device over vfio-user on a UNIX socket. Each connection runs in a thread of its own
  * with bounded memory; the first that completes the handshake opens the device, others are told
  * EBUSY until it lets go. A connection that ends closes the handle (STATE-5).
+ *
+ * Threads: run is called by one thread at a time; stop may come from any, and from a signal
+ * handler; create and destroy from any while nobody else uses the server. Several servers are
+ * independent.
  */
 #ifndef QUIESCE_SERVER_H
 #define QUIESCE_SERVER_H
@@ -40,11 +44,15 @@ struct qsc_server_options {
 /*
  * Listen at `path` (a socket file, made anew; a stale one left by a dead server is replaced, one
  * with a live server is refused with EADDRINUSE, anything else with ENOTSOCK). Nothing is served
- * until run.
+ * until run. -EINVAL for options that cannot be or too long a path, -ENOMEM, or as socket(2) and
+ * bind(2).
  */
 QSC_API int qsc_server_create(const char *path, const struct qsc_server_options *options,
 			      struct qsc_server **server, struct qsc_error *err);
-/* Serve until qsc_server_stop() or, with options.once, until the user has gone. */
+/*
+ * Serve until qsc_server_stop() or, with options.once, until the user has gone: 0. -errno when no
+ * more connections can be accepted. When it returns every connection has ended.
+ */
 QSC_API int qsc_server_run(struct qsc_server *server);
 /* Make run return; closes every connection. From any thread or a signal handler. */
 QSC_API void qsc_server_stop(struct qsc_server *server);
@@ -53,7 +61,8 @@ QSC_API void qsc_server_destroy(struct qsc_server *server);
 
 /*
  * Serve one connected stream socket in the calling thread until it ends; takes over fd. For
- * programs that accept by themselves.
+ * programs that accept by themselves. 0 when it has ended, whatever the client did; -EINVAL for
+ * options that cannot be, -ENOMEM. May be called by several threads at once.
  */
 QSC_API int qsc_server_serve_fd(const struct qsc_server_options *options, int fd);
 

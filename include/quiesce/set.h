@@ -36,9 +36,11 @@ struct qsc_phase {
 
 struct qsc_timeline;
 
+/* -ENOMEM. */
 QSC_API int qsc_timeline_create(struct qsc_timeline **timeline);
+/* NULL is allowed. Nobody may be adding any more. */
 QSC_API void qsc_timeline_destroy(struct qsc_timeline *timeline);
-/* From any thread. timeline may be NULL. */
+/* From any thread. timeline may be NULL. A phase that finds no memory is left out. */
 QSC_API void qsc_timeline_add(struct qsc_timeline *timeline, const struct qsc_phase *phase);
 /* In order of start. The array is the timeline's, valid until the next add. */
 QSC_API size_t qsc_timeline_phases(struct qsc_timeline *timeline, const struct qsc_phase **phases);
@@ -47,7 +49,7 @@ QSC_API size_t qsc_timeline_phases(struct qsc_timeline *timeline, const struct q
 
 struct qsc_set;
 
-/* env NULL: the real one. timeline may be NULL; it is borrowed, as env is. */
+/* env NULL: the real one. timeline may be NULL; it is borrowed, as env is. -ENOMEM. */
 QSC_API int qsc_set_create(const struct qsc_env *env, struct qsc_timeline *timeline,
 			   struct qsc_set **set);
 /* The devices stay open and as they are. NULL is allowed. */
@@ -70,7 +72,10 @@ QSC_API uint64_t qsc_set_session(const struct qsc_set *set, uint32_t member);
 
 /*
  * Memory in a member's DMA space. All mappings of members go through the set, or reach cannot be
- * known. Legal in every state (ORD-3: before the device leaves STOP).
+ * known. Legal in every state (ORD-3: before the device leaves STOP). map: -EINVAL for a member
+ * that is none or a mapping with QSC_DMA_PEER (SET-3), -ENOMEM, or as qsc_device_dma_map(). unmap:
+ * of a peer mapping too; -EINVAL for a member that is none, -ENOENT when the set made no mapping of
+ * that iova and size, or as qsc_device_dma_unmap(), and the mapping then stays.
  */
 QSC_API int qsc_set_dma_map(struct qsc_set *set, uint32_t member,
 			    const struct qsc_dma_mapping *mapping, struct qsc_error *err);
@@ -78,7 +83,9 @@ QSC_API int qsc_set_dma_unmap(struct qsc_set *set, uint32_t member, uint64_t iov
 
 /*
  * Make part of another member's region reachable by DMA: [offset, offset + size) of `region` of
- * `peer` appears at iova in the DMA space of `member`.
+ * `peer` appears at iova in the DMA space of `member`. Legal in every state. -EINVAL for a member
+ * or region that is none and for what is not whole pages within the region; -ENOMEM; or as
+ * qsc_device_dma_map(). Removed with qsc_set_dma_unmap() or the set.
  */
 struct qsc_peer_mapping {
 	uint64_t iova;
@@ -123,6 +130,12 @@ QSC_API int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_
  * The waves. Each brings all members to where its name says, side by side, reads the true state of
  * any that failed (ORD-4), and reports the first failure with member, state and clause; the set is
  * then as it is and qsc_set_run() brings it back where the devices allow.
+ *
+ * -errno of every wave: that of the first member's state change (ORD-4; ARC-5 when it is in ERROR,
+ * SESS-6 when it refused what was loaded), or -ENOMEM. Those that quiesce first, and run, also
+ * answer as qsc_set_plan() (-EOPNOTSUPP, SET-3), before anything is touched; quiescing fails with
+ * SET-3 when a mapping could not be taken away. run: -EIO with ORD-8 when a member is in ERROR,
+ * with SET-4 the errno of a mapping that did not come back; no member was started then.
  */
 /* RUNNING to PRE_COPY, for the members that have it. */
 QSC_API int qsc_set_precopy(struct qsc_set *set, struct qsc_error *err);
