@@ -35,6 +35,7 @@ docs: all
 
 install: all
 	@meson install -C $(BUILD)
+	@if [[ -z "$${DESTDIR:-}" && $$(id -u) == 0 ]]; then ldconfig; fi
 
 clean:
 	@rm -rf $(BUILD) build-*
