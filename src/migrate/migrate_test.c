@@ -680,6 +680,20 @@ static void test_ORD_4_the_source_says_what_runs(void **state)
 	}
 }
 
+static void test_a_device_gone_is_not_said_to_refuse(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	make(&f, p2p_flags, true);
+	fake_fail(f.sides[1].fakes[0], FAKE_SESSION_WRITE, UINT32_MAX, 1, ENOTCONN, -1);
+	migrate(&f);
+	expect_source_goes_on(&f, ENOTCONN);
+	assert_non_null(strstr(f.sides[1].err.text, "'nic' is gone"));
+	assert_non_null(strstr(f.sides[0].err.text, "'nic' is gone"));
+	drop(&f);
+}
+
 /* ---- peers that are none ---- */
 
 static int stranger(const char *path, const void *bytes, size_t size)
@@ -862,6 +876,7 @@ int main(void)
 		cmocka_unit_test(test_SET_5_destination_that_cannot_start_leaves_both_stopped),
 		cmocka_unit_test(test_a_device_lost_at_the_source_is_said),
 		cmocka_unit_test(test_ORD_4_the_source_says_what_runs),
+		cmocka_unit_test(test_a_device_gone_is_not_said_to_refuse),
 		cmocka_unit_test(test_strangers_do_not_kill_a_migration),
 		cmocka_unit_test(test_silent_claims_do_not_keep_the_source_away),
 		cmocka_unit_test(test_a_source_that_does_not_connect_fully_is_told),
