@@ -577,9 +577,8 @@ static void await_diverted(struct qsc_channel *channel, const struct qsc_call *c
 static int await(struct qsc_channel *channel, struct qsc_call *call)
 {
 	/* The socket's own timeout serves for a first receive, and the watchdog for all of them. */
-	uint64_t until = channel->watching || (channel->command && !channel->poll)
-				 ? 0
-				 : call->deadline_us;
+	bool timed = channel->command && !channel->poll && !call->until_us;
+	uint64_t until = channel->watching || timed ? 0 : call->deadline_us;
 	int result = 0;
 
 	while (!call->done && !result) {
@@ -634,6 +633,8 @@ int qsc_channel_begin(struct qsc_channel *channel, struct qsc_call *call, struct
 	int result;
 
 	call->deadline_us = coarse_now_us() + (uint64_t)channel->call_timeout_ms * 1000;
+	if (call->until_us)
+		call->deadline_us = qsc_min_u64(call->deadline_us, call->until_us);
 	pthread_mutex_lock(&channel->lock);
 	result = claim_slot(channel, call, call->deadline_us);
 	pthread_mutex_unlock(&channel->lock);

@@ -31,6 +31,7 @@ struct qsc_call {
 	size_t data_max;
 	int *fds; /* descriptors that came with it; the caller's from then on */
 	size_t max_fds;
+	uint64_t until_us; /* CLOCK_MONOTONIC: no later than that; 0: the channel's own deadline */
 
 	int result;  /* 0, or -errno that the peer answered */
 	size_t body; /* bytes of the reply's body */

@@ -3,6 +3,7 @@
 #include "server/connection.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,7 +130,12 @@ void qsc_connection_destroy(struct qsc_connection *connection)
 
 void qsc_connection_shutdown(struct qsc_connection *connection)
 {
+	struct qsc_channel *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
+
 	qsc_channel_shutdown(connection->channel);
+	/* A device that is being stopped may be waiting for an answer there. */
+	if (twin)
+		qsc_channel_shutdown(twin);
 }
 
 /* The client has no command to send on the twin socket. */
@@ -148,18 +154,21 @@ static int make_twin(struct qsc_connection *connection, int *peer)
 		.poll = connection->options->poll,
 		.command = refuse_command,
 	};
+	struct qsc_channel *twin = NULL;
 	int pair[2];
 	int result;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	options.fd = pair[0];
-	result = qsc_channel_create(&options, &connection->twin);
-	if (result < 0)
+	result = qsc_channel_create(&options, &twin);
+	if (result < 0) {
 		qsc_fd_close(&pair[1]);
-	else
-		*peer = pair[1];
-	return result;
+		return result;
+	}
+	atomic_store_explicit(&connection->twin, twin, memory_order_release);
+	*peer = pair[1];
+	return 0;
 }
 
 /* Answer with what this end can, and of what is optional only what the client named. */
@@ -216,6 +225,14 @@ static int negotiate(struct qsc_connection *connection, const struct qsc_message
 		result = -EINVAL;
 	if (!result && version.major != QSC_WIRE_MAJOR)
 		result = -EPROTONOSUPPORT;
+	/* In smaller pieces a client could make one access last as long as it likes. */
+	if (!result && connection->caps.max_data_xfer_size < MIN_XFER) {
+		qsc_log(QSC_LOG_WARNING,
+			"vfio-user: a client was refused: it takes %u bytes in one transfer, and "
+			"must take %u (max_data_xfer_size)",
+			connection->caps.max_data_xfer_size, MIN_XFER);
+		result = -EINVAL;
+	}
 	if (!result) {
 		result = connection->options->open(connection->options->open_ctx, &connection->dev,
 						   &err);
@@ -310,9 +327,7 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 			strerror(-result));
 	}
 	/* Nothing waits for this client any more: accesses under way fail, and close may drain. */
-	qsc_channel_shutdown(connection->channel);
-	if (connection->twin)
-		qsc_channel_shutdown(connection->twin);
+	qsc_connection_shutdown(connection);
 	held = connection->dev;
 	qsc_device_close(connection->dev);
 	connection->dev = NULL;

@@ -23,7 +23,8 @@
 struct qsc_connection {
 	const struct qsc_server_options *options; /* no field 0 */
 	struct qsc_channel *channel;
-	struct qsc_channel *twin; /* for the server's own commands; NULL: on the main socket */
+	/* For the server's own commands; NULL: on the main socket. Made while others may look. */
+	struct qsc_channel *_Atomic twin;
 	struct qsc_device *dev;
 	struct qsc_dma_access access;
 	struct qsc_wire_caps caps; /* what both ends can */

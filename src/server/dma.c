@@ -5,6 +5,7 @@
  * no state change waits for it longer than that.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -101,8 +102,8 @@ ssize_t qsc_server_dma_unmap(struct qsc_connection *connection, struct qsc_reque
 }
 
 /* One DMA_READ or DMA_WRITE and its reply. */
-static int access_once(struct qsc_connection *connection, uint16_t command, uint64_t iova, void *in,
-		       const void *out, size_t size)
+static int access_once(struct qsc_connection *connection, uint64_t iova, void *in, const void *out,
+		       size_t size, uint64_t until_us)
 {
 	struct {
 		struct qsc_wire_header header;
@@ -110,23 +111,25 @@ static int access_once(struct qsc_connection *connection, uint16_t command, uint
 	} request = {.access = {.address = iova, .count = size}};
 	struct qsc_wire_dma_access reply = {.count = 0};
 	struct qsc_call call = {
-		.command = command,
+		.command = in ? QSC_WIRE_DMA_READ : QSC_WIRE_DMA_WRITE,
 		.min_size = in ? sizeof(reply) : QSC_WIRE_DMA_WRITE_REPLY_MIN,
 		.fixed = &reply,
 		.fixed_size = sizeof(reply),
 		.data = in,
 		.data_max = in ? size : 0,
+		.until_us = until_us,
 	};
 	struct iovec iov[2] = {
 		{.iov_base = &request, .iov_len = sizeof(request)},
 		{.iov_base = (void *)(uintptr_t)out, .iov_len = size},
 	};
-	struct qsc_channel *channel = connection->twin ? connection->twin : connection->channel;
-	int result = qsc_channel_call(channel, &call, iov, out ? 2 : 1, NULL, 0);
+	struct qsc_channel *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
+	int result = qsc_channel_call(twin ? twin : connection->channel, &call, iov, out ? 2 : 1,
+				      NULL, 0);
 
 	if (result < 0) {
 		/* A client that does not answer for its memory is no client. */
-		qsc_channel_shutdown(connection->channel);
+		qsc_connection_shutdown(connection);
 		return result;
 	}
 	if (call.result < 0)
@@ -137,36 +140,35 @@ static int access_once(struct qsc_connection *connection, uint16_t command, uint
 	return 0;
 }
 
-int qsc_server_access_read(void *ctx, uint64_t iova, void *buf, size_t size)
+/* In pieces that the client takes; the reply deadline is for all of them together. */
+static int access_all(struct qsc_connection *connection, uint64_t iova, void *in, const void *out,
+		      size_t size)
 {
-	struct qsc_connection *connection = ctx;
+	uint64_t until_us = 0;
+	size_t done = 0;
 	int result = 0;
 
-	while (size && !result) {
-		size_t part = qsc_min_u64(size, connection->peer_xfer_size);
+	if (size > connection->peer_xfer_size)
+		until_us = qsc_channel_now_us() +
+			   (uint64_t)connection->options->reply_timeout_ms * 1000;
+	while (done < size && !result) {
+		size_t part = qsc_min_u64(size - done, connection->peer_xfer_size);
 
-		result = access_once(connection, QSC_WIRE_DMA_READ, iova, buf, NULL, part);
-		iova += part;
-		buf = (char *)buf + part;
-		size -= part;
+		result = access_once(connection, iova + done, in ? (char *)in + done : NULL,
+				     out ? (const char *)out + done : NULL, part, until_us);
+		done += part;
 	}
 	return result;
 }
 
+int qsc_server_access_read(void *ctx, uint64_t iova, void *buf, size_t size)
+{
+	return access_all(ctx, iova, buf, NULL, size);
+}
+
 int qsc_server_access_write(void *ctx, uint64_t iova, const void *buf, size_t size)
 {
-	struct qsc_connection *connection = ctx;
-	int result = 0;
-
-	while (size && !result) {
-		size_t part = qsc_min_u64(size, connection->peer_xfer_size);
-
-		result = access_once(connection, QSC_WIRE_DMA_WRITE, iova, NULL, buf, part);
-		iova += part;
-		buf = (const char *)buf + part;
-		size -= part;
-	}
-	return result;
+	return access_all(ctx, iova, NULL, buf, size);
 }
 
 void qsc_server_set_log_all(struct qsc_connection *connection, bool log_all)

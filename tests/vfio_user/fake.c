@@ -129,6 +129,10 @@ static ssize_t region_write(struct qsc_device *dev, uint32_t region, uint64_t of
 		fake->dma_error = fake_dma(fake, iova, &fake->dma_result, sizeof(fake->dma_result),
 					   false);
 	}
+	if (region == FAKE_REGISTERS && offset == FAKE_KICK_BULK && count == sizeof(iova)) {
+		memcpy(&iova, buf, sizeof(iova));
+		fake->dma_error = fake_dma(fake, iova, fake->big, FAKE_BULK, false);
+	}
 	return (ssize_t)count;
 }
 

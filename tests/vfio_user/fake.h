@@ -27,6 +27,9 @@
 /* Writing 8 bytes there makes the device read 8 bytes by DMA from that address into `dma_result`.
  */
 #define FAKE_KICK 0x100U
+/* The same, of FAKE_BULK bytes that it forgets. */
+#define FAKE_KICK_BULK 0x108U
+#define FAKE_BULK      65536U
 
 enum fake_op {
 	FAKE_OP_REGION_READ,

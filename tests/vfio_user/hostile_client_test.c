@@ -261,6 +261,7 @@ static void test_bad_handshakes(void **state)
 		"{\"capabilities\":{\"max_msg_fds\":\"many\"}}",
 		"{\"capabilities\":{\"max_msg_fds\":-1}}",
 		"{\"capabilities\":{\"max_data_xfer_size\":0}}",
+		"{\"capabilities\":{\"max_data_xfer_size\":4095}}",
 		"{\"capabilities\":{\"twin_socket\":true}}",
 		"{\"capabilities\":{\"twin_socket\":{\"supported\":1}}}",
 		"{\"capabilities\":{\"quiesce\":1}}",
@@ -586,6 +587,41 @@ static void test_dma_never_answered(void **state)
 	}
 }
 
+#define TIMEOUT_MS 100U
+
+/* Each piece is answered in time, all of them are not: the deadline is for the whole access. */
+static void test_dma_answered_slowly(void **state)
+{
+	struct qsc_server_options options = {.reply_timeout_ms = TIMEOUT_MS,
+					     .max_data_xfer_size = 4096};
+	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = FAKE_BULK};
+	const uint32_t write[6] = {FAKE_KICK_BULK, 0, FAKE_REGISTERS, 8, 0, 0};
+	int with_twin;
+
+	for (with_twin = 0; with_twin < 2; with_twin++) {
+		struct pair pair;
+		int twin = -1;
+		int fd;
+
+		pair_serve(&pair, &options, &fd);
+		raw_hello(fd, false, with_twin ? &twin : NULL);
+		assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), NULL, 0, &reply), 0);
+		raw_send(fd, 1, QSC_WIRE_REGION_WRITE, 0, write, sizeof(write), NULL, 0, 0);
+		while (raw_receive(with_twin ? twin : fd, &reply, NULL, NULL) &&
+		       reply.header.command == QSC_WIRE_DMA_READ) {
+			usleep(TIMEOUT_MS * 1000 / 3);
+			raw_send(with_twin ? twin : fd, reply.header.id, QSC_WIRE_DMA_READ,
+				 QSC_WIRE_TYPE_REPLY, reply.body, 16 + 4096, NULL, 0, 0);
+		}
+		assert_int_equal(raw_receive(fd, &reply, NULL, NULL), 0);
+		fake_wait_closed(pair.fake);
+		assert_int_equal(fake_get(pair.fake, dma_error), -ETIMEDOUT);
+		close(fd);
+		qsc_fd_close(&twin);
+		pair_join(&pair);
+	}
+}
+
 /* Answers that do not fit the question: the access fails; one that fits nothing ends it. */
 static void test_dma_answered_wrongly(void **state)
 {
@@ -667,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_half_a_message),
 		cmocka_unit_test(test_silence_before_the_handshake),
 		cmocka_unit_test(test_dma_never_answered),
+		cmocka_unit_test(test_dma_answered_slowly),
 		cmocka_unit_test(test_dma_answered_wrongly),
 		cmocka_unit_test(test_replies_never_read),
 	};

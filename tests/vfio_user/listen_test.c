@@ -180,6 +180,34 @@ static void test_stop_ends_connections(void **state)
 	qsc_device_close(dev);
 }
 
+/* While the device waits for an answer of its client, which has all the time there is. */
+static void test_stop_ends_dma(void **state)
+{
+	struct qsc_server_options options = {.reply_timeout_ms = 3600000};
+	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = 4096};
+	const uint32_t write[6] = {FAKE_KICK, 0, FAKE_REGISTERS, 8, 16, 0};
+	static struct raw reply;
+	int with_twin;
+
+	for (with_twin = 0; with_twin < 2; with_twin++) {
+		struct listening at;
+		int twin = -1;
+		int fd;
+
+		start(&at, &options);
+		fd = connect_raw(&at);
+		raw_hello(fd, false, with_twin ? &twin : NULL);
+		assert_int_equal(
+			raw_request(fd, QSC_WIRE_DMA_MAP, &map, sizeof(map), NULL, 0, &reply), 0);
+		raw_send(fd, 1, QSC_WIRE_REGION_WRITE, 0, write, sizeof(write), NULL, 0, 0);
+		assert_int_equal(raw_receive(with_twin ? twin : fd, &reply, NULL, NULL), 1);
+		assert_int_equal(reply.header.command, QSC_WIRE_DMA_READ);
+		stop(&at);
+		close(fd);
+		qsc_fd_close(&twin);
+	}
+}
+
 static void test_socket_files(void **state)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
@@ -226,6 +254,7 @@ int main(void)
 		cmocka_unit_test(test_silent_clients_keep_nobody_out),
 		cmocka_unit_test(test_once),
 		cmocka_unit_test(test_stop_ends_connections),
+		cmocka_unit_test(test_stop_ends_dma),
 		cmocka_unit_test(test_socket_files),
 	};
 
