@@ -110,8 +110,8 @@ static int learn(struct qsc_client *client)
 static void recover(struct qsc_client *client, int failure)
 {
 	client->state_known = false;
-	if (failure == -ENOTCONN || failure == -ETIMEDOUT || failure == -EPROTO ||
-	    learn(client) < 0) {
+	/* The errno tells nothing of the connection: the device may have failed with the same. */
+	if (learn(client) < 0) {
 		client->session = 0;
 		qsc_log(QSC_LOG_WARNING,
 			"vfio-user: a state change failed (%s) and the state cannot be read; it "

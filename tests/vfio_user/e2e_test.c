@@ -156,6 +156,10 @@ static void map_region(struct pair *pair)
 	fake_set(pair->fake, fail_state, QSC_STATE_RUNNING);
 	assert_int_equal(qsc_device_set_state(pair->dev, QSC_STATE_STOP, &session), -EIO);
 	assert_int_equal(memory[3], 42);
+	/* Whatever it fails with: that of the device is not that of the connection. */
+	fake_set(pair->fake, fail[FAKE_OP_SET_STATE], -ETIMEDOUT);
+	assert_int_equal(qsc_device_set_state(pair->dev, QSC_STATE_STOP, &session), -ETIMEDOUT);
+	assert_int_equal(memory[3], 42);
 	fake_set(pair->fake, fail[FAKE_OP_SET_STATE], -EIO);
 	fake_set(pair->fake, fail_state, QSC_STATE_ERROR);
 	assert_int_equal(qsc_device_set_state(pair->dev, QSC_STATE_RUNNING_P2P, &session), -EIO);
