@@ -2,9 +2,7 @@
 /* Commands that describe the device, access its regions, set up its interrupts and reset it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <linux/vfio.h>
 
@@ -121,19 +119,6 @@ ssize_t qsc_server_get_irq_info(struct qsc_connection *connection, struct qsc_re
 	return (ssize_t)sizeof(wire);
 }
 
-/* Writing to anything else could block, or end up where it does not belong. */
-static bool is_eventfd(int fd)
-{
-	static const char expected[] = "anon_inode:[eventfd]";
-	char path[32];
-	char target[sizeof(expected) + 1];
-	ssize_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof(target));
-	return n == (ssize_t)sizeof(expected) - 1 && !memcmp(target, expected, (size_t)n);
-}
-
 /* DATA_EVENTFD without descriptors: take away what the vectors have. */
 static int clear_eventfds(struct qsc_connection *connection, const struct qsc_wire_irq_set *wire)
 {
@@ -183,8 +168,9 @@ ssize_t qsc_server_set_irqs(struct qsc_connection *connection, struct qsc_reques
 		return clear_eventfds(connection, &wire);
 	if (request->num_fds != wire.count)
 		return -EINVAL;
+	/* Writing to anything else could block, or end up where it does not belong. */
 	for (i = 0; i < request->num_fds; i++)
-		if (!is_eventfd(request->fds[i]))
+		if (!qsc_fd_is_eventfd(request->fds[i]))
 			return -EINVAL;
 	return qsc_device_set_irqs(connection->dev, &set);
 }
