@@ -23,6 +23,10 @@ extern "C" {
 
 struct qsc_server;
 
+/*
+ * Memory that a client shares must be a memfd or a file in tmpfs or hugetlbfs (others: EINVAL), and
+ * all servers of a process together map at most half of vm.max_map_count of such files (ENOSPC).
+ */
 struct qsc_server_options {
 	/*
 	 * Open the device for one user; the server closes the handle. -EBUSY while another has it.

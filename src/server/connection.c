@@ -123,6 +123,7 @@ void qsc_connection_destroy(struct qsc_connection *connection)
 {
 	qsc_channel_destroy(connection->twin);
 	qsc_channel_destroy(connection->channel);
+	qsc_server_give_files(connection->num_files);
 	qsc_dma_table_release(&connection->table);
 	munmap(connection->reply, connection->reply_size);
 	free(connection);

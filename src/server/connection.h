@@ -31,7 +31,9 @@ struct qsc_connection {
 	uint32_t peer_xfer_size;   /* most that the client takes in one DMA_READ or _WRITE */
 	uint64_t session;	   /* the one that MIG_DATA_READ and _WRITE mean */
 	struct qsc_dma_table table;
-	bool log_all; /* the log was asked for without ranges: later mappings belong to it */
+	size_t num_files; /* of these, mappings of files */
+	bool told_files;  /* why a file was refused */
+	bool log_all;	  /* the log was asked for without ranges: later mappings belong to it */
 	uint8_t *reply;
 	size_t reply_size;
 };
@@ -51,6 +53,15 @@ struct qsc_request {
 
 /* Size of the reply's body, or -errno for an error reply. */
 typedef ssize_t qsc_handler_fn(struct qsc_connection *connection, struct qsc_request *request);
+
+/*
+ * files.c: whether a client's file may be mapped that far, and taking one of the mappings that the
+ * process can spare, -ENOSPC when there is none left.
+ */
+int qsc_server_check_file(struct qsc_connection *connection, int fd, uint64_t offset,
+			  uint64_t size);
+int qsc_server_take_file(void);
+void qsc_server_give_files(size_t count);
 
 /* dma.c */
 qsc_handler_fn qsc_server_dma_map, qsc_server_dma_unmap;

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/bitmap.h"
 #include "base/cleanup.h"
@@ -16,14 +15,29 @@
 /* In the flags of a mapping of ours: made after a log of everything was started. */
 #define UNLOGGED 0x80000000U
 
-/* A file that can be mapped as far as the mapping goes; anything else would fail at first use. */
-static int check_file(int fd, uint64_t offset, uint64_t size)
+/* Forget a mapping that the device does not have (any more). */
+static void forget(struct qsc_connection *connection, struct qsc_dma_mapping *entry)
 {
-	struct stat st;
+	if (entry->fd >= 0) {
+		qsc_server_give_files(1);
+		connection->num_files--;
+	}
+	qsc_dma_table_remove(&connection->table, entry);
+}
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return -EINVAL;
-	return qsc_range_within(offset, size, (uint64_t)st.st_size) ? 0 : -EINVAL;
+/* First the table: it can be undone without the device having seen the mapping. */
+static int add_mapping(struct qsc_connection *connection, const struct qsc_dma_mapping *mapping)
+{
+	int result = mapping->fd >= 0 ? qsc_server_take_file() : 0;
+
+	if (result < 0)
+		return result;
+	result = qsc_dma_table_add(&connection->table, mapping);
+	if (mapping->fd >= 0 && result < 0)
+		qsc_server_give_files(1);
+	else if (mapping->fd >= 0)
+		connection->num_files++;
+	return result;
 }
 
 ssize_t qsc_server_dma_map(struct qsc_connection *connection, struct qsc_request *request)
@@ -38,7 +52,7 @@ ssize_t qsc_server_dma_map(struct qsc_connection *connection, struct qsc_request
 	if (result < 0)
 		return result;
 	if (request->num_fds) {
-		result = check_file(request->fds[0], map.offset, map.size);
+		result = qsc_server_check_file(connection, request->fds[0], map.offset, map.size);
 		if (result < 0)
 			return result;
 		mapping.fd = request->fds[0];
@@ -49,14 +63,13 @@ ssize_t qsc_server_dma_map(struct qsc_connection *connection, struct qsc_request
 	mapping.iova = map.address;
 	mapping.size = map.size;
 	mapping.flags = map.flags; /* the same bits, by definition */
-	/* First the table: it can be undone without the device having seen the mapping. */
-	result = qsc_dma_table_add(&connection->table, &mapping);
+	result = add_mapping(connection, &mapping);
 	if (result < 0)
 		return result;
 	result = qsc_device_dma_map(connection->dev, &mapping);
 	entry = qsc_dma_table_find(&connection->table, map.address, map.size);
 	if (result < 0)
-		qsc_dma_table_remove(&connection->table, entry);
+		forget(connection, entry);
 	else if (connection->log_all)
 		entry->flags |= UNLOGGED;
 	return result;
@@ -71,7 +84,7 @@ static int unmap_all(struct qsc_connection *connection)
 
 		if (result < 0 && result != -ENOENT)
 			return result;
-		qsc_dma_table_remove(&connection->table, last);
+		forget(connection, last);
 	}
 	return 0;
 }
@@ -93,7 +106,7 @@ ssize_t qsc_server_dma_unmap(struct qsc_connection *connection, struct qsc_reque
 			return -ENOENT;
 		result = qsc_device_dma_unmap(connection->dev, unmap.address, unmap.size);
 		if (!result)
-			qsc_dma_table_remove(&connection->table, entry);
+			forget(connection, entry);
 	}
 	if (result < 0)
 		return result;

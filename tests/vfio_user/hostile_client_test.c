@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "pair.h"
 #include "raw.h"
+#include "server/connection.h"
 
 static struct raw reply;
 
@@ -356,6 +357,63 @@ static void test_descriptors(void **state)
 	close(fd);
 	pair_join(&pair);
 	assert_int_equal(count_fds(), before);
+}
+
+/* A file on a disk, or wherever else a page may take for ever: not the server's to wait for. */
+static void test_files_not_in_memory(void **state)
+{
+	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = 4096};
+	struct pair pair;
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int fd;
+
+	assert_true(file >= 0);
+	pair_serve(&pair, NULL, &fd);
+	raw_hello(fd, false, NULL);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &file, 1, &reply), -EINVAL);
+	assert_int_equal(fake_get(pair.fake, calls[FAKE_OP_DMA_MAP]), 0);
+	close(file);
+	close(fd);
+	pair_join(&pair);
+}
+
+/* What the process can map is for all its clients, and for itself. */
+static void test_too_many_files(void **state)
+{
+	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = 4096};
+	int memory = qsc_fd_memory("test", 4096);
+	struct pair pair;
+	size_t taken = 0;
+	size_t again = 0;
+	int fd;
+
+	pair_serve(&pair, NULL, &fd);
+	raw_hello(fd, false, NULL);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), 0);
+	while (qsc_server_take_file() == 0)
+		taken++;
+	assert_in_range(taken, 1000, INT32_MAX / 2);
+	map.address = 0x1000;
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), -ENOSPC);
+	/* Without a file there is room. */
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), NULL, 0, &reply), 0);
+	/* Whatever goes makes room, and what fails takes none. */
+	assert_int_equal(raw_request(fd, UNMAP, U32(24, 0, 0, 0, 4096, 0), NULL, 0, &reply), 0);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), -EEXIST);
+	map.address = 0x2000;
+	fake_set(pair.fake, fail[FAKE_OP_DMA_MAP], -EIO);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), -EIO);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), 0);
+	assert_int_equal(raw_request(fd, UNMAP, U32(24, 2, 0, 0, 0, 0), NULL, 0, &reply), 0);
+	assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), 0);
+	close(memory);
+	close(fd);
+	pair_join(&pair);
+	/* So does the end. */
+	while (qsc_server_take_file() == 0)
+		again++;
+	assert_int_equal(again, 1);
+	qsc_server_give_files(taken + again);
 }
 
 /* More descriptors than were ever offered: the connection ends, and none stays open. */
@@ -694,6 +752,8 @@ int main(void)
 		cmocka_unit_test(test_bad_handshakes),
 		cmocka_unit_test(test_bare_handshake),
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_files_not_in_memory),
+		cmocka_unit_test(test_too_many_files),
 		cmocka_unit_test(test_flood_of_descriptors),
 		cmocka_unit_test(test_every_split),
 		cmocka_unit_test(test_glued_requests),
