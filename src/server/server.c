@@ -2,7 +2,8 @@
 /*
  * The listening socket and the threads of its connections. When as many connections as may be are
  * open, the oldest that has not finished its handshake makes room, so that clients that connect and
- * say nothing keep nobody out.
+ * say nothing keep nobody out. It has had some time for it then: until that is over, who comes next
+ * waits in the socket's queue, so that a flood of them throws no honest one out either.
  */
 #include <errno.h>
 #include <poll.h>
@@ -23,12 +24,14 @@
 #include "base/log.h"
 #include "server/connection.h"
 
-#define BACKLOG 16
+/* What a handshake may take while others wait for the place. */
+#define GRACE_US 100000U
 
 struct worker {
 	struct qsc_server *server;
 	struct qsc_connection *connection;
 	struct worker *next; /* newest first */
+	uint64_t since_us;
 	bool established;
 	bool evicted;
 };
@@ -39,7 +42,8 @@ struct qsc_server {
 	dev_t dev; /* of the socket file: only our own is removed */
 	ino_t ino;
 	int listener;
-	int stop; /* eventfd */
+	int stop;  /* eventfd */
+	int ended; /* eventfd: a connection made room */
 	pthread_mutex_t lock;
 	pthread_cond_t gone;
 	struct worker *workers;
@@ -125,7 +129,7 @@ static int listen_at(struct qsc_server *server, const char *path, struct qsc_err
 		server->dev = st.st_dev;
 		server->ino = st.st_ino;
 	}
-	if (listen(server->listener, BACKLOG) < 0)
+	if (listen(server->listener, SOMAXCONN) < 0)
 		return cannot_listen(err, path, errno);
 	return 0;
 }
@@ -139,10 +143,13 @@ int qsc_server_create(const char *path, const struct qsc_server_options *options
 	if (!server)
 		return qsc_error_set(err, ENOMEM, NULL, "server: out of memory");
 	server->listener = -1;
+	server->ended = -1;
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->gone, NULL);
 	server->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (server->stop < 0) {
+	if (server->stop >= 0)
+		server->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server->ended < 0) {
 		result = qsc_error_set(err, errno, NULL, "server: no eventfd: %s", strerror(errno));
 		goto fail;
 	}
@@ -169,6 +176,7 @@ void qsc_server_destroy(struct qsc_server *server)
 		(void)unlink(server->address.sun_path);
 	qsc_fd_close(&server->listener);
 	qsc_fd_close(&server->stop);
+	qsc_fd_close(&server->ended);
 	pthread_cond_destroy(&server->gone);
 	pthread_mutex_destroy(&server->lock);
 	free(server);
@@ -207,25 +215,49 @@ static void *work(void *arg)
 	/* The last touch of the server: it may be destroyed as soon as the lock is free. */
 	pthread_mutex_lock(&server->lock);
 	server->num_workers--;
+	(void)qsc_eventfd_signal(server->ended, 1);
 	pthread_cond_signal(&server->gone);
 	pthread_mutex_unlock(&server->lock);
 	return NULL;
 }
 
-/* Lock held. Shut down the oldest connection that has not finished its handshake. */
-static bool evict(struct qsc_server *server)
+/* Lock held. The oldest connection that has not finished its handshake, or NULL. */
+static struct worker *oldest_unfinished(struct qsc_server *server)
 {
-	struct worker *worker;
 	struct worker *oldest = NULL;
+	struct worker *worker;
 
 	for (worker = server->workers; worker; worker = worker->next)
 		if (!worker->established && !worker->evicted)
 			oldest = worker;
-	if (!oldest)
-		return false;
-	oldest->evicted = true;
-	qsc_connection_shutdown(oldest->connection);
-	return true;
+	return oldest;
+}
+
+/*
+ * Make room for one connection: 0, the time in ms after which to ask again, or -EBUSY when all that
+ * there are have a right to stay.
+ */
+static int make_room(struct qsc_server *server)
+{
+	struct worker *oldest;
+	uint64_t age_us;
+	int result = 0;
+
+	pthread_mutex_lock(&server->lock);
+	if (server->num_workers >= server->options.max_connections) {
+		oldest = oldest_unfinished(server);
+		age_us = oldest ? qsc_channel_now_us() - oldest->since_us : 0;
+		if (!oldest) {
+			result = -EBUSY;
+		} else if (age_us < GRACE_US) {
+			result = (int)((GRACE_US - age_us + 999) / 1000);
+		} else {
+			oldest->evicted = true;
+			qsc_connection_shutdown(oldest->connection);
+		}
+	}
+	pthread_mutex_unlock(&server->lock);
+	return result;
 }
 
 /* Signals are for the program's own threads. */
@@ -250,39 +282,49 @@ static int start_thread(struct worker *worker)
 	return -result;
 }
 
-static void admit(struct qsc_server *server, int fd)
+static int start_worker(struct qsc_server *server, int fd)
 {
 	qsc_autofree struct worker *worker = calloc(1, sizeof(*worker));
 	int result;
 
 	if (!worker) {
 		qsc_fd_close(&fd);
-		return;
+		return -ENOMEM;
 	}
 	worker->server = server;
-	if (qsc_connection_create(&server->options, fd, &worker->connection) < 0)
-		return;
+	worker->since_us = qsc_channel_now_us();
+	result = qsc_connection_create(&server->options, fd, &worker->connection);
+	if (result < 0)
+		return result;
 	pthread_mutex_lock(&server->lock);
-	result = server->num_workers < server->options.max_connections || evict(server) ? 0
-											: -EBUSY;
-	if (!result) {
-		worker->next = server->workers;
-		server->workers = worker;
-		server->num_workers++;
-		result = start_thread(worker);
-		if (result < 0) {
-			server->workers = worker->next;
-			server->num_workers--;
-		}
+	worker->next = server->workers;
+	server->workers = worker;
+	server->num_workers++;
+	result = start_thread(worker);
+	if (result < 0) {
+		server->workers = worker->next;
+		server->num_workers--;
 	}
 	pthread_mutex_unlock(&server->lock);
-	if (result < 0) {
+	if (result < 0)
+		qsc_connection_destroy(worker->connection);
+	else
+		worker = NULL;
+	return result;
+}
+
+/* Take a connection over, or refuse it for the reason given. */
+static void admit(struct qsc_server *server, int fd, int refusal)
+{
+	int result = refusal;
+
+	if (refusal < 0)
+		qsc_fd_close(&fd);
+	else
+		result = start_worker(server, fd);
+	if (result < 0)
 		qsc_log(QSC_LOG_WARNING, "vfio-user: a connection was refused: %s",
 			strerror(-result));
-		qsc_connection_destroy(worker->connection);
-		return;
-	}
-	worker = NULL;
 }
 
 static void end_all(struct qsc_server *server)
@@ -299,11 +341,13 @@ static void end_all(struct qsc_server *server)
 
 int qsc_server_run(struct qsc_server *server)
 {
-	struct pollfd fds[2] = {{.fd = server->stop, .events = POLLIN},
-				{.fd = server->listener, .events = POLLIN}};
+	struct pollfd fds[3] = {{.fd = server->listener, .events = POLLIN},
+				{.fd = server->stop, .events = POLLIN},
+				{.fd = server->ended, .events = POLLIN}};
 	int result = 0;
 
 	while (!result) {
+		int room;
 		int fd;
 
 		if (poll(fds, 2, -1) < 0) {
@@ -311,14 +355,20 @@ int qsc_server_run(struct qsc_server *server)
 				result = -errno;
 			continue;
 		}
-		if (fds[0].revents)
+		if (fds[1].revents)
 			break;
+		room = make_room(server);
+		if (room > 0) {
+			poll(fds + 1, 2, room);
+			(void)qsc_eventfd_drain(server->ended);
+			continue;
+		}
 		fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
-			admit(server, fd);
+			admit(server, fd, room);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			/* It stays in the queue; look again when something may be free. */
-			poll(fds, 1, 100);
+			poll(fds + 1, 1, 100);
 		else if (errno != EINTR && errno != EAGAIN && errno != ECONNABORTED)
 			result = -errno;
 	}
