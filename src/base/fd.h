@@ -34,7 +34,12 @@ int qsc_fd_memory(const char *name, uint64_t size);
  */
 bool qsc_fd_is_eventfd(int fd);
 
-/* Add `value` to an eventfd; never blocks. 0 or -errno. */
+/*
+ * Add `value` to an eventfd: 0, -EAGAIN when it is full, or another -errno. There is no telling a
+ * full one from one without room for more than 1, so only with a value of 1 this does not block on
+ * a blocking eventfd of somebody else's. What remains is that he fills it in the instant between
+ * the look and the write; then the caller waits until he takes something out or ends.
+ */
 int qsc_eventfd_signal(int fd, uint64_t value);
 
 /* Take an eventfd's count; 0 when it has none. */

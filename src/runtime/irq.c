@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 
 _Static_assert(VFIO_PCI_INTX_IRQ_INDEX == 0 && VFIO_PCI_MSI_IRQ_INDEX == 1 &&
@@ -69,7 +70,9 @@ static void deliver(uint32_t index, struct qsc_irq_vector *vector, uint64_t coun
 		vector->masked = true;
 		count = 1;
 	}
-	(void)qsc_eventfd_signal(vector->fd, count);
+	/* One by one: see irq.h. */
+	while (count && qsc_eventfd_signal(vector->fd, 1) == 0)
+		count--;
 }
 
 /* Deliver what is held where nothing is in the way. The caller holds the lock. */
@@ -87,7 +90,7 @@ static void raise_locked(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_v
 	if (irqs->mode == QSC_VERDICT_DROP)
 		return;
 	if (irqs->mode == QSC_VERDICT_HOLD || vector->masked) {
-		if (vector->held < UINT32_MAX)
+		if (vector->held < QSC_IRQ_MAX_HELD)
 			vector->held++;
 		return;
 	}
@@ -310,7 +313,10 @@ void qsc_irqs_load(struct qsc_irqs *irqs, const struct qsc_irq_held *held, size_
 		for (i = 0; i < irqs->counts[index]; i++)
 			irqs->vectors[index][i].held = irqs->vectors[index][i].asked;
 	}
-	for (n = 0; n < count; n++)
-		irqs->vectors[held[n].index][held[n].vector].held += held[n].count;
+	for (n = 0; n < count; n++) {
+		struct qsc_irq_vector *vector = &irqs->vectors[held[n].index][held[n].vector];
+
+		vector->held = qsc_min_u64(vector->held + held[n].count, QSC_IRQ_MAX_HELD);
+	}
 	pthread_mutex_unlock(&irqs->lock);
 }

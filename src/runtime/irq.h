@@ -2,7 +2,13 @@
 /*
  * The interrupts of a device: eventfds that the user set up, and how many interrupts of each vector
  * are held back until the next RUNNING (DEV-2, DEV-6). One mutex orders every interrupt against the
- * change of mode, so that each is either delivered before it or held: none is lost or doubled.
+ * change of mode, so that each is either delivered before it or held: none is lost or doubled, up
+ * to QSC_IRQ_MAX_HELD of a vector.
+ *
+ * An eventfd is the user's and may be a blocking one. Each interrupt is written by itself after a
+ * look whether there is room for it, and lost if there is none. One race remains, which eventfds
+ * give no means against: a user who fills his own in the instant between the look and the write
+ * holds up this device, which is his, until he empties it.
  */
 #ifndef QSC_RUNTIME_IRQ_H
 #define QSC_RUNTIME_IRQ_H
@@ -17,6 +23,8 @@
 
 #define QSC_IRQ_INDICES 3 /* INTx, MSI, MSI-X: their VFIO index */
 #define QSC_IRQ_VECTORS 2048
+/* Nobody counts further than this in a stop; it bounds what delivering them takes. */
+#define QSC_IRQ_MAX_HELD 65536U
 
 struct qsc_irq_vector {
 	int fd;		/* -1: not set up */
@@ -69,7 +77,7 @@ void qsc_irqs_tear_down(struct qsc_irqs *irqs);
 size_t qsc_irqs_save(struct qsc_irqs *irqs, struct qsc_irq_held *held, size_t max);
 /* A load begins: what the user triggers from now on is not replaced by it. */
 void qsc_irqs_load_begin(struct qsc_irqs *irqs);
-/* Replace what is held; the numbers exist. */
+/* Replace what is held; the numbers exist, no count is above QSC_IRQ_MAX_HELD. */
 void qsc_irqs_load(struct qsc_irqs *irqs, const struct qsc_irq_held *held, size_t count);
 
 #endif

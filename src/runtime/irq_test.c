@@ -180,6 +180,53 @@ static void test_a_full_eventfd_does_not_block(void **unused)
 	close(fd);
 }
 
+/* There is room for one, two are held: the second is lost, and nobody waits for ever. */
+static void test_a_nearly_full_eventfd_does_not_block(void **unused)
+{
+	struct qsc_irqs irqs;
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_int_equal(qsc_irqs_init(&irqs, counts), 0);
+	assert_int_equal(set_up(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0, fd), 0);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_HOLD);
+	qsc_irqs_raise(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+	qsc_irqs_raise(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+	assert_int_equal(qsc_eventfd_signal(fd, UINT64_MAX - 2), 0);
+	(void)alarm(20);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_ALLOW);
+	(void)alarm(0);
+	assert_int_equal(qsc_eventfd_drain(fd), UINT64_MAX - 1);
+	assert_false(qsc_irqs_pending(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0));
+	qsc_irqs_destroy(&irqs);
+	close(fd);
+}
+
+static void test_what_is_held_is_bounded(void **unused)
+{
+	const struct qsc_irq_held loaded[] = {{VFIO_PCI_MSIX_IRQ_INDEX, 0, QSC_IRQ_MAX_HELD}};
+	struct qsc_irq_held saved;
+	struct qsc_irqs irqs;
+	int fd = new_eventfd();
+
+	assert_int_equal(qsc_irqs_init(&irqs, counts), 0);
+	assert_int_equal(set_up(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0, fd), 0);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_HOLD);
+	for (uint32_t i = 0; i < QSC_IRQ_MAX_HELD + 5; i++)
+		qsc_irqs_raise(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0);
+	assert_int_equal(qsc_irqs_save(&irqs, &saved, 1), 1);
+	assert_int_equal(saved.count, QSC_IRQ_MAX_HELD);
+	qsc_irqs_load_begin(&irqs);
+	qsc_irqs_load(&irqs, NULL, 0);
+	assert_int_equal(act(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 0, VFIO_IRQ_SET_ACTION_TRIGGER), 0);
+	qsc_irqs_load(&irqs, loaded, 1);
+	assert_int_equal(qsc_irqs_save(&irqs, &saved, 1), 1);
+	assert_int_equal(saved.count, QSC_IRQ_MAX_HELD);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_ALLOW);
+	assert_int_equal(qsc_eventfd_drain(fd), QSC_IRQ_MAX_HELD);
+	qsc_irqs_destroy(&irqs);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +234,8 @@ int main(void)
 		cmocka_unit_test(test_setting_up),
 		cmocka_unit_test(test_intx_is_masked_by_delivery),
 		cmocka_unit_test(test_a_full_eventfd_does_not_block),
+		cmocka_unit_test(test_a_nearly_full_eventfd_does_not_block),
+		cmocka_unit_test(test_what_is_held_is_bounded),
 		cmocka_unit_test(test_load_keeps_what_the_user_triggered),
 	};
 

@@ -511,10 +511,10 @@ static int take_held(struct qsc_stream_parser *parser)
 		held->index = (uint32_t)get(&reader, 4);
 		held->vector = (uint32_t)get(&reader, 4);
 		held->count = get(&reader, 8);
-		/* In order, so that none comes twice; and no more than can have been raised. */
+		/* In order, so that none comes twice; and no more than are ever held. */
 		if (held->index >= QSC_IRQ_INDICES ||
 		    held->vector >= parser->layout->vectors[held->index] || !held->count ||
-		    held->count > UINT32_MAX ||
+		    held->count > QSC_IRQ_MAX_HELD ||
 		    (i && (held->index < held[-1].index ||
 			   (held->index == held[-1].index && held->vector <= held[-1].vector))))
 			return refuse_record(parser);

@@ -361,6 +361,22 @@ static void test_broken_records(void **unused)
 	}
 }
 
+/* A stream cannot make the device deliver more than it could have held itself. */
+static void test_held_is_bounded(void **unused)
+{
+	static struct bytes stream;
+	struct seen seen;
+
+	begin(&stream, &layout);
+	add_held(&stream, 2, 1, QSC_IRQ_MAX_HELD);
+	assert_int_equal(parse(&stream, 64, &seen), -ENODATA);
+	assert_int_equal(seen.held.count, QSC_IRQ_MAX_HELD);
+	begin(&stream, &layout);
+	add_held(&stream, 2, 1, QSC_IRQ_MAX_HELD + 1);
+	assert_int_equal(parse(&stream, 64, &seen), -EBADMSG);
+	assert_int_equal(seen.helds, 0);
+}
+
 static void test_ends(void **unused)
 {
 	static struct bytes stream;
@@ -448,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_foreign_headers),
 		cmocka_unit_test(test_older_section),
 		cmocka_unit_test(test_broken_records),
+		cmocka_unit_test(test_held_is_bounded),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_nested_fields_are_little_endian_without_padding),
 		cmocka_unit_test(test_impossible_sections),
