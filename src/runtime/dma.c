@@ -275,6 +275,9 @@ static int find_piece(const struct qsc_dma_table *table, enum qsc_gate_mode mode
 		return -EFAULT;
 	if (mode != QSC_GATE_OPEN && entry->flags & QSC_DMA_PEER)
 		return -EAGAIN;
+	/* What stands in for memory that went away is ours, and must not be filled. */
+	if (entry->guard && qsc_guard_hit(entry->guard))
+		return -EIO;
 	inside = iova - entry->iova;
 	piece->entry = entry;
 	piece->memory = entry->memory ? entry->memory + inside : NULL;
