@@ -84,16 +84,30 @@ static void baseline_zero(struct qsc_block *block, uint64_t first, uint64_t coun
 		block->stopped[page] = block->zero_hash;
 }
 
+/* Of whole pages. */
+static int punch_hole(struct qsc_block *block, uint64_t offset, uint64_t size)
+{
+	int result;
+
+	do
+		result = fallocate(block->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   (off_t)offset, (off_t)size);
+	while (result < 0 && errno == EINTR);
+	if (result < 0)
+		return -errno;
+	baseline_zero(block, offset >> QSC_BLOCK_PAGE_SHIFT, size >> QSC_BLOCK_PAGE_SHIFT);
+	return 0;
+}
+
 int qsc_block_zero(struct qsc_block *block)
 {
+	int result = punch_hole(block, 0, block->size);
 	size_t i;
 
-	if (fallocate(block->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-		      (off_t)block->size) < 0)
-		return -errno;
+	if (result < 0)
+		return result;
 	for (i = 0; i < qsc_bitmap_words(block->pages); i++)
 		atomic_store_explicit(&block->dirty[i], 0, memory_order_relaxed);
-	baseline_zero(block, 0, block->pages);
 	return 0;
 }
 
@@ -131,10 +145,9 @@ int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, 
 	return 0;
 }
 
-void qsc_block_load_zero(struct qsc_block *block, uint64_t offset, uint64_t size)
+int qsc_block_load_zero(struct qsc_block *block, uint64_t offset, uint64_t size)
 {
-	memset(block->memory + offset, 0, size);
-	baseline_zero(block, offset >> QSC_BLOCK_PAGE_SHIFT, size >> QSC_BLOCK_PAGE_SHIFT);
+	return punch_hole(block, offset, size);
 }
 
 void qsc_block_loaded(struct qsc_block *block)

@@ -51,8 +51,8 @@ int qsc_block_zero(struct qsc_block *block);
  * for each page, and where there is no memory left it fails instead of raising a signal.
  */
 int qsc_block_load(struct qsc_block *block, uint64_t offset, const void *bytes, size_t size);
-/* The same for whole pages of zeroes. */
-void qsc_block_load_zero(struct qsc_block *block, uint64_t offset, uint64_t size);
+/* The same for whole pages of zeroes, which take no memory. */
+int qsc_block_load_zero(struct qsc_block *block, uint64_t offset, uint64_t size);
 /*
  * The load is complete. What was filled in has been remembered as it came, outside the time in
  * which everybody waits; here follows what the model wrote and marked since.

@@ -51,24 +51,28 @@ static int on_begin(void *ctx, struct qsc_error *err)
 	return 0;
 }
 
+static int fill_failed(const struct qsc_load *load, uint32_t block, int result,
+		       struct qsc_error *err)
+{
+	return qsc_error_set(err, -result, NULL, "block %s cannot be filled: %s",
+			     load->target.blocks[block].name, strerror(-result));
+}
+
 static int on_data(void *ctx, uint32_t block, uint64_t offset, const uint8_t *bytes, size_t size,
 		   struct qsc_error *err)
 {
 	struct qsc_load *load = ctx;
 	int result = qsc_block_load(&load->target.blocks[block], offset, bytes, size);
 
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "block %s cannot be filled: %s",
-				     load->target.blocks[block].name, strerror(-result));
-	return 0;
+	return result < 0 ? fill_failed(load, block, result, err) : 0;
 }
 
 static int on_zero(void *ctx, uint32_t block, uint64_t offset, uint64_t size, struct qsc_error *err)
 {
 	struct qsc_load *load = ctx;
+	int result = qsc_block_load_zero(&load->target.blocks[block], offset, size);
 
-	qsc_block_load_zero(&load->target.blocks[block], offset, size);
-	return 0;
+	return result < 0 ? fill_failed(load, block, result, err) : 0;
 }
 
 static void on_section(void *ctx, uint32_t index, const uint8_t *bytes)

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/block.h"
 #include "runtime/test_model.h"
 
 /* A stream that was read. */
@@ -499,6 +500,37 @@ static void test_SESS_10_the_estimate_is_near(void **unused)
 	test_end(device);
 }
 
+/* Pages of zeroes in a stream take no memory where they arrive, and what was there is gone. */
+static void test_zeroes_take_no_memory(void **unused)
+{
+	const struct qsc_block_desc desc = {"sparse", 1ULL << 30};
+	static const uint8_t ones[8192] = {1, [8191] = 1};
+	struct qsc_block block;
+	uint64_t page;
+	uint64_t count;
+	uint64_t first;
+
+	assert_int_equal(qsc_block_init(&block, &desc), 0);
+	assert_int_equal(qsc_block_give_out(&block), 0);
+	atomic_store(&block.by_fd, true);
+	qsc_block_freeze(&block, false);
+	assert_int_equal(qsc_block_load(&block, 4096, ones, 8192), 0);
+	assert_int_equal(qsc_block_load(&block, 1 << 20, ones, 4096), 0);
+	assert_int_equal(qsc_block_changed(&block, &first), 0);
+	assert_int_equal(qsc_block_load_zero(&block, 8192, desc.size - 8192), 0);
+	assert_int_equal(block.memory[4096], 1);
+	assert_true(qsc_block_next_data(&block, 0, &page, &count));
+	assert_int_equal(page, 1);
+	assert_int_equal(count, 1);
+	assert_false(qsc_block_next_data(&block, 2, &page, &count));
+	/* The baseline of ORD-1 follows. */
+	assert_int_equal(qsc_block_changed(&block, &first), 0);
+	block.memory[8192] = 1;
+	assert_int_equal(qsc_block_changed(&block, &first), 1);
+	assert_int_equal(first, 2);
+	qsc_block_destroy(&block);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -512,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_SESS_6_inconsistent_state_is_refused),
 		cmocka_unit_test(test_SESS_11_foreign_streams_change_nothing),
 		cmocka_unit_test(test_DEV_6_held_interrupts_travel),
+		cmocka_unit_test(test_zeroes_take_no_memory),
 		cmocka_unit_test(test_SESS_10_the_estimate_is_near),
 	};
 
