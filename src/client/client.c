@@ -59,7 +59,7 @@ int qsc_client_distrust(struct qsc_client *client, const char *what)
 {
 	qsc_log(QSC_LOG_WARNING, "vfio-user: the server's reply to %s cannot be; it is given up",
 		what);
-	qsc_channel_shutdown(client->channel);
+	qsc_rpc_shutdown(client->rpc);
 	return -EPROTO;
 }
 
@@ -73,7 +73,7 @@ int qsc_client_request(struct qsc_client *client, uint16_t command, void *reques
 		.fixed_size = reply_size,
 	};
 	struct iovec iov = {.iov_base = request, .iov_len = request_size};
-	int result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	int result = qsc_rpc_call(client->rpc, &call, &iov, 1, NULL, 0);
 
 	return result < 0 ? result : call.result;
 }
@@ -90,8 +90,8 @@ static void destroy(struct qsc_client *client)
 {
 	qsc_client_release_regions(client);
 	qsc_client_release_table(client);
-	qsc_channel_destroy(client->twin);
-	qsc_channel_destroy(client->channel);
+	qsc_rpc_destroy(client->twin);
+	qsc_rpc_destroy(client->rpc);
 	if (client->bounce)
 		munmap(client->bounce, QSC_CLIENT_DMA_MAX);
 	if (client->report)
@@ -110,11 +110,11 @@ static void client_close(struct qsc_device *dev)
 
 	/* The server's accesses end first, so that its device finds nothing to wait for. */
 	if (client->twin)
-		qsc_channel_shutdown(client->twin);
+		qsc_rpc_shutdown(client->twin);
 	qsc_mappings_release(&client->mappings);
 	if (!client->serving || client->twin)
-		qsc_channel_farewell(client->channel, FAREWELL_MS);
-	qsc_channel_shutdown(client->channel);
+		qsc_rpc_farewell(client->rpc, FAREWELL_MS);
+	qsc_rpc_shutdown(client->rpc);
 	if (client->serving)
 		pthread_join(client->service, NULL);
 	destroy(client);
@@ -125,7 +125,7 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 {
 	qsc_autoclose int owned = fd;
 	struct qsc_client *client = calloc(1, sizeof(*client));
-	struct qsc_channel_options channel = {
+	struct qsc_rpc_options rpc = {
 		.max_message = QSC_CLIENT_XFER_MAX + FIXED_ROOM,
 		.slack = BUFFER_SLACK,
 		.receive_max = RECEIVE_MAX,
@@ -153,11 +153,11 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 		destroy(client);
 		return -ENOMEM;
 	}
-	channel.fd = qsc_fd_steal(&owned);
-	channel.call_timeout_ms = options->connect_timeout_ms;
-	channel.message_timeout_ms = options->request_timeout_ms;
-	channel.poll = options->poll;
-	result = qsc_channel_create(&channel, &client->channel);
+	rpc.fd = qsc_fd_steal(&owned);
+	rpc.call_timeout_ms = options->connect_timeout_ms;
+	rpc.message_timeout_ms = options->request_timeout_ms;
+	rpc.poll = options->poll;
+	result = qsc_rpc_create(&rpc, &client->rpc);
 	if (result < 0)
 		destroy(client);
 	else
@@ -167,7 +167,7 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 
 static int set_up_twin(struct qsc_client *client, int *fds, size_t num_fds)
 {
-	struct qsc_channel_options options = {
+	struct qsc_rpc_options options = {
 		.max_message = QSC_CLIENT_DMA_MAX + FIXED_ROOM,
 		.max_fds = 1,
 		.call_timeout_ms = client->options.request_timeout_ms,
@@ -184,7 +184,7 @@ static int set_up_twin(struct qsc_client *client, int *fds, size_t num_fds)
 	    !S_ISSOCK(st.st_mode))
 		return -EPROTO;
 	options.fd = qsc_fd_steal(&fds[index]);
-	return qsc_channel_create(&options, &client->twin);
+	return qsc_rpc_create(&options, &client->twin);
 }
 
 static int accept_version(struct qsc_client *client, const void *body, size_t size, int *fds,
@@ -240,7 +240,7 @@ static int handshake(struct qsc_client *client, struct qsc_error *err)
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "no VERSION message could be made");
 	iov.iov_len = QSC_WIRE_HEADER_SIZE + (size_t)result;
-	result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	result = qsc_rpc_call(client->rpc, &call, &iov, 1, NULL, 0);
 	if (result == -ETIMEDOUT)
 		return qsc_error_set(
 			err, ETIMEDOUT, NULL,
@@ -303,7 +303,7 @@ int qsc_client_open_fd(int fd, const struct qsc_client_options *options, struct 
 				     strerror(-result));
 	result = handshake(client, err);
 	if (!result) {
-		result = qsc_channel_set_call_timeout(client->channel, resolved.request_timeout_ms);
+		result = qsc_rpc_set_call_timeout(client->rpc, resolved.request_timeout_ms);
 		if (result < 0)
 			(void)qsc_error_set(err, -result, NULL, "the socket takes no timeout: %s",
 					    strerror(-result));

@@ -17,7 +17,7 @@ static void *serve(void *arg)
 {
 	struct qsc_client *client = arg;
 
-	qsc_channel_serve(client->twin ? client->twin : client->channel, !client->twin);
+	qsc_rpc_serve(client->twin ? client->twin : client->rpc, !client->twin);
 	return NULL;
 }
 
@@ -110,7 +110,7 @@ int qsc_client_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *map
 		result = add_entry(client, mapping);
 	if (result < 0)
 		return result;
-	result = qsc_channel_call(client->channel, &call, &iov, 1, &mapping->fd, pass);
+	result = qsc_rpc_call(client->rpc, &call, &iov, 1, &mapping->fd, pass);
 	if (!result)
 		result = call.result;
 	if (result < 0)
@@ -137,7 +137,7 @@ int qsc_client_dma_unmap(struct qsc_device *dev, uint64_t iova, uint64_t size)
 	result = qsc_client_request(client, QSC_WIRE_DMA_UNMAP, &request, sizeof(request), &reply,
 				    sizeof(reply));
 	/* A server that is gone accesses nothing any more. */
-	if (!result || qsc_channel_broken(client->channel))
+	if (!result || qsc_rpc_broken(client->rpc))
 		remove_entry(client, iova, size);
 	return result;
 }
@@ -217,7 +217,7 @@ static void *lies_at(struct qsc_client *client, uint64_t iova, uint64_t size)
 	return (char *)entry->vaddr + (iova - entry->iova);
 }
 
-static int answer_read(struct qsc_client *client, struct qsc_channel *channel,
+static int answer_read(struct qsc_client *client, struct qsc_rpc *rpc,
 		       const struct qsc_message *message)
 {
 	struct {
@@ -229,7 +229,7 @@ static int answer_read(struct qsc_client *client, struct qsc_channel *channel,
 					      &reply.access);
 
 	if (result < 0 || (message->header.flags & QSC_WIRE_NO_REPLY))
-		return qsc_channel_reply_error(channel, &message->header, -EINVAL);
+		return qsc_rpc_reply_error(rpc, &message->header, -EINVAL);
 	pthread_rwlock_rdlock(&client->table_lock);
 	iov[1].iov_len = reply.access.count;
 	iov[1].iov_base = lies_at(client, reply.access.address, reply.access.count);
@@ -240,7 +240,7 @@ static int answer_read(struct qsc_client *client, struct qsc_channel *channel,
 	}
 	if (result < 0) {
 		pthread_rwlock_unlock(&client->table_lock);
-		return qsc_channel_reply_error(channel, &message->header, result);
+		return qsc_rpc_reply_error(rpc, &message->header, result);
 	}
 	reply.header = (struct qsc_wire_header){
 		.id = message->header.id,
@@ -248,12 +248,12 @@ static int answer_read(struct qsc_client *client, struct qsc_channel *channel,
 		.size = (uint32_t)(sizeof(reply) + reply.access.count),
 		.flags = QSC_WIRE_TYPE_REPLY,
 	};
-	result = qsc_channel_send(channel, iov, 2, NULL, 0);
+	result = qsc_rpc_send(rpc, iov, 2, NULL, 0);
 	pthread_rwlock_unlock(&client->table_lock);
 	return result;
 }
 
-static int answer_write(struct qsc_client *client, struct qsc_channel *channel,
+static int answer_write(struct qsc_client *client, struct qsc_rpc *rpc,
 			const struct qsc_message *message)
 {
 	struct {
@@ -272,23 +272,23 @@ static int answer_write(struct qsc_client *client, struct qsc_channel *channel,
 		pthread_rwlock_unlock(&client->table_lock);
 	}
 	if (result < 0)
-		return qsc_channel_reply_error(channel, &message->header, result);
-	return qsc_channel_reply(channel, &message->header, &reply, sizeof(reply), NULL, 0);
+		return qsc_rpc_reply_error(rpc, &message->header, result);
+	return qsc_rpc_reply(rpc, &message->header, &reply, sizeof(reply), NULL, 0);
 }
 
-int qsc_client_on_command(void *ctx, struct qsc_channel *channel, const struct qsc_message *message)
+int qsc_client_on_command(void *ctx, struct qsc_rpc *rpc, const struct qsc_message *message)
 {
 	struct qsc_client *client = ctx;
 
 	/* With a twin socket there is nothing that a server may ask on the main one. */
-	if (client->twin && channel == client->channel) {
+	if (client->twin && rpc == client->rpc) {
 		qsc_log(QSC_LOG_WARNING, "vfio-user: the server sent %s on the wrong socket",
 			qsc_wire_command_name(message->header.command));
 		return -EPROTO;
 	}
 	if (message->header.command == QSC_WIRE_DMA_READ)
-		return answer_read(client, channel, message);
+		return answer_read(client, rpc, message);
 	if (message->header.command == QSC_WIRE_DMA_WRITE)
-		return answer_write(client, channel, message);
-	return qsc_channel_reply_error(channel, &message->header, -ENOSYS);
+		return answer_write(client, rpc, message);
+	return qsc_rpc_reply_error(rpc, &message->header, -ENOSYS);
 }

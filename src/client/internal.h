@@ -7,9 +7,9 @@
 
 #include <quiesce/client.h>
 
-#include "channel/channel.h"
-#include "channel/table.h"
 #include "device/mapping.h"
+#include "rpc/rpc.h"
+#include "rpc/table.h"
 #include "wire/version.h"
 
 /* Most data in one message, whatever the server would take. */
@@ -31,8 +31,8 @@ struct qsc_client_region {
 struct qsc_client {
 	struct qsc_device dev;
 	struct qsc_client_options options; /* no field 0 */
-	struct qsc_channel *channel;
-	struct qsc_channel *twin;
+	struct qsc_rpc *rpc;
+	struct qsc_rpc *twin;
 	struct qsc_wire_caps caps; /* of the server; optional ones: of both */
 	uint32_t xfer_size;
 
@@ -78,7 +78,7 @@ int qsc_client_distrust(struct qsc_client *client, const char *what);
 /* dma.c */
 int qsc_client_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
 int qsc_client_dma_unmap(struct qsc_device *dev, uint64_t iova, uint64_t size);
-qsc_channel_command_fn qsc_client_on_command;
+qsc_rpc_command_fn qsc_client_on_command;
 void qsc_client_release_table(struct qsc_client *client);
 
 /* regions.c */

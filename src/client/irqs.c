@@ -49,7 +49,7 @@ static int send_part(struct qsc_client *client, const struct qsc_irq_set *set, u
 		{.iov_base = bools ? (void *)(uintptr_t)(set->bools + first) : NULL,
 		 .iov_len = bools},
 	};
-	int result = qsc_channel_call(client->channel, &call, iov, bools ? 2 : 1, fds, num_fds);
+	int result = qsc_rpc_call(client->rpc, &call, iov, bools ? 2 : 1, fds, num_fds);
 
 	return result < 0 ? result : call.result;
 }

@@ -48,7 +48,7 @@ int qsc_client_log_start(struct qsc_device *dev, uint64_t *page_size,
 		return -ENOMEM;
 	call.data = echo;
 	call.data_max = iov[1].iov_len;
-	result = qsc_channel_call(client->channel, &call, iov, 2, NULL, 0);
+	result = qsc_rpc_call(client->rpc, &call, iov, 2, NULL, 0);
 	if (!result)
 		result = call.result;
 	if (result < 0)
@@ -119,7 +119,7 @@ static int begin_piece(struct qsc_client *client, struct piece *piece,
 		.data = reported,
 		.data_max = size,
 	};
-	return qsc_channel_begin(client->channel, &piece->call, &iov, 1, NULL, 0);
+	return qsc_rpc_begin(client->rpc, &piece->call, &iov, 1, NULL, 0);
 }
 
 /* Report lock held. */
@@ -130,7 +130,7 @@ static int end_piece(struct qsc_client *client, struct piece *piece)
 	size_t words = qsc_bitmap_words(bits);
 	const uint64_t *reported = piece->call.data;
 	uint64_t *bitmap = piece->bitmap;
-	int result = qsc_channel_finish(client->channel, &piece->call);
+	int result = qsc_rpc_finish(client->rpc, &piece->call);
 	size_t i;
 
 	if (!result)

@@ -53,7 +53,7 @@ static int query_region(struct qsc_client *client, uint32_t region, struct qsc_r
 		.max_fds = 1,
 	};
 	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
-	int result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	int result = qsc_rpc_call(client->rpc, &call, &iov, 1, NULL, 0);
 
 	if (!result)
 		result = call.result;
@@ -106,7 +106,7 @@ static ssize_t read_part(struct qsc_client *client, uint32_t region, uint64_t of
 		.data_max = count,
 	};
 	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
-	int result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+	int result = qsc_rpc_call(client->rpc, &call, &iov, 1, NULL, 0);
 
 	if (!result)
 		result = call.result;
@@ -167,10 +167,10 @@ static ssize_t write_part(struct qsc_client *client, uint32_t region, uint64_t o
 		iovcnt = 1;
 	}
 	if (client->options.posted_writes) {
-		result = qsc_channel_post(client->channel, QSC_WIRE_REGION_WRITE, iov, iovcnt);
+		result = qsc_rpc_post(client->rpc, QSC_WIRE_REGION_WRITE, iov, iovcnt);
 		return result < 0 ? -ENOTCONN : (ssize_t)count;
 	}
-	result = qsc_channel_call(client->channel, &call, iov, iovcnt, NULL, 0);
+	result = qsc_rpc_call(client->rpc, &call, iov, iovcnt, NULL, 0);
 	if (!result)
 		result = call.result;
 	if (result < 0)
@@ -230,10 +230,10 @@ static int multi_part(struct qsc_client *client, const struct qsc_region_write *
 		memcpy(wire[i].data, writes[i].data, sizeof(wire[i].data));
 	}
 	if (client->options.posted_writes) {
-		result = qsc_channel_post(client->channel, QSC_WIRE_REGION_WRITE_MULTI, iov, 2);
+		result = qsc_rpc_post(client->rpc, QSC_WIRE_REGION_WRITE_MULTI, iov, 2);
 		return result < 0 ? -ENOTCONN : (int)count;
 	}
-	result = qsc_channel_call(client->channel, &call, iov, 2, NULL, 0);
+	result = qsc_rpc_call(client->rpc, &call, iov, 2, NULL, 0);
 	if (!result)
 		result = call.result;
 	if (result < 0)
@@ -403,7 +403,7 @@ int qsc_client_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc
 	int result = qsc_client_get_region_info(dev, region, &info);
 
 	if (!result)
-		result = qsc_channel_call(client->channel, &call, &iov, 1, NULL, 0);
+		result = qsc_rpc_call(client->rpc, &call, &iov, 1, NULL, 0);
 	if (!result)
 		result = call.result;
 	if (result < 0)

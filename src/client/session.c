@@ -39,13 +39,13 @@ static int begin_read(struct qsc_client *client, struct piece *piece, void *buf,
 		.data = buf,
 		.data_max = size,
 	};
-	return qsc_channel_begin(client->channel, &piece->call, &iov, 1, NULL, 0);
+	return qsc_rpc_begin(client->rpc, &piece->call, &iov, 1, NULL, 0);
 }
 
 /* State lock held. */
 static ssize_t finish_read(struct qsc_client *client, struct piece *piece)
 {
-	int result = qsc_channel_finish(client->channel, &piece->call);
+	int result = qsc_rpc_finish(client->rpc, &piece->call);
 
 	if (!result)
 		result = piece->call.result;
@@ -148,7 +148,7 @@ static int write_part(struct qsc_client *client, const void *buf, uint32_t size)
 		{.iov_base = &request, .iov_len = sizeof(request)},
 		{.iov_base = (void *)(uintptr_t)buf, .iov_len = size},
 	};
-	int result = qsc_channel_call(client->channel, &call, iov, 2, NULL, 0);
+	int result = qsc_rpc_call(client->rpc, &call, iov, 2, NULL, 0);
 
 	return result < 0 ? result : call.result;
 }

@@ -76,7 +76,7 @@ int qsc_connection_create(const struct qsc_server_options *options, int fd,
 			  struct qsc_connection **out)
 {
 	struct qsc_connection *connection = calloc(1, sizeof(*connection));
-	struct qsc_channel_options channel = {
+	struct qsc_rpc_options rpc = {
 		.fd = fd,
 		.max_message = max_message(options),
 		/* Replies must be found behind a large command that waits for its turn. */
@@ -94,7 +94,7 @@ int qsc_connection_create(const struct qsc_server_options *options, int fd,
 		qsc_fd_close(&fd);
 		return -ENOMEM;
 	}
-	result = qsc_channel_create(&channel, &connection->channel);
+	result = qsc_rpc_create(&rpc, &connection->rpc);
 	if (result < 0)
 		goto fail;
 	connection->reply_size = largest + FIXED_ROOM;
@@ -109,20 +109,19 @@ int qsc_connection_create(const struct qsc_server_options *options, int fd,
 	connection->access = (struct qsc_dma_access){.read = qsc_server_access_read,
 						     .write = qsc_server_access_write,
 						     .ctx = connection};
-	qsc_channel_set_max_message(connection->channel,
-				    QSC_WIRE_VERSION_MAX + QSC_WIRE_HEADER_SIZE);
+	qsc_rpc_set_max_message(connection->rpc, QSC_WIRE_VERSION_MAX + QSC_WIRE_HEADER_SIZE);
 	*out = connection;
 	return 0;
 fail:
-	qsc_channel_destroy(connection->channel);
+	qsc_rpc_destroy(connection->rpc);
 	free(connection);
 	return result;
 }
 
 void qsc_connection_destroy(struct qsc_connection *connection)
 {
-	qsc_channel_destroy(connection->twin);
-	qsc_channel_destroy(connection->channel);
+	qsc_rpc_destroy(connection->twin);
+	qsc_rpc_destroy(connection->rpc);
 	qsc_server_give_files(connection->num_files);
 	qsc_dma_table_release(&connection->table);
 	munmap(connection->reply, connection->reply_size);
@@ -131,23 +130,23 @@ void qsc_connection_destroy(struct qsc_connection *connection)
 
 void qsc_connection_shutdown(struct qsc_connection *connection)
 {
-	struct qsc_channel *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
+	struct qsc_rpc *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
 
-	qsc_channel_shutdown(connection->channel);
+	qsc_rpc_shutdown(connection->rpc);
 	/* A device that is being stopped may be waiting for an answer there. */
 	if (twin)
-		qsc_channel_shutdown(twin);
+		qsc_rpc_shutdown(twin);
 }
 
 /* The client has no command to send on the twin socket. */
-static int refuse_command(void *ctx, struct qsc_channel *channel, const struct qsc_message *message)
+static int refuse_command(void *ctx, struct qsc_rpc *rpc, const struct qsc_message *message)
 {
 	return -EPROTO;
 }
 
 static int make_twin(struct qsc_connection *connection, int *peer)
 {
-	struct qsc_channel_options options = {
+	struct qsc_rpc_options options = {
 		.max_message = connection->options->max_data_xfer_size + FIXED_ROOM,
 		.receive_max = BUFFER_SLACK,
 		.call_timeout_ms = connection->options->reply_timeout_ms,
@@ -155,14 +154,14 @@ static int make_twin(struct qsc_connection *connection, int *peer)
 		.poll = connection->options->poll,
 		.command = refuse_command,
 	};
-	struct qsc_channel *twin = NULL;
+	struct qsc_rpc *twin = NULL;
 	int pair[2];
 	int result;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	options.fd = pair[0];
-	result = qsc_channel_create(&options, &twin);
+	result = qsc_rpc_create(&options, &twin);
 	if (result < 0) {
 		qsc_fd_close(&pair[1]);
 		return result;
@@ -203,9 +202,9 @@ static int reply_version(struct qsc_connection *connection, const struct qsc_wir
 		return result;
 	connection->peer_xfer_size = (uint32_t)qsc_min_u64(connection->caps.max_data_xfer_size,
 							   caps.max_data_xfer_size);
-	qsc_channel_set_max_message(connection->channel, max_message(connection->options));
-	return qsc_channel_reply(connection->channel, header, connection->reply,
-				 QSC_WIRE_HEADER_SIZE + (size_t)result, &peer, peer >= 0);
+	qsc_rpc_set_max_message(connection->rpc, max_message(connection->options));
+	return qsc_rpc_reply(connection->rpc, header, connection->reply,
+			     QSC_WIRE_HEADER_SIZE + (size_t)result, &peer, peer >= 0);
 }
 
 static int negotiate(struct qsc_connection *connection, const struct qsc_message *message,
@@ -244,20 +243,20 @@ static int negotiate(struct qsc_connection *connection, const struct qsc_message
 	if (!result)
 		result = reply_version(connection, &message->header, version.minor);
 	if (result < 0)
-		qsc_channel_reply_error(connection->channel, &message->header, result);
+		qsc_rpc_reply_error(connection->rpc, &message->header, result);
 	return result;
 }
 
 static bool handshake(struct qsc_connection *connection)
 {
-	uint64_t deadline_us = qsc_channel_now_us() +
+	uint64_t deadline_us = qsc_rpc_now_us() +
 			       (uint64_t)connection->options->handshake_timeout_ms * 1000;
 	struct qsc_message message;
 	const int *fds;
 	size_t num_fds;
 	int result;
 
-	result = qsc_channel_next(connection->channel, deadline_us, &message, &fds, &num_fds);
+	result = qsc_rpc_next(connection->rpc, deadline_us, &message, &fds, &num_fds);
 	if (result < 0) {
 		qsc_log(QSC_LOG_INFO, "vfio-user: a client left before the handshake: %s",
 			strerror(-result));
@@ -295,11 +294,11 @@ static int serve_one(struct qsc_connection *connection, const struct qsc_message
 	request.num_out_fds = 0;
 	size = dispatch(connection, &request);
 	if (size < 0)
-		result = qsc_channel_reply_error(connection->channel, &request.header, (int)size);
+		result = qsc_rpc_reply_error(connection->rpc, &request.header, (int)size);
 	else
-		result = qsc_channel_reply(connection->channel, &request.header, connection->reply,
-					   QSC_WIRE_HEADER_SIZE + (size_t)size, request.out_fds,
-					   request.num_out_fds);
+		result = qsc_rpc_reply(connection->rpc, &request.header, connection->reply,
+				       QSC_WIRE_HEADER_SIZE + (size_t)size, request.out_fds,
+				       request.num_out_fds);
 	while (request.num_out_fds)
 		qsc_fd_close(&request.out_fds[--request.num_out_fds]);
 	return result;
@@ -319,7 +318,7 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 		if (established)
 			established(ctx);
 		while (!result) {
-			result = qsc_channel_next(connection->channel, 0, &message, &fds, &num_fds);
+			result = qsc_rpc_next(connection->rpc, 0, &message, &fds, &num_fds);
 			if (result < 0)
 				break;
 			result = serve_one(connection, &message, fds, num_fds);

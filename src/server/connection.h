@@ -9,8 +9,8 @@
 
 #include <quiesce/server.h>
 
-#include "channel/channel.h"
-#include "channel/table.h"
+#include "rpc/rpc.h"
+#include "rpc/table.h"
 #include "wire/version.h"
 
 /* Descriptors with one message, offered to the client: a SET_IRQS of many vectors comes in parts.
@@ -22,9 +22,9 @@
 
 struct qsc_connection {
 	const struct qsc_server_options *options; /* no field 0 */
-	struct qsc_channel *channel;
+	struct qsc_rpc *rpc;
 	/* For the server's own commands; NULL: on the main socket. Made while others may look. */
-	struct qsc_channel *_Atomic twin;
+	struct qsc_rpc *_Atomic twin;
 	struct qsc_device *dev;
 	struct qsc_dma_access access;
 	struct qsc_wire_caps caps; /* what both ends can */

@@ -136,9 +136,8 @@ static int access_once(struct qsc_connection *connection, uint64_t iova, void *i
 		{.iov_base = &request, .iov_len = sizeof(request)},
 		{.iov_base = (void *)(uintptr_t)out, .iov_len = size},
 	};
-	struct qsc_channel *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
-	int result = qsc_channel_call(twin ? twin : connection->channel, &call, iov, out ? 2 : 1,
-				      NULL, 0);
+	struct qsc_rpc *twin = atomic_load_explicit(&connection->twin, memory_order_acquire);
+	int result = qsc_rpc_call(twin ? twin : connection->rpc, &call, iov, out ? 2 : 1, NULL, 0);
 
 	if (result < 0) {
 		/* A client that does not answer for its memory is no client. */
@@ -162,7 +161,7 @@ static int access_all(struct qsc_connection *connection, uint64_t iova, void *in
 	int result = 0;
 
 	if (size > connection->peer_xfer_size)
-		until_us = qsc_channel_now_us() +
+		until_us = qsc_rpc_now_us() +
 			   (uint64_t)connection->options->reply_timeout_ms * 1000;
 	while (done < size && !result) {
 		size_t part = qsc_min_u64(size - done, connection->peer_xfer_size);

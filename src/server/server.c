@@ -246,7 +246,7 @@ static int make_room(struct qsc_server *server)
 	pthread_mutex_lock(&server->lock);
 	if (server->num_workers >= server->options.max_connections) {
 		oldest = oldest_unfinished(server);
-		age_us = oldest ? qsc_channel_now_us() - oldest->since_us : 0;
+		age_us = oldest ? qsc_rpc_now_us() - oldest->since_us : 0;
 		if (!oldest) {
 			result = -EBUSY;
 		} else if (age_us < GRACE_US) {
@@ -292,7 +292,7 @@ static int start_worker(struct qsc_server *server, int fd)
 		return -ENOMEM;
 	}
 	worker->server = server;
-	worker->since_us = qsc_channel_now_us();
+	worker->since_us = qsc_rpc_now_us();
 	result = qsc_connection_create(&server->options, fd, &worker->connection);
 	if (result < 0)
 		return result;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See table.h. */
-#include "channel/table.h"
+#include "rpc/table.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What the halves of the channel share: the structure, and moving bytes with a deadline. */
-#ifndef QSC_CHANNEL_INTERNAL_H
-#define QSC_CHANNEL_INTERNAL_H
+/* What the halves of the module share: the structure, and moving bytes with a deadline. */
+#ifndef QSC_RPC_INTERNAL_H
+#define QSC_RPC_INTERNAL_H
 
 #include <stdatomic.h>
 
-#include "channel/channel.h"
+#include "rpc/rpc.h"
 
-struct qsc_channel {
+struct qsc_rpc {
 	int fd;
 	bool poll;
 	uint32_t call_timeout_ms;
 	uint32_t message_timeout_ms;
 	size_t max_fds;
-	qsc_channel_command_fn *command;
+	qsc_rpc_command_fn *command;
 	void *ctx;
 	size_t mapped; /* bytes of the receive buffer */
 	size_t receive_max;
@@ -24,8 +24,8 @@ struct qsc_channel {
 	pthread_cond_t idle;  /* for who waits for a command, a free slot, or the leader's role */
 	unsigned int idlers;
 	unsigned int taking_fds; /* calls that take descriptors, under way or about to be */
-	pthread_cond_t turn[QSC_CHANNEL_CALLS]; /* one for each waiting call */
-	struct qsc_call *calls[QSC_CHANNEL_CALLS];
+	pthread_cond_t turn[QSC_RPC_CALLS]; /* one for each waiting call */
+	struct qsc_call *calls[QSC_RPC_CALLS];
 	uint64_t busy;	     /* slots in use */
 	uint64_t waiting;    /* slots whose owner sleeps */
 	uint16_t generation; /* in the high bits of identifiers, so that a late reply is noticed */
@@ -47,7 +47,7 @@ struct qsc_channel {
 };
 
 /* Bytes and descriptors of one receive. */
-struct qsc_channel_input {
+struct qsc_rpc_input {
 	size_t size;
 	int fds[QSC_STREAM_MAX_FDS];
 	size_t num_fds;
@@ -58,11 +58,11 @@ struct qsc_channel_input {
  * Receive once. deadline_us 0: for as long as it takes. 0, -ETIMEDOUT, -ENOTCONN at the end or at
  * an error, -EPROTO when more descriptors came than may.
  */
-int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
-			uint64_t deadline_us, struct qsc_channel_input *input);
+int qsc_rpc_receive(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, uint64_t deadline_us,
+		    struct qsc_rpc_input *input);
 
 /* Send everything, within the message deadline. */
-int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
-			 const int *fds, size_t num_fds);
+int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
+		     size_t num_fds);
 
 #endif

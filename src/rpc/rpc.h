@@ -9,17 +9,17 @@
  * A connection breaks once: at the end of the stream, at an error, at a deadline, at a message that
  * cannot be. From then on everything answers -ENOTCONN at once.
  */
-#ifndef QSC_CHANNEL_CHANNEL_H
-#define QSC_CHANNEL_CHANNEL_H
+#ifndef QSC_RPC_RPC_H
+#define QSC_RPC_RPC_H
 
 #include <pthread.h>
 #include <sys/uio.h>
 
 #include "wire/stream.h"
 
-#define QSC_CHANNEL_CALLS 64
+#define QSC_RPC_CALLS 64
 
-struct qsc_channel;
+struct qsc_rpc;
 
 /* A request and where its reply goes. The caller fills the first part. */
 struct qsc_call {
@@ -31,7 +31,8 @@ struct qsc_call {
 	size_t data_max;
 	int *fds; /* descriptors that came with it; the caller's from then on */
 	size_t max_fds;
-	uint64_t until_us; /* CLOCK_MONOTONIC: no later than that; 0: the channel's own deadline */
+	uint64_t until_us; /* CLOCK_MONOTONIC: no later than that; 0: the connection's own deadline
+			    */
 
 	int result;  /* 0, or -errno that the peer answered */
 	size_t body; /* bytes of the reply's body */
@@ -48,10 +49,9 @@ struct qsc_call {
  * A command came. Called by whoever receives, with no lock held; the message lies in the receive
  * buffer. Returns 0, or -errno to break the connection.
  */
-typedef int qsc_channel_command_fn(void *ctx, struct qsc_channel *channel,
-				   const struct qsc_message *message);
+typedef int qsc_rpc_command_fn(void *ctx, struct qsc_rpc *rpc, const struct qsc_message *message);
 
-struct qsc_channel_options {
+struct qsc_rpc_options {
 	int fd;		      /* taken over, also on failure */
 	uint32_t max_message; /* bytes of the largest message that may come */
 	size_t slack;	      /* bytes of the receive buffer beyond that */
@@ -64,79 +64,77 @@ struct qsc_channel_options {
 	bool no_command_fds;	  /* only replies to calls that take descriptors bring any */
 	uint32_t call_timeout_ms; /* for a reply */
 	/*
-	 * A thread of the channel's own keeps the deadlines of calls: for a side that calls often,
+	 * a thread of its own keeps the deadlines of calls: for a side that calls often,
 	 * since a timer in every receive is several percent of a call.
 	 */
 	bool watchdog;
-	uint32_t message_timeout_ms;	 /* first byte to last, received or sent */
-	bool poll;			 /* spin instead of sleeping */
-	qsc_channel_command_fn *command; /* NULL: commands wait for qsc_channel_next() */
+	uint32_t message_timeout_ms; /* first byte to last, received or sent */
+	bool poll;		     /* spin instead of sleeping */
+	qsc_rpc_command_fn *command; /* NULL: commands wait for qsc_rpc_next() */
 	void *ctx;
 };
 
-int qsc_channel_create(const struct qsc_channel_options *options, struct qsc_channel **out);
+int qsc_rpc_create(const struct qsc_rpc_options *options, struct qsc_rpc **out);
 /* No call may be under way. NULL is allowed. */
-void qsc_channel_destroy(struct qsc_channel *channel);
+void qsc_rpc_destroy(struct qsc_rpc *rpc);
 
 /* Give the connection up: every call returns. Any thread. */
-void qsc_channel_shutdown(struct qsc_channel *channel);
-bool qsc_channel_broken(struct qsc_channel *channel);
+void qsc_rpc_shutdown(struct qsc_rpc *rpc);
+bool qsc_rpc_broken(struct qsc_rpc *rpc);
 
 /*
  * Say that nothing more will be sent and wait until the peer has let go as well, at most
  * timeout_ms. For the end of a connection: no call may be under way.
  */
-void qsc_channel_farewell(struct qsc_channel *channel, uint32_t timeout_ms);
+void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms);
 
 /* How long a reply may take from now on. Before anything else is under way. */
-int qsc_channel_set_call_timeout(struct qsc_channel *channel, uint32_t timeout_ms);
+int qsc_rpc_set_call_timeout(struct qsc_rpc *rpc, uint32_t timeout_ms);
 
 /* Largest message from now on, within what create was given. Before anything else is under way. */
-void qsc_channel_set_max_message(struct qsc_channel *channel, uint32_t max_message);
+void qsc_rpc_set_max_message(struct qsc_rpc *rpc, uint32_t max_message);
 
 /*
  * Send a request and wait for its reply. iov[0] begins with a struct qsc_wire_header, which is
  * filled in here. 0 and call->result, -ETIMEDOUT when no reply came in time, -EPROTO when it was
  * not one, -ENOTCONN.
  */
-int qsc_channel_call(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
-		     size_t iovcnt, const int *fds, size_t num_fds);
+int qsc_rpc_call(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
+		 const int *fds, size_t num_fds);
 
 /*
  * The two halves of a call, to have several under way in one thread: what was begun must be
  * finished, in any order, before its memory is used for something else.
  */
-int qsc_channel_begin(struct qsc_channel *channel, struct qsc_call *call, struct iovec *iov,
-		      size_t iovcnt, const int *fds, size_t num_fds);
-int qsc_channel_finish(struct qsc_channel *channel, struct qsc_call *call);
+int qsc_rpc_begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
+		  const int *fds, size_t num_fds);
+int qsc_rpc_finish(struct qsc_rpc *rpc, struct qsc_call *call);
 
 /* Send a request that has no reply. */
-int qsc_channel_post(struct qsc_channel *channel, uint16_t command, struct iovec *iov,
-		     size_t iovcnt);
+int qsc_rpc_post(struct qsc_rpc *rpc, uint16_t command, struct iovec *iov, size_t iovcnt);
 
 /* Send a message whose header is complete. 0 or -errno, then the connection is broken. */
-int qsc_channel_send(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt, const int *fds,
-		     size_t num_fds);
+int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
+		 size_t num_fds);
 
 /* Answer a command: `size` bytes whose first 16 are filled in here, or an error (negative). */
-int qsc_channel_reply(struct qsc_channel *channel, const struct qsc_wire_header *command,
-		      void *message, size_t size, const int *fds, size_t num_fds);
-int qsc_channel_reply_error(struct qsc_channel *channel, const struct qsc_wire_header *command,
-			    int error);
+int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
+		  size_t size, const int *fds, size_t num_fds);
+int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error);
 
 /*
  * Wait for the next command, in order; one thread only. deadline_us (CLOCK_MONOTONIC) or 0. The
  * message and its descriptors are there until the next time or the end. 0, -ETIMEDOUT, -ENOTCONN.
  */
-int qsc_channel_next(struct qsc_channel *channel, uint64_t deadline_us, struct qsc_message *message,
-		     const int **fds, size_t *num_fds);
+int qsc_rpc_next(struct qsc_rpc *rpc, uint64_t deadline_us, struct qsc_message *message,
+		 const int **fds, size_t *num_fds);
 
 /*
  * Receive for as long as the connection stands, on behalf of the command callback: the whole life
  * of a thread of its own. With `shared`, only while no call waits for a reply.
  */
-void qsc_channel_serve(struct qsc_channel *channel, bool shared);
+void qsc_rpc_serve(struct qsc_rpc *rpc, bool shared);
 
-uint64_t qsc_channel_now_us(void);
+uint64_t qsc_rpc_now_us(void);
 
 #endif

@@ -11,12 +11,12 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "channel/internal.h"
+#include "rpc/internal.h"
 
 /* How many spins between two looks at the clock. */
 #define SPINS_PER_CLOCK 1024U
 
-uint64_t qsc_channel_now_us(void)
+uint64_t qsc_rpc_now_us(void)
 {
 	struct timespec now;
 
@@ -27,7 +27,7 @@ uint64_t qsc_channel_now_us(void)
 static int wait_for(int fd, short events, uint64_t deadline_us)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = events};
-	uint64_t now = qsc_channel_now_us();
+	uint64_t now = qsc_rpc_now_us();
 	int timeout;
 
 	if (now >= deadline_us)
@@ -48,7 +48,7 @@ static inline void relax(void)
 }
 
 /* Descriptors that a control message brought; -EPROTO when the kernel had to drop some. */
-static int take_fds(struct msghdr *message, struct qsc_channel_input *input)
+static int take_fds(struct msghdr *message, struct qsc_rpc_input *input)
 {
 	struct cmsghdr *control;
 	int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
@@ -67,15 +67,15 @@ static int take_fds(struct msghdr *message, struct qsc_channel_input *input)
 	return result;
 }
 
-int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
-			uint64_t deadline_us, struct qsc_channel_input *input)
+int qsc_rpc_receive(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, uint64_t deadline_us,
+		    struct qsc_rpc_input *input)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int) * QSC_STREAM_MAX_FDS)];
 	} control;
 	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt, .msg_control = &control};
-	bool spin = channel->poll;
+	bool spin = rpc->poll;
 	int flags = MSG_CMSG_CLOEXEC | (deadline_us || spin ? MSG_DONTWAIT : 0);
 	unsigned int spins = 0;
 	ssize_t n;
@@ -84,12 +84,12 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 	input->num_fds = 0;
 	input->ended = false;
 	for (;;) {
-		if (channel->plain && iovcnt == 1) {
+		if (rpc->plain && iovcnt == 1) {
 			message.msg_controllen = 0;
-			n = recv(channel->fd, iov->iov_base, iov->iov_len, flags);
+			n = recv(rpc->fd, iov->iov_base, iov->iov_len, flags);
 		} else {
-			message.msg_controllen = CMSG_SPACE(sizeof(int) * channel->max_fds);
-			n = recvmsg(channel->fd, &message, flags);
+			message.msg_controllen = CMSG_SPACE(sizeof(int) * rpc->max_fds);
+			n = recvmsg(rpc->fd, &message, flags);
 		}
 		if (n >= 0)
 			break;
@@ -97,7 +97,7 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 			continue;
 		if (errno != EAGAIN)
 			return -ENOTCONN;
-		if (atomic_load_explicit(&channel->broken, memory_order_relaxed))
+		if (atomic_load_explicit(&rpc->broken, memory_order_relaxed))
 			return -ENOTCONN;
 		if (!(flags & MSG_DONTWAIT))
 			return -ETIMEDOUT;
@@ -106,11 +106,11 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 			continue;
 		}
 		if (spin) {
-			if (qsc_channel_now_us() >= deadline_us)
+			if (qsc_rpc_now_us() >= deadline_us)
 				return -ETIMEDOUT;
 			continue;
 		}
-		result = wait_for(channel->fd, POLLIN, deadline_us);
+		result = wait_for(rpc->fd, POLLIN, deadline_us);
 		if (result < 0)
 			return result;
 	}
@@ -125,16 +125,16 @@ int qsc_channel_receive(struct qsc_channel *channel, struct iovec *iov, size_t i
 	return result;
 }
 
-void qsc_channel_farewell(struct qsc_channel *channel, uint32_t timeout_ms)
+void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms)
 {
-	uint64_t deadline_us = qsc_channel_now_us() + (uint64_t)timeout_ms * 1000;
-	struct qsc_channel_input input;
+	uint64_t deadline_us = qsc_rpc_now_us() + (uint64_t)timeout_ms * 1000;
+	struct qsc_rpc_input input;
 	char sink[256];
 	struct iovec iov = {.iov_base = sink, .iov_len = sizeof(sink)};
 
-	if (qsc_channel_broken(channel) || shutdown(channel->fd, SHUT_WR) < 0)
+	if (qsc_rpc_broken(rpc) || shutdown(rpc->fd, SHUT_WR) < 0)
 		return;
-	while (qsc_channel_receive(channel, &iov, 1, deadline_us, &input) == 0)
+	while (qsc_rpc_receive(rpc, &iov, 1, deadline_us, &input) == 0)
 		while (input.num_fds)
 			qsc_fd_close(&input.fds[--input.num_fds]);
 }
@@ -176,8 +176,8 @@ static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int
 	return sendmsg(fd, &message, flags);
 }
 
-int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t iovcnt,
-			 const int *fds, size_t num_fds)
+int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
+		     size_t num_fds)
 {
 	uint64_t deadline_us = 0;
 	size_t left = 0;
@@ -189,7 +189,7 @@ int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t 
 		left += iov[i].iov_len;
 	for (;;) {
 		/* The first try may sleep, for as long as SO_SNDTIMEO says. */
-		ssize_t n = send_with_fds(channel->fd, iov, iovcnt, fds, num_fds,
+		ssize_t n = send_with_fds(rpc->fd, iov, iovcnt, fds, num_fds,
 					  MSG_NOSIGNAL | (deadline_us ? MSG_DONTWAIT : 0));
 
 		if (n < 0 && errno != EINTR && (errno != EAGAIN || !deadline_us))
@@ -201,13 +201,12 @@ int qsc_channel_transmit(struct qsc_channel *channel, struct iovec *iov, size_t 
 			skip(&iov, &iovcnt, (size_t)n);
 			num_fds = 0;
 		} else if (n < 0 && errno == EAGAIN) {
-			int result = wait_for(channel->fd, POLLOUT, deadline_us);
+			int result = wait_for(rpc->fd, POLLOUT, deadline_us);
 
 			if (result < 0)
 				return result;
 		}
 		if (!deadline_us)
-			deadline_us = qsc_channel_now_us() +
-				      (uint64_t)channel->message_timeout_ms * 1000;
+			deadline_us = qsc_rpc_now_us() + (uint64_t)rpc->message_timeout_ms * 1000;
 	}
 }

@@ -4,8 +4,8 @@
  * accesses from, and what a server must undo when its client asks for all of it at once. Not locked
  * here; what the entries point at belongs to the owner of the table.
  */
-#ifndef QSC_CHANNEL_TABLE_H
-#define QSC_CHANNEL_TABLE_H
+#ifndef QSC_RPC_TABLE_H
+#define QSC_RPC_TABLE_H
 
 #include <quiesce/device.h>
 
