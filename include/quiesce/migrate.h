@@ -22,66 +22,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 #include <quiesce/base.h>
 #include <quiesce/device.h>
 #include <quiesce/set.h>
+#include <quiesce/transport.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* ---- transports ---- */
-
-/*
- * An ordered, reliable stream of bytes to the other side. One thread sends and one receives at a
- * time; shutdown may come from any thread and wakes both.
- */
-struct qsc_channel {
-	const struct qsc_channel_ops *ops;
-};
-
-struct qsc_channel_ops {
-	/* All of it, or -errno. Waits at most until the channel's deadline, then -ETIMEDOUT. */
-	int (*send)(struct qsc_channel *ch, const struct iovec *iov, int iovcnt);
-	/* Exactly size bytes; -EPIPE when the other side ended; -ETIMEDOUT as above. */
-	int (*recv)(struct qsc_channel *ch, void *buf, size_t size);
-	/* No byte may stall longer than this, in milliseconds; 0: for ever. */
-	void (*set_stall_timeout)(struct qsc_channel *ch, uint32_t ms);
-	void (*shutdown)(struct qsc_channel *ch);
-	void (*close)(struct qsc_channel *ch);
-};
-
-/* Where channels come from: connecting on the source, listening on the destination. */
-struct qsc_transport {
-	const struct qsc_transport_ops *ops;
-};
-
-struct qsc_transport_ops {
-	const char *name; /* "unix" */
-	/*
-	 * One more channel to the other side, within timeout_ms (0: for ever), else -ETIMEDOUT. The
-	 * caller owns it. A listener had better hand out only connections whose first bytes have
-	 * come, so that one that stays silent delays nobody.
-	 */
-	int (*open)(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
-		    struct qsc_error *err);
-	void (*close)(struct qsc_transport *transport);
-};
-
-/*
- * UNIX socket at a path. The listener makes the socket file and removes it when closed; a file that
- * a dead listener left is replaced. Connecting happens when the migration begins. -EINVAL for a
- * path that is too long, -ENOMEM; listen also -EADDRINUSE where somebody listens, or as socket(2),
- * bind(2).
- */
-QSC_API int qsc_transport_unix_connect(const char *path, struct qsc_transport **transport,
-				       struct qsc_error *err);
-QSC_API int qsc_transport_unix_listen(const char *path, struct qsc_transport **transport,
-				      struct qsc_error *err);
-/* NULL is allowed. */
-QSC_API void qsc_transport_close(struct qsc_transport *transport);
 
 /* ---- the user whose devices move ---- */
 

@@ -16,6 +16,8 @@
 #define ACCEPT_POLL_MS	 200U
 #define MAX_CLAIMS	 8U
 
+_Static_assert(QSC_FRAME_SIZE == QSC_CHANNEL_FIRST_BYTES, "a transport waits for a HELLO");
+
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
 		  const void *payload, uint32_t size)
 {
@@ -104,7 +106,7 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 			return result;
 		link->channels[i] = ch;
 		link->count = i + 1;
-		ch->ops->set_stall_timeout(ch, timeout_ms);
+		ch->ops->set_limits(ch, timeout_ms, 0);
 		result = qsc_link_send(link, i, &hello, NULL, 0);
 		if (result < 0)
 			return qsc_error_set(err, -result, NULL,
@@ -200,7 +202,7 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t ti
 {
 	struct qsc_frame hello;
 
-	ch->ops->set_stall_timeout(ch, HELLO_TIMEOUT_MS);
+	ch->ops->set_limits(ch, HELLO_TIMEOUT_MS, 0);
 	if (recv_header(ch, &hello) == 0)
 		*claim = take_hello(claims, ch, &hello);
 	if (!*claim) {
@@ -208,7 +210,7 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t ti
 		ch->ops->close(ch);
 		return 0;
 	}
-	ch->ops->set_stall_timeout(ch, timeout_ms);
+	ch->ops->set_limits(ch, timeout_ms, 0);
 	if (hello.arg >> 16 != QSC_FRAME_VERSION >> 16)
 		return refuse_version(&(*claim)->link, &hello, err);
 	return 0;

@@ -217,7 +217,7 @@ static void hear_last_words(struct source *source, struct qsc_error *err)
 	struct qsc_frame frame;
 	int i;
 
-	control->ops->set_stall_timeout(control, LAST_WORDS_MS);
+	control->ops->set_limits(control, LAST_WORDS_MS, 0);
 	/* At most the acknowledgement of a round stands before it. */
 	for (i = 0; i < 2; i++) {
 		if (qsc_link_recv(&engine->link, 0, &frame) < 0)

@@ -53,7 +53,7 @@ static int script_recv(struct qsc_channel *ch, void *buf, size_t size)
 	return 0;
 }
 
-static void script_set_stall_timeout(struct qsc_channel *ch, uint32_t ms)
+static void script_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us)
 {
 }
 
@@ -82,7 +82,7 @@ static void source_close(struct qsc_transport *transport)
 static const struct qsc_channel_ops script_ops = {
 	.send = script_send,
 	.recv = script_recv,
-	.set_stall_timeout = script_set_stall_timeout,
+	.set_limits = script_set_limits,
 	.shutdown = script_shutdown,
 	.close = script_shutdown,
 };

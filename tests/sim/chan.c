@@ -30,6 +30,7 @@ struct sim_wire {
 		struct sim_wire *wire;
 		uint32_t side;
 		uint32_t stall_ms;
+		uint64_t deadline_us;
 	} ends[2];
 	struct pipe pipes[2]; /* [side]: what that side sends */
 	bool stalled;
@@ -99,7 +100,12 @@ static bool has_data(void *arg)
 
 static uint64_t timeout_of(const struct end *end)
 {
-	return end->stall_ms ? end->stall_ms * 1000ULL : SIM_FOR_EVER;
+	uint64_t stall = end->stall_ms ? end->stall_ms * 1000ULL : SIM_FOR_EVER;
+	uint64_t now = sim_now();
+
+	if (!end->deadline_us)
+		return stall;
+	return qsc_min_u64(stall, end->deadline_us > now ? end->deadline_us - now : 0);
 }
 
 static void put(struct sim_wire *wire, struct pipe *pipe, const uint8_t *bytes, size_t size)
@@ -167,9 +173,10 @@ static int end_recv(struct qsc_channel *ch, void *buf, size_t size)
 	return 0;
 }
 
-static void end_set_stall_timeout(struct qsc_channel *ch, uint32_t ms)
+static void end_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us)
 {
-	end_of(ch)->stall_ms = ms;
+	end_of(ch)->stall_ms = stall_ms;
+	end_of(ch)->deadline_us = deadline_us;
 }
 
 static void end_shutdown(struct qsc_channel *ch)
@@ -180,7 +187,7 @@ static void end_shutdown(struct qsc_channel *ch)
 static const struct qsc_channel_ops end_ops = {
 	.send = end_send,
 	.recv = end_recv,
-	.set_stall_timeout = end_set_stall_timeout,
+	.set_limits = end_set_limits,
 	.shutdown = end_shutdown,
 	.close = end_shutdown,
 };
@@ -198,7 +205,7 @@ static struct sim_wire *make_wire(struct sim_net *net)
 	wire->next = net->wires;
 	net->wires = wire;
 	for (i = 0; i < 2; i++)
-		wire->ends[i] = (struct end){{&end_ops}, wire, i, 0};
+		wire->ends[i] = (struct end){{&end_ops}, wire, i, 0, 0};
 	return wire;
 }
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The UNIX socket transport. A channel is a connected stream socket; small reads are served from a
- * buffer, so that a header does not cost a system call. The listener hands out only connections on
- * which a whole first frame has come: whoever connects and stays silent, or nearly so, waits in a
- * short queue and delays nobody.
+ * The UNIX socket transport. The listener hands out only connections whose first bytes have come:
+ * whoever connects and stays silent, or nearly so, waits in a short queue and delays nobody.
  */
 #include <errno.h>
 #include <limits.h>
@@ -19,161 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <quiesce/migrate.h>
+#include <quiesce/transport.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "migrate/frame.h"
+#include "transport/socket.h"
 
-#define BUFFER_SIZE  (64U << 10)
-#define SOCKET_BYTES (4 << 20) /* asked of the kernel, which grants what it allows */
-#define MAX_WAITING  32	       /* silent connections; the oldest gives way to a new one */
-#define BACKLOG	     64
-
-/* ---- a channel ---- */
-
-struct channel {
-	struct qsc_channel base;
-	int fd;
-	size_t head; /* of what is buffered */
-	size_t tail;
-	uint8_t buffer[BUFFER_SIZE];
-};
-
-/* What a socket call that did nothing means. */
-static int socket_error(void)
-{
-	return errno == EAGAIN || errno == EWOULDBLOCK ? -ETIMEDOUT : -errno;
-}
-
-static int channel_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
-{
-	struct channel *channel = qsc_container_of(ch, struct channel, base);
-	struct iovec local[IOV_MAX];
-	struct msghdr msg = {.msg_iov = local};
-
-	if (iovcnt < 0 || iovcnt > IOV_MAX)
-		return -EINVAL;
-	memcpy(local, iov, (size_t)iovcnt * sizeof(*iov));
-	msg.msg_iovlen = (size_t)iovcnt;
-	while (msg.msg_iovlen) {
-		ssize_t n = sendmsg(channel->fd, &msg, MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return socket_error();
-		while (msg.msg_iovlen && (size_t)n >= msg.msg_iov->iov_len) {
-			n -= (ssize_t)msg.msg_iov->iov_len;
-			msg.msg_iov++;
-			msg.msg_iovlen--;
-		}
-		if (msg.msg_iovlen) {
-			msg.msg_iov->iov_base = (uint8_t *)msg.msg_iov->iov_base + n;
-			msg.msg_iov->iov_len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
-static ssize_t receive_some(const struct channel *channel, void *buf, size_t size)
-{
-	ssize_t n;
-
-	do {
-		n = recv(channel->fd, buf, size, 0);
-	} while (n < 0 && errno == EINTR);
-	if (n == 0)
-		return -EPIPE;
-	return n < 0 ? socket_error() : n;
-}
-
-static int channel_recv(struct qsc_channel *ch, void *buf, size_t size)
-{
-	struct channel *channel = qsc_container_of(ch, struct channel, base);
-	uint8_t *to = buf;
-
-	while (size) {
-		size_t have = channel->tail - channel->head;
-		ssize_t n;
-
-		if (have) {
-			size_t part = have < size ? have : size;
-
-			memcpy(to, channel->buffer + channel->head, part);
-			channel->head += part;
-			to += part;
-			size -= part;
-			continue;
-		}
-		if (size >= BUFFER_SIZE) {
-			n = receive_some(channel, to, size);
-			if (n < 0)
-				return (int)n;
-			to += n;
-			size -= (size_t)n;
-			continue;
-		}
-		n = receive_some(channel, channel->buffer, BUFFER_SIZE);
-		if (n < 0)
-			return (int)n;
-		channel->head = 0;
-		channel->tail = (size_t)n;
-	}
-	return 0;
-}
-
-static void set_timeout(int fd, uint32_t ms)
-{
-	const struct timeval timeout = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000L};
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-}
-
-static void channel_set_stall_timeout(struct qsc_channel *ch, uint32_t ms)
-{
-	set_timeout(qsc_container_of(ch, struct channel, base)->fd, ms);
-}
-
-static void channel_shutdown(struct qsc_channel *ch)
-{
-	(void)shutdown(qsc_container_of(ch, struct channel, base)->fd, SHUT_RDWR);
-}
-
-static void channel_close(struct qsc_channel *ch)
-{
-	struct channel *channel = qsc_container_of(ch, struct channel, base);
-
-	qsc_fd_close(&channel->fd);
-	free(channel);
-}
-
-static const struct qsc_channel_ops channel_ops = {
-	.send = channel_send,
-	.recv = channel_recv,
-	.set_stall_timeout = channel_set_stall_timeout,
-	.shutdown = channel_shutdown,
-	.close = channel_close,
-};
-
-/* Takes over the fd, also on failure, which is NULL. */
-static struct channel *make_channel(int fd)
-{
-	struct channel *channel = malloc(sizeof(*channel));
-	const int bytes = SOCKET_BYTES;
-
-	if (!channel) {
-		qsc_fd_close(&fd);
-		return NULL;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	channel->base.ops = &channel_ops;
-	channel->fd = fd;
-	channel->head = 0;
-	channel->tail = 0;
-	return channel;
-}
+#define MAX_WAITING 32 /* silent connections; the oldest gives way to a new one */
+#define BACKLOG	    64
 
 /* ---- addresses ---- */
 
@@ -207,26 +58,28 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 			  struct qsc_channel **ch, struct qsc_error *err)
 {
 	const struct connector *connector = qsc_container_of(transport, struct connector, base);
+	const struct timeval patience = {.tv_sec = timeout_ms / 1000,
+					 .tv_usec = timeout_ms % 1000 * 1000L};
 	qsc_autoclose int fd = make_socket(0, err);
-	struct channel *channel;
+	struct qsc_socket *channel;
 	int result;
 
 	if (fd < 0)
 		return fd;
-	/* Bounds also the wait for room in the listener's backlog. */
-	set_timeout(fd, timeout_ms);
+	/* Bounds the wait for room in the listener's backlog. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	do {
 		result = connect(fd, (const struct sockaddr *)&connector->address,
 				 sizeof(connector->address));
 	} while (result < 0 && errno == EINTR);
 	if (result < 0) {
-		result = socket_error();
+		result = errno == EAGAIN ? -ETIMEDOUT : -errno;
 		return qsc_error_set(err, -result, NULL,
 				     "cannot connect to the destination at %s (%s): is it waiting "
 				     "for a migration?",
 				     connector->address.sun_path, strerrordesc_np(-result));
 	}
-	channel = make_channel(qsc_fd_steal(&fd));
+	channel = qsc_socket_create(qsc_fd_steal(&fd));
 	if (!channel)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
 	*ch = &channel->base;
@@ -268,44 +121,49 @@ struct listener {
 	struct qsc_transport base;
 	struct sockaddr_un address;
 	int fd;
-	struct channel *waiting[MAX_WAITING]; /* connected, little said yet; oldest first */
+	struct qsc_socket *waiting[MAX_WAITING]; /* connected, little said yet; oldest first */
 	uint32_t num_waiting;
 };
 
-static struct channel *take_waiting(struct listener *listener, uint32_t index)
+static struct qsc_socket *take_waiting(struct listener *listener, uint32_t index)
 {
-	struct channel *channel = listener->waiting[index];
+	struct qsc_socket *channel = listener->waiting[index];
 
 	listener->num_waiting--;
 	memmove(&listener->waiting[index], &listener->waiting[index + 1],
-		(listener->num_waiting - index) * sizeof(struct channel *));
+		(listener->num_waiting - index) * sizeof(struct qsc_socket *));
 	return channel;
+}
+
+static void close_channel(struct qsc_socket *channel)
+{
+	channel->base.ops->close(&channel->base);
 }
 
 static void accept_waiting(struct listener *listener)
 {
 	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-	struct channel *channel = fd < 0 ? NULL : make_channel(fd);
+	struct qsc_socket *channel = fd < 0 ? NULL : qsc_socket_create(fd);
 
 	if (!channel)
 		return;
 	if (listener->num_waiting == MAX_WAITING)
-		channel_close(&take_waiting(listener, 0)->base);
+		close_channel(take_waiting(listener, 0));
 	listener->waiting[listener->num_waiting++] = channel;
 }
 
 /* Take what has been said: 1 when it is a whole frame or more, 0 when not, -1 when it hung up. */
-static int hear(struct channel *channel)
+static int hear(struct qsc_socket *channel)
 {
-	ssize_t n = recv(channel->fd, channel->buffer + channel->tail, BUFFER_SIZE - channel->tail,
-			 MSG_DONTWAIT);
+	ssize_t n = recv(channel->fd, channel->buffer + channel->tail,
+			 QSC_SOCKET_BUFFER - channel->tail, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0)
 		return -1;
 	channel->tail += (size_t)n;
-	return channel->tail >= QSC_FRAME_SIZE;
+	return channel->tail >= QSC_CHANNEL_FIRST_BYTES;
 }
 
 static uint64_t now_ms(void)
@@ -317,7 +175,7 @@ static uint64_t now_ms(void)
 }
 
 /* The first connection that has said enough, or NULL when none has. */
-static struct channel *poll_once(struct listener *listener, int timeout_ms)
+static struct qsc_socket *poll_once(struct listener *listener, int timeout_ms)
 {
 	struct pollfd fds[MAX_WAITING + 1];
 	uint32_t waiting = listener->num_waiting;
@@ -335,7 +193,7 @@ static struct channel *poll_once(struct listener *listener, int timeout_ms)
 			return take_waiting(listener, i);
 		/* One at a time: the others have moved up. */
 		if (heard < 0) {
-			channel_close(&take_waiting(listener, i)->base);
+			close_channel(take_waiting(listener, i));
 			return NULL;
 		}
 	}
@@ -352,8 +210,8 @@ static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	uint64_t now = now_ms();
 
 	while (!timeout_ms || now < deadline) {
-		struct channel *channel = poll_once(listener,
-						    timeout_ms ? (int)(deadline - now) : -1);
+		struct qsc_socket *channel = poll_once(listener,
+						       timeout_ms ? (int)(deadline - now) : -1);
 
 		if (channel) {
 			*ch = &channel->base;
@@ -370,7 +228,7 @@ static void listener_close(struct qsc_transport *transport)
 	struct listener *listener = qsc_container_of(transport, struct listener, base);
 
 	while (listener->num_waiting)
-		channel_close(&take_waiting(listener, 0)->base);
+		close_channel(take_waiting(listener, 0));
 	if (listener->fd >= 0)
 		(void)unlink(listener->address.sun_path);
 	qsc_fd_close(&listener->fd);
@@ -438,10 +296,4 @@ int qsc_transport_unix_listen(const char *path, struct qsc_transport **transport
 	}
 	*transport = &listener->base;
 	return 0;
-}
-
-void qsc_transport_close(struct qsc_transport *transport)
-{
-	if (transport)
-		transport->ops->close(transport);
 }

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Transports: where the two sides of a migration meet. A transport gives channels; a channel is an
+ * ordered, reliable stream of bytes. There are UNIX sockets; a program may bring its own by filling
+ * in the operations.
+ *
+ * Threads: a transport is used by one thread at a time. Of a channel one thread sends and one
+ * receives at a time; shutdown may come from any thread and wakes both.
+ */
+#ifndef QUIESCE_TRANSPORT_H
+#define QUIESCE_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <quiesce/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- what a transport provides ---- */
+
+/* A source sends at least so many bytes on every channel that it opens, at once. */
+#define QSC_CHANNEL_FIRST_BYTES 40
+
+struct qsc_channel {
+	const struct qsc_channel_ops *ops;
+};
+
+struct qsc_channel_ops {
+	/* All of it, or -errno; -ETIMEDOUT when a limit was passed, -EPIPE when it is cut. */
+	int (*send)(struct qsc_channel *ch, const struct iovec *iov, int iovcnt);
+	/*
+	 * Exactly size bytes; -EPIPE when the other side ended; -ETIMEDOUT as above; -EBADMSG for
+	 * what a transport that protects its bytes finds altered.
+	 */
+	int (*recv)(struct qsc_channel *ch, void *buf, size_t size);
+	/*
+	 * No byte of a later call may stall longer than stall_ms (0: for ever), and no call lasts
+	 * beyond deadline_us of qsc_env.now_us (0: none).
+	 */
+	void (*set_limits)(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us);
+	void (*shutdown)(struct qsc_channel *ch);
+	void (*close)(struct qsc_channel *ch);
+};
+
+/* Where channels come from: connecting on the source, listening on the destination. */
+struct qsc_transport {
+	const struct qsc_transport_ops *ops;
+};
+
+struct qsc_transport_ops {
+	const char *name; /* "unix"; static storage */
+	/*
+	 * One more channel to the other side, within timeout_ms (0: for ever), else -ETIMEDOUT. The
+	 * caller owns it. A listener had better hand out only connections whose first bytes have
+	 * come, so that one that stays silent delays nobody.
+	 */
+	int (*open)(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
+		    struct qsc_error *err);
+	void (*close)(struct qsc_transport *transport);
+};
+
+/* NULL is allowed. Channels that were handed out stay open. */
+QSC_API void qsc_transport_close(struct qsc_transport *transport);
+
+/*
+ * UNIX socket at a path. The listener makes the socket file and removes it when
+ * closed; a file that a dead listener left is replaced. -EINVAL for a path that is too long,
+ * -ENOMEM; listen also -EADDRINUSE where somebody listens, or as socket(2), bind(2).
+ */
+QSC_API int qsc_transport_unix_connect(const char *path, struct qsc_transport **transport,
+				       struct qsc_error *err);
+QSC_API int qsc_transport_unix_listen(const char *path, struct qsc_transport **transport,
+				      struct qsc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
