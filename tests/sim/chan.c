@@ -140,13 +140,20 @@ static int send_bytes(struct end *end, const uint8_t *bytes, size_t size)
 	return 0;
 }
 
+static void at_boundary(const struct sim_net *net)
+{
+	sim_yield();
+	if (net->boundary)
+		net->boundary(net->boundary_ctx);
+}
+
 static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
 {
 	struct end *end = end_of(ch);
 	int result = 0;
 	int i;
 
-	sim_yield();
+	at_boundary(end->wire->net);
 	for (i = 0; i < iovcnt && result == 0; i++)
 		result = send_bytes(end, iov[i].iov_base, iov[i].iov_len);
 	return result;
@@ -158,7 +165,7 @@ static int end_recv(struct qsc_channel *ch, void *buf, size_t size)
 	struct pipe *pipe = &end->wire->pipes[!end->side];
 	uint8_t *to = buf;
 
-	sim_yield();
+	at_boundary(end->wire->net);
 	maybe_fault(end->wire, NULL, 0);
 	while (size) {
 		if (!sim_wait(has_data, end, timeout_of(end)))
@@ -305,11 +312,24 @@ void sim_net_init(struct sim_net *net)
 
 void sim_net_kill(struct sim_net *net, uint32_t side)
 {
+	sim_net_cut(net);
+	end_meeting(net, side);
+}
+
+void sim_net_cut(struct sim_net *net)
+{
 	struct sim_wire *wire;
 
 	for (wire = net->wires; wire; wire = wire->next)
 		close_wire(wire);
-	end_meeting(net, side);
+}
+
+void sim_net_stall(struct sim_net *net)
+{
+	struct sim_wire *wire;
+
+	for (wire = net->wires; wire; wire = wire->next)
+		wire->stalled = true;
 }
 
 void sim_net_release(struct sim_net *net)

@@ -18,11 +18,17 @@ struct sim_net {
 	enum sim_chan_fault fault; /* in */
 	uint32_t countdown;	   /* in: until which channel operation; 0: none */
 	bool faulted;
+	/* in: called before every operation of a channel; or NULL */
+	void (*boundary)(void *ctx);
+	void *boundary_ctx;
 };
 
 void sim_net_init(struct sim_net *net);
 /* All that a dying process had open. */
 void sim_net_kill(struct sim_net *net, uint32_t side);
+/* The whole link, for good. */
+void sim_net_cut(struct sim_net *net);
+void sim_net_stall(struct sim_net *net);
 void sim_net_release(struct sim_net *net);
 
 #endif

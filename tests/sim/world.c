@@ -178,6 +178,25 @@ static void die(struct sim_process *process)
 	sim_net_kill(&side->world->net, process->side);
 }
 
+static void at_boundary(void *ctx)
+{
+	struct sim_world *world = ctx;
+	const struct sim_place *place = world->place;
+
+	if (++world->operations != (place ? place->operation : 0))
+		return;
+	sim_note('b', place->blow);
+	world->net.faulted = place->blow;
+	if (place->blow == SIM_BLOW_CUT)
+		sim_net_cut(&world->net);
+	else if (place->blow == SIM_BLOW_STALL)
+		sim_net_stall(&world->net);
+	else if (place->blow == SIM_BLOW_SOURCE)
+		die(&world->sides[0].process);
+	else if (place->blow == SIM_BLOW_DESTINATION)
+		die(&world->sides[1].process);
+}
+
 /* ---- making a world ---- */
 
 static void choose_shape(struct sim_world *world)
@@ -452,7 +471,8 @@ static void run_world(void *arg)
 		abort();
 	source->tenant_runs = true;
 	/* Only now, so that a world always comes to be. */
-	choose_trouble(world);
+	if (!world->place)
+		choose_trouble(world);
 	sim_spawn(run_machines, world);
 	sim_spawn(run_destination, &world->sides[1]);
 	sim_spawn(run_source, &world->sides[0]);
@@ -537,15 +557,18 @@ static bool run_task(struct sim_world *world, void (*task)(void *arg))
 	return false;
 }
 
-void sim_run(uint64_t seed, bool verbose, struct sim_result *result)
+void sim_run(uint64_t seed, const struct sim_place *place, bool verbose, struct sim_result *result)
 {
 	struct sim_world *world = calloc(1, sizeof(*world));
 
 	if (!world)
 		abort();
 	world->seed = seed;
+	world->place = place;
 	sim_sched_begin(seed);
 	sim_net_init(&world->net);
+	world->net.boundary = at_boundary;
+	world->net.boundary_ctx = world;
 	choose_shape(world);
 	*result = (struct sim_result){0};
 	if (run_task(world, run_world)) {
@@ -562,6 +585,7 @@ void sim_run(uint64_t seed, bool verbose, struct sim_result *result)
 		(void)run_task(world, drop_world);
 	}
 	result->ok = !world->failed[0];
+	result->operations = world->operations;
 	result->record = sim_record();
 	(void)snprintf(result->text, sizeof(result->text), "%s", world->failed);
 	free(world);

@@ -34,8 +34,24 @@ struct sim_side {
 	bool finished;
 };
 
+/* What happens to the whole of a link or of a process at one place between two messages. */
+enum sim_blow {
+	SIM_BLOW_NONE,
+	SIM_BLOW_CUT,
+	SIM_BLOW_STALL,
+	SIM_BLOW_SOURCE,
+	SIM_BLOW_DESTINATION
+};
+
+struct sim_place {
+	enum sim_blow blow;
+	uint32_t operation; /* of all channels together, from 1 on */
+};
+
 struct sim_world {
 	uint64_t seed;
+	const struct sim_place *place; /* NULL: the seed chooses what goes wrong */
+	uint32_t operations;
 	uint32_t members;
 	uint32_t flags[SIM_MEMBERS];
 	bool tells_peers[SIM_MEMBERS];
@@ -57,11 +73,15 @@ struct sim_result {
 	bool ok;
 	uint64_t record;
 	enum qsc_owner owner; /* as the run ended */
+	uint32_t operations;  /* of channels */
 	char text[640];
 };
 
-/* `verbose` prints what the seed chose and how it ended. */
-void sim_run(uint64_t seed, bool verbose, struct sim_result *result);
+/*
+ * `verbose` prints what the seed chose and how it ended. With a place, nothing goes wrong but
+ * there.
+ */
+void sim_run(uint64_t seed, const struct sim_place *place, bool verbose, struct sim_result *result);
 
 /* judge.c: what must hold after any run. Writes world->failed. */
 void sim_judge(struct sim_world *world);
