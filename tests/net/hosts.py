@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""Two hosts on one machine: network namespaces "source" and "destination", joined by veth pairs
+through a third in which tests/net/link.c stands between them (delay, loss, cuts) and tc limits the
+bandwidth. All of it lives in namespaces of this process alone and goes when that ends.
+
+A program that imports this calls enter() first, which starts it again inside.
+"""
+import os
+import subprocess
+import sys
+
+ADDRESSES = {"source": "10.47.0.1", "destination": "10.47.0.2"}
+INSIDE = "QUIESCE_NET_INSIDE"
+
+
+def enter():
+    """Start this program again in a network and mount namespace of its own, once."""
+    if os.environ.get(INSIDE):
+        subprocess.run(["mount", "-t", "tmpfs", "hosts", "/run"], check=True)
+        return
+    os.environ[INSIDE] = "1"
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0:
+        command += ["--user", "--map-root-user"]
+    os.execvp("unshare", [*command, sys.executable, *sys.argv])
+
+
+def sh(*args):
+    subprocess.run(args, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+class Hosts:
+    """A context: two hosts and the cable between them."""
+
+    def __init__(self, link):
+        sh("ip", "link", "set", "lo", "up")
+        sh("mkdir", "-p", "/run/netns")
+        for host, address in ADDRESSES.items():
+            inner, outer = f"v-{host[:6]}", f"c-{host[:6]}"
+            sh("ip", "netns", "add", host)
+            sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", host)
+            # What crosses a cable is whole frames with right checksums.
+            for where, interface in ((["ip", "netns", "exec", host], inner), ([], outer)):
+                sh(*where, "ethtool", "-K", interface, "tx", "off", "tso", "off",
+                   "gso", "off", "gro", "off")
+            sh("ip", "link", "set", outer, "up")
+            for args in (["addr", "add", f"{address}/24", "dev", inner],
+                         ["link", "set", inner, "up"], ["link", "set", "lo", "up"]):
+                sh("ip", "-n", host, *args)
+        self.link = subprocess.Popen([link, "c-source", "c-destin"], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.expect("ready")
+
+    def expect(self, word):
+        """Read what the cable says; that it was cut may come in between."""
+        while True:
+            line = self.link.stdout.readline().strip()
+            if line == word:
+                return
+            assert line == "cut", f"the cable said '{line}' where '{word}' was due"
+
+    def cable(self, *orders):
+        """Give the cable orders: "delay 20", "loss 10", "cut", "mend", "cut-after 1000"."""
+        for order in orders:
+            self.link.stdin.write(order + "\n")
+            self.expect("ok")
+
+    def bandwidth(self, bits):
+        """Limit both ways ("200mbit"), or None for no limit."""
+        for host in ADDRESSES:
+            device = f"v-{host[:6]}"
+            if bits:
+                sh("ip", "netns", "exec", host, "tc", "qdisc", "replace", "dev", device, "root",
+                   "tbf", "rate", bits, "burst", "128k", "latency", "100ms")
+            else:
+                subprocess.run(["ip", "netns", "exec", host, "tc", "qdisc", "del", "dev", device,
+                                "root"], check=False, stderr=subprocess.DEVNULL)
+
+    @staticmethod
+    def on(host, *command):
+        """The command line that runs a command on a host."""
+        return ["ip", "netns", "exec", host, *command]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.link.stdin.close()
+        self.link.wait(timeout=10)
+        for host in ADDRESSES:
+            sh("ip", "netns", "delete", host)
