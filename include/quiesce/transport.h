@@ -2,7 +2,7 @@
 /*
  * Transports: where the two sides of a migration meet. A transport gives channels; a channel is an
  * ordered, reliable stream of bytes. There are UNIX sockets; a program may bring its own by filling
- * in the operations.
+ * in the operations, also one that nobody answers: a file.
  *
  * Threads: a transport is used by one thread at a time. Of a channel one thread sends and one
  * receives at a time; shutdown may come from any thread and wakes both.
@@ -35,7 +35,8 @@ struct qsc_channel_ops {
 	int (*send)(struct qsc_channel *ch, const struct iovec *iov, int iovcnt);
 	/*
 	 * Exactly size bytes; -EPIPE when the other side ended; -ETIMEDOUT as above; -EBADMSG for
-	 * what a transport that protects its bytes finds altered.
+	 * what a transport that protects its bytes finds altered. NULL: nobody answers, what is
+	 * sent is kept (a file).
 	 */
 	int (*recv)(struct qsc_channel *ch, void *buf, size_t size);
 	/*
@@ -43,6 +44,13 @@ struct qsc_channel_ops {
 	 * beyond deadline_us of qsc_env.now_us (0: none).
 	 */
 	void (*set_limits)(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us);
+	/*
+	 * The set changes hands now. A channel that nobody answers makes everything durable and
+	 * final; one that reads what was kept sees to it that nobody reads it again. NULL: the two
+	 * sides agree by themselves. -errno: it does not change hands, nothing can be read (the
+	 * file may still be read by a later attempt); -ENOTRECOVERABLE: nobody can tell.
+	 */
+	int (*settle)(struct qsc_channel *ch, struct qsc_error *err);
 	void (*shutdown)(struct qsc_channel *ch);
 	void (*close)(struct qsc_channel *ch);
 };
@@ -54,6 +62,8 @@ struct qsc_transport {
 
 struct qsc_transport_ops {
 	const char *name; /* "unix"; static storage */
+	/* How many channels it can give for one migration; 0: as many as are wanted. */
+	uint32_t max_channels;
 	/*
 	 * One more channel to the other side, within timeout_ms (0: for ever), else -ETIMEDOUT. The
 	 * caller owns it. A listener had better hand out only connections whose first bytes have

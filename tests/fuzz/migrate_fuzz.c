@@ -87,7 +87,7 @@ static const struct qsc_channel_ops script_ops = {
 	.close = script_shutdown,
 };
 
-static const struct qsc_transport_ops source_ops = {"fuzz", source_open, source_close};
+static const struct qsc_transport_ops source_ops = {"fuzz", 0, source_open, source_close};
 
 /* ---- from input to frames ---- */
 
