@@ -14,6 +14,17 @@
  * Threads: a migration uses its set and its transport from the calling thread and from threads of
  * its own, which have ended when it returns; nobody else may use them meanwhile. Several migrations
  * of different sets may be under way at once.
+ *
+ * Deadlines. From measured rates and times the source predicts, after every pass of pre-copy, how
+ * long the stop would take were it to begin now, part by part (enum qsc_downtime_part): the state
+ * changes of the devices on both sides, the last report of the logs, the bytes that are left, the
+ * loading there and the messages. It stops when the prediction fits downtime_limit_us. It never
+ * will when the prediction is above the limit and in four passes in a row neither it nor the bytes
+ * left came down by a sixteenth of the lowest seen before; so one bad pass, and one good one,
+ * decide nothing. Then the source gives up with -ETIME and says what dirties faster than the link
+ * carries, what the least stop is that was in reach and what to do; or, with exceed_downtime, stops
+ * there. After max_passes, and with no_precopy at once, the last prediction decides in the same
+ * way. Into a file, where nothing waits to run on, the limit says when to stop and refuses nothing.
  */
 #ifndef QUIESCE_MIGRATE_H
 #define QUIESCE_MIGRATE_H
@@ -76,12 +87,41 @@ struct qsc_migrate_user {
 
 /* ---- the engine ---- */
 
+/*
+ * Parts of a stop, in their order. What a part lasts includes waiting for the slowest member; they
+ * add up to the downtime of the source.
+ */
+enum qsc_downtime_part {
+	QSC_DOWNTIME_PAUSE,    /* the user's pause() and stopped() */
+	QSC_DOWNTIME_QUIESCE,  /* first wave, revoking included */
+	QSC_DOWNTIME_STOP,     /* second wave */
+	QSC_DOWNTIME_COLLECT,  /* last report of the dirty logs */
+	QSC_DOWNTIME_TRANSFER, /* what is left of memory and device state, the user's own state */
+	QSC_DOWNTIME_LOAD,     /* destination: validate, load, set up interrupts */
+	QSC_DOWNTIME_COMMIT,   /* the messages of the hand-over on the way */
+	QSC_DOWNTIME_RUN,      /* destination: waves up, resume() */
+	QSC_DOWNTIME_PARTS,
+};
+
+struct qsc_downtime {
+	uint64_t part_us[QSC_DOWNTIME_PARTS];
+	uint64_t total_us; /* their sum */
+};
+
+/* "pause", "quiesce", …; "?" for no part. Static storage. */
+QSC_API const char *qsc_downtime_part_name(enum qsc_downtime_part part);
+
 struct qsc_migrate_progress {
 	const char *phase;	  /* static storage: "pre-copy", "stop-copy", … */
 	uint32_t pass;		  /* of pre-copy, from 1 on */
 	uint64_t bytes_sent;	  /* so far */
 	uint64_t bytes_remaining; /* known now: dirty memory and device state */
 	uint64_t elapsed_us;
+	/* The source's; smoothed, so that recent passes count more. */
+	uint64_t bytes_per_second;	/* of the link, measured lately; 0: not known yet */
+	uint64_t dirty_per_second;	/* bytes of memory and device state written again */
+	uint64_t predicted_downtime_us; /* were it stopped now; 0: not known yet */
+	uint64_t downtime_limit_us;
 };
 
 struct qsc_migrate_options {
@@ -90,11 +130,23 @@ struct qsc_migrate_options {
 	enum qsc_quiesce quiesce;      /* default: NATIVE, nothing is revoked */
 	bool no_precopy;	       /* stop first, move everything then */
 	uint32_t max_passes;	       /* of pre-copy (default 30) */
-	uint64_t downtime_limit_us;    /* stop when the rest is estimated to fit (default 300000) */
-	uint32_t channels;	   /* connections, control included (default: one a device, at most
-				      8, and one more) */
+	uint64_t downtime_limit_us;    /* stop when it is predicted to fit (default 300000) */
+	bool exceed_downtime; /* stop also when the downtime limit cannot be kept; default: give
+				 up, -ETIME */
+	/*
+	 * Source: bytes a second over all channels together, 0: no limit. Kept within a few percent
+	 * over any second, in pre-copy and in the stop alike: the prediction takes it into account.
+	 */
+	uint64_t bandwidth;
+	uint32_t timeout_ms; /* for all of it up to COMMIT; 0: none. Past it the source goes on,
+				-ETIMEDOUT */
+	uint32_t channels;   /* connections, control included (default: one a device, at most
+				8, and one more) */
 	uint32_t stall_timeout_ms; /* no progress at all for so long is a failure (default 30000) */
-	/* Called from the engine's thread between steps; non-zero cancels with -ECANCELED. */
+	/*
+	 * Called by one thread at a time, several times a second while bytes move, and between
+	 * steps; non-zero cancels with -ECANCELED.
+	 */
 	int (*progress)(void *ctx, const struct qsc_migrate_progress *progress);
 	void *progress_ctx;
 };
@@ -114,6 +166,11 @@ struct qsc_migrate_report {
 	uint64_t device_bytes;
 	uint64_t stop_bytes; /* of both, while stopped */
 	uint32_t passes;
+	/* Source: the last prediction before the stop began, and what the stop then took. */
+	struct qsc_downtime predicted;
+	struct qsc_downtime measured;
+	/* (measured - predicted) / measured of the totals; 0 where there was no stop. */
+	int32_t prediction_error_permille;
 	char outcome[256]; /* one sentence: what state everything is in and what to do */
 };
 
@@ -138,6 +195,47 @@ QSC_API int qsc_migrate_receive(struct qsc_set *set, const struct qsc_migrate_us
 				struct qsc_transport *transport,
 				const struct qsc_migrate_options *options,
 				struct qsc_migrate_report *report, struct qsc_error *err);
+
+/* ---- before anything is touched: what would happen ---- */
+
+struct qsc_migrate_plan_member {
+	uint32_t flags; /* QSC_MIGRATION_* */
+	bool dirty_log;
+	uint64_t state_bytes; /* as the device estimates it; 0 where it does not */
+	/* Of the device model and the version of its state; "" and 0 where the device is silent. */
+	char type[64];
+	uint32_t layout;
+};
+
+struct qsc_migrate_plan {
+	/* In: room for qsc_set_count() members, the caller's, which is filled in; or NULL. */
+	struct qsc_migrate_plan_member *members;
+	struct qsc_set_plan set; /* how it is made quiescent and why */
+	/* As if everything were stopped after pre-copy, while nobody writes. */
+	struct qsc_downtime predicted;
+	bool fits;		   /* the limit */
+	uint64_t memory_bytes;	   /* of the user */
+	uint64_t bytes_per_second; /* of the link as measured; 0: it is assumed, see reason */
+	uint64_t rtt_us;	   /* to the destination and back; 0: assumed, as above */
+	bool asked;		   /* the destination was asked, and agrees */
+	char reason[256];	   /* one sentence: why it fits or not, and on what that rests */
+};
+
+/*
+ * What qsc_migrate_send() would do with the same arguments. With a transport the destination is
+ * asked: it compares both sets, tells how long its devices take for their state changes, and waits
+ * on for a source; NULL asks nobody, and the times of the link and of the destination are assumed:
+ * options->bandwidth bytes a second, or 1 GiB where that is 0, 200 µs there and back, 1 ms for
+ * every change of state. Changes nothing on either side; members are in any state but ERROR.
+ *
+ * -errno as qsc_migrate_send() up to and including the answer of the destination; -EOPNOTSUPP with
+ * SET-3 from the plan of the set; a prediction above the limit is no failure. *plan holds what was
+ * found until then. Threads: as qsc_migrate_send().
+ */
+QSC_API int qsc_migrate_plan(struct qsc_set *set, const struct qsc_migrate_user *user,
+			     struct qsc_transport *transport,
+			     const struct qsc_migrate_options *options,
+			     struct qsc_migrate_plan *plan, struct qsc_error *err);
 
 #ifdef __cplusplus
 }
