@@ -12,11 +12,13 @@
 #define DEFAULT_DOWNTIME_US 300000
 #define DEFAULT_STALL_MS    30000
 #define DEFAULT_STREAMS	    8
+#define PROGRESS_US	    100000 /* between two calls while bytes move */
 
 static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_options *options)
 {
 	struct qsc_migrate_options *filled = &engine->options;
 	uint32_t members = qsc_set_count(engine->set);
+	uint32_t most = engine->transport->ops->max_channels;
 
 	if (options)
 		*filled = *options;
@@ -30,6 +32,8 @@ static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_opt
 		filled->channels = 1 + (members < DEFAULT_STREAMS ? members : DEFAULT_STREAMS);
 	if (filled->channels > QSC_LINK_MAX_CHANNELS)
 		filled->channels = QSC_LINK_MAX_CHANNELS;
+	if (most && filled->channels > most)
+		filled->channels = most;
 	if (!filled->env)
 		filled->env = qsc_env_real();
 	engine->env = filled->env;
@@ -46,6 +50,7 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 	*engine = (struct qsc_engine){
 		.set = set, .user = user, .transport = transport, .report = report};
 	fill_options(engine, options);
+	pthread_mutex_init(&engine->progress_lock, NULL);
 	engine->phase = "negotiate";
 	engine->start_us = qsc_engine_now(engine);
 	if (!members)
@@ -70,6 +75,7 @@ void qsc_engine_release(struct qsc_engine *engine)
 		qsc_migrate_stream_release(&engine->streams[i]);
 	free(engine->streams);
 	qsc_memory_release(&engine->memory);
+	pthread_mutex_destroy(&engine->progress_lock);
 	qsc_link_close(&engine->link);
 	engine->report->total_us = qsc_engine_now(engine) - engine->start_us;
 }
@@ -79,20 +85,36 @@ uint64_t qsc_engine_now(const struct qsc_engine *engine)
 	return engine->env->now_us(engine->env->ctx);
 }
 
-int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
-		     struct qsc_error *err)
+/* With the lock held. Whether the user cancels. */
+static bool tell_progress(struct qsc_engine *engine)
 {
+	uint64_t moved = atomic_load(&engine->moved);
+	uint64_t since = moved - engine->moved_before;
 	const struct qsc_migrate_progress progress = {
-		.phase = phase,
+		.phase = engine->phase,
 		.pass = engine->report->passes,
-		.bytes_sent = engine->report->memory_bytes + engine->report->device_bytes,
-		.bytes_remaining = remaining,
+		.bytes_sent = moved,
+		.bytes_remaining = engine->remaining - qsc_min_u64(since, engine->remaining),
 		.elapsed_us = qsc_engine_now(engine) - engine->start_us,
 	};
 
+	return engine->options.progress &&
+	       engine->options.progress(engine->options.progress_ctx, &progress);
+}
+
+int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
+		     struct qsc_error *err)
+{
+	bool cancelled;
+
 	engine->phase = phase;
-	if (engine->options.progress &&
-	    engine->options.progress(engine->options.progress_ctx, &progress))
+	engine->remaining = remaining;
+	engine->moved_before = atomic_load(&engine->moved);
+	pthread_mutex_lock(&engine->progress_lock);
+	cancelled = tell_progress(engine);
+	pthread_mutex_unlock(&engine->progress_lock);
+	atomic_store(&engine->progress_us, qsc_engine_now(engine));
+	if (cancelled)
 		return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
 				     phase);
 	return 0;
@@ -114,9 +136,22 @@ void qsc_engine_phase(struct qsc_engine *engine, const char *name, uint32_t memb
 
 /* ---- lanes ---- */
 
-uint32_t qsc_engine_lane_of(const struct qsc_engine *engine, uint32_t member)
+int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes)
 {
-	return engine->link.count == 1 ? 0 : 1 + member % (engine->link.count - 1);
+	struct qsc_engine *engine = lane->engine;
+	bool cancelled;
+
+	atomic_fetch_add(&engine->moved, bytes);
+	if (qsc_engine_now(engine) - atomic_load(&engine->progress_us) < PROGRESS_US ||
+	    pthread_mutex_trylock(&engine->progress_lock) != 0)
+		return 0;
+	cancelled = tell_progress(engine);
+	atomic_store(&engine->progress_us, qsc_engine_now(engine));
+	pthread_mutex_unlock(&engine->progress_lock);
+	if (cancelled)
+		return qsc_error_set(&lane->err, ECANCELED, NULL,
+				     "cancelled by the user in phase '%s'", engine->phase);
+	return 0;
 }
 
 int qsc_engine_make_lanes(struct qsc_engine *engine, struct qsc_error *err)
@@ -191,8 +226,10 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 	for (i = 0; i < engine->link.count; i++) {
 		engine->lanes[i].memory_bytes = 0;
 		engine->lanes[i].device_bytes = 0;
+		engine->lanes[i].memory_from_us = 0;
 		args[i] = &engine->lanes[i];
 	}
+	atomic_store(&engine->next_member, 0);
 	result = engine->env->parallel(engine->env->ctx, task, args, engine->link.count);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "no threads for %u channels (%s)",

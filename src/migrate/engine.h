@@ -2,10 +2,17 @@
 /*
  * What both sides of a migration share: options with their defaults, the lanes (one task for each
  * channel, all of a round side by side), progress, phases and the first failure.
+ *
+ * Lanes pull work. On the source every lane takes one member after the other that has something to
+ * send and sends its stream to the round's end, then pieces of memory as long as there are any: a
+ * slow device holds up one lane only. Channel 0 carries no streams when there are others, so that
+ * word of a failure finds its way past every device. The destination puts in place what comes on
+ * whichever channel; it only makes sure that a member's frames of a round come on one.
  */
 #ifndef QSC_MIGRATE_ENGINE_H
 #define QSC_MIGRATE_ENGINE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include <quiesce/migrate.h>
@@ -26,6 +33,8 @@ struct qsc_lane {
 	struct qsc_error err;
 	uint64_t memory_bytes;
 	uint64_t device_bytes;
+	uint64_t memory_from_us; /* when it began with memory, 0: it did not; and when it ended */
+	uint64_t memory_to_us;
 };
 
 struct qsc_engine {
@@ -44,12 +53,20 @@ struct qsc_engine {
 
 	uint32_t round;
 	bool last_round;
-	_Atomic(bool) failed; /* a lane of this round failed: the others stop */
+	_Atomic(uint32_t) next_member; /* source: whom no lane has taken yet in this round */
+	_Atomic(bool) failed;	       /* a lane of this round failed: the others stop */
 	_Atomic(struct qsc_lane *) first_failed;
 
 	const char *phase;
 	uint64_t start_us;
 	uint64_t stop_us; /* when the downtime began; 0 before */
+
+	/* Progress: told by one thread at a time, whoever moves the bytes that make it due. */
+	pthread_mutex_t progress_lock;
+	_Atomic(uint64_t) moved;       /* bytes of memory and device state so far */
+	uint64_t remaining;	       /* known when the phase was entered */
+	uint64_t moved_before;	       /* it was entered */
+	_Atomic(uint64_t) progress_us; /* when it was last told */
 };
 
 int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
@@ -61,21 +78,27 @@ void qsc_engine_release(struct qsc_engine *engine);
 
 uint64_t qsc_engine_now(const struct qsc_engine *engine);
 
-/* The migration is now in this phase: tells the user, who may cancel: -ECANCELED. */
+/*
+ * The migration is now in this phase: tells the user, who may cancel: -ECANCELED. Not while lanes
+ * run.
+ */
 int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
 		     struct qsc_error *err);
 
 void qsc_engine_phase(struct qsc_engine *engine, const char *name, uint32_t member,
 		      uint64_t start_us, uint64_t bytes);
 
-/* Which channel carries a member's stream. */
-uint32_t qsc_engine_lane_of(const struct qsc_engine *engine, uint32_t member);
-
 /* Make the lanes; the number of channels is known. */
 int qsc_engine_make_lanes(struct qsc_engine *engine, struct qsc_error *err);
 
 /* Run a task for every lane and report the failure that came first. */
 int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), struct qsc_error *err);
+
+/*
+ * What a lane calls after every frame or few: counts the bytes and tells the user, several times a
+ * second. 0, or -ECANCELED when the user cancels, which the lane's error then says.
+ */
+int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes);
 
 /*
  * A lane has failed. The first to fail wakes the others by shutting down the channels of streams

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The channels of one migration, and frames over them. Channel 0 carries control and memory, the
- * others the devices' streams. The destination tells the channels of its migration from strangers
- * by the identifier in their first frame.
+ * others the devices' streams and memory. The destination tells the channels of its migration from
+ * strangers by the identifier in their first frame.
  */
 #ifndef QSC_MIGRATE_LINK_H
 #define QSC_MIGRATE_LINK_H
@@ -18,6 +18,12 @@ struct qsc_link {
 	uint32_t count;
 	uint64_t id;
 	bool heard_failed; /* the other side said so itself, it need not be told */
+};
+
+/* Whom a lane tells after frames what they moved; non-zero ends what it does. */
+struct qsc_moved {
+	int (*fn)(void *ctx, uint64_t bytes);
+	void *ctx;
 };
 
 /* Called between polls while the destination waits; non-zero ends the wait with -ECANCELED. */

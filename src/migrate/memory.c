@@ -9,8 +9,8 @@
 #include "base/bitmap.h"
 #include "base/cleanup.h"
 
-#define MAX_BATCH      32		   /* frames in one send */
-#define MAX_ZERO_PAGES (64ULL << 20 >> 12) /* looked at before something is sent */
+#define MAX_BATCH   32 /* frames in one send */
+#define PIECE_PAGES 64 /* of a word of the bitmap: 256 KiB */
 
 static uint64_t pages_of(const struct qsc_memory_region *region)
 {
@@ -22,6 +22,7 @@ int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
 {
 	uint32_t i;
 
+	pthread_mutex_init(&memory->lock, NULL);
 	memory->regions = user->regions;
 	memory->num_regions = user->num_regions;
 	memory->cause = user->dirty ? NULL : "the user";
@@ -47,6 +48,8 @@ void qsc_memory_release(struct qsc_memory *memory)
 
 	for (i = 0; memory->dirty && i < memory->num_regions; i++)
 		free(memory->dirty[i]);
+	if (memory->dirty)
+		pthread_mutex_destroy(&memory->lock);
 	free(memory->dirty);
 	memory->dirty = NULL;
 }
@@ -106,7 +109,7 @@ uint64_t qsc_memory_dirty_bytes(const struct qsc_memory *memory)
 void qsc_memory_rewind(struct qsc_memory *memory)
 {
 	memory->region = 0;
-	memory->page = 0;
+	memory->piece = 0;
 }
 
 static bool is_zero(const uint8_t *page)
@@ -120,6 +123,42 @@ static bool is_zero(const uint8_t *page)
 
 /* ---- sending ---- */
 
+/* A word's worth of a region's pages. */
+struct piece {
+	uint32_t region;
+	uint64_t first; /* page */
+	uint64_t count;
+};
+
+/*
+ * The next piece with anything to send. What lies behind it belongs to whoever took it, what lies
+ * before it to nobody yet, so looking for it races with no lane.
+ */
+static bool take_piece(struct qsc_memory *memory, struct piece *piece)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&memory->lock);
+	while (!found && memory->region < memory->num_regions) {
+		uint64_t pages = pages_of(&memory->regions[memory->region]);
+		uint64_t page = qsc_bitmap_next(memory->dirty[memory->region], pages,
+						memory->piece * PIECE_PAGES);
+
+		if (page >= pages) {
+			memory->region++;
+			memory->piece = 0;
+			continue;
+		}
+		found = true;
+		memory->piece = page / PIECE_PAGES + 1;
+		piece->region = memory->region;
+		piece->first = page / PIECE_PAGES * PIECE_PAGES;
+		piece->count = qsc_min_u64(PIECE_PAGES, pages - piece->first);
+	}
+	pthread_mutex_unlock(&memory->lock);
+	return found;
+}
+
 /* Frames that go out in one send. */
 struct batch {
 	struct qsc_memory_sending *sending;
@@ -132,14 +171,15 @@ struct batch {
 
 static int flush(struct batch *batch)
 {
-	struct qsc_channel *ch = batch->sending->link->channels[0];
+	const struct qsc_memory_sending *sending = batch->sending;
+	struct qsc_channel *ch = sending->link->channels[sending->channel];
+	size_t bytes = batch->bytes;
 	int result = batch->vectors ? ch->ops->send(ch, batch->iov, batch->vectors) : 0;
 
-	batch->sending->sent += batch->bytes;
 	batch->vectors = 0;
 	batch->frames = 0;
 	batch->bytes = 0;
-	return result;
+	return result < 0 ? result : sending->moved.fn(sending->moved.ctx, bytes);
 }
 
 static void add(struct batch *batch, struct qsc_frame *frame, const uint8_t *payload)
@@ -154,29 +194,29 @@ static void add(struct batch *batch, struct qsc_frame *frame, const uint8_t *pay
 	batch->bytes += frame->size;
 }
 
-/* Dirty pages from `first` on, at most `most`, that are zeroes (or are not). */
-static uint64_t run_of(const struct qsc_memory *memory, uint64_t first, uint64_t most, bool zeroes)
+static uint8_t *page_of(const struct qsc_memory *memory, uint32_t region, uint64_t page)
 {
-	const struct qsc_memory_region *region = &memory->regions[memory->region];
-	const uint64_t *dirty = memory->dirty[memory->region];
+	return (uint8_t *)memory->regions[region].vaddr + page * QSC_PAGE_SIZE;
+}
+
+/* Dirty pages from `first` on, at most `most`, that are zeroes (or are not). */
+static uint64_t run_of(const struct qsc_memory *memory, uint32_t region, uint64_t first,
+		       uint64_t most, bool zeroes)
+{
 	uint64_t count;
 
-	most = qsc_min_u64(most, pages_of(region) - first);
-	for (count = 0; count < most && qsc_bitmap_test(dirty, first + count); count++) {
-		const uint8_t *page = (uint8_t *)region->vaddr + (first + count) * QSC_PAGE_SIZE;
-
-		if (is_zero(page) != zeroes)
+	for (count = 0; count < most && qsc_bitmap_test(memory->dirty[region], first + count);
+	     count++)
+		if (is_zero(page_of(memory, region, first + count)) != zeroes)
 			break;
-	}
 	return count;
 }
 
-static void add_zeroes(struct qsc_memory *memory, struct batch *batch, uint64_t first,
-		       uint64_t count)
+static void add_zeroes(struct batch *batch, uint32_t region, uint64_t first, uint64_t count)
 {
 	struct qsc_frame frame = {
 		.type = QSC_FRAME_ZERO,
-		.index = memory->region,
+		.index = region,
 		.offset = first * QSC_PAGE_SIZE,
 		.extent = count * QSC_PAGE_SIZE,
 	};
@@ -184,15 +224,14 @@ static void add_zeroes(struct qsc_memory *memory, struct batch *batch, uint64_t 
 	add(batch, &frame, NULL);
 }
 
-static void add_pages(struct qsc_memory *memory, struct batch *batch, uint64_t first,
-		      uint64_t count)
+static void add_pages(const struct qsc_memory *memory, struct batch *batch, uint32_t region,
+		      uint64_t first, uint64_t count)
 {
-	const uint8_t *payload = (uint8_t *)memory->regions[memory->region].vaddr +
-				 first * QSC_PAGE_SIZE;
+	const uint8_t *payload = page_of(memory, region, first);
 	struct qsc_frame frame = {
 		.type = QSC_FRAME_PAGES,
 		.size = (uint32_t)(count * QSC_PAGE_SIZE),
-		.index = memory->region,
+		.index = region,
 		.offset = first * QSC_PAGE_SIZE,
 	};
 
@@ -205,58 +244,59 @@ static void add_pages(struct qsc_memory *memory, struct batch *batch, uint64_t f
 	add(batch, &frame, payload);
 }
 
-/* One frame from `first` on, which is dirty; returns how many pages it covers. */
-static uint64_t add_run(struct qsc_memory *memory, struct batch *batch, uint64_t first)
+/* One frame from `first` on, which is dirty, of at most `most` pages; returns how many it covers.
+ */
+static uint64_t add_run(struct qsc_memory *memory, struct batch *batch, uint32_t region,
+			uint64_t first, uint64_t most)
 {
 	uint64_t room = (QSC_FRAME_MAX_PAGES - batch->bytes) / QSC_PAGE_SIZE;
-	uint64_t count = run_of(memory, first, MAX_ZERO_PAGES, true);
+	uint64_t count = run_of(memory, region, first, most, true);
 	uint64_t i;
 
 	if (count) {
-		add_zeroes(memory, batch, first, count);
+		add_zeroes(batch, region, first, count);
 	} else {
 		/*
 		 * A page may turn into zeroes while we look; it then still goes out as it is, so
 		 * that every round makes progress.
 		 */
-		count = qsc_max_u64(run_of(memory, first, room, false), 1);
-		add_pages(memory, batch, first, count);
+		count = run_of(memory, region, first, qsc_min_u64(room, most), false);
+		count = qsc_max_u64(count, 1);
+		add_pages(memory, batch, region, first, count);
 	}
 	for (i = 0; i < count; i++)
-		qsc_bitmap_clear(memory->dirty[memory->region], first + i);
+		qsc_bitmap_clear(memory->dirty[region], first + i);
 	return count;
+}
+
+static int send_piece(struct qsc_memory *memory, struct batch *batch, const struct piece *piece)
+{
+	uint64_t end = piece->first + piece->count;
+	uint64_t page = piece->first;
+
+	while ((page = qsc_bitmap_next(memory->dirty[piece->region], end, page)) < end) {
+		page += add_run(memory, batch, piece->region, page, end - page);
+		if (batch->frames == MAX_BATCH || batch->bytes == QSC_FRAME_MAX_PAGES) {
+			int result = flush(batch);
+
+			if (result < 0)
+				return result;
+		}
+	}
+	return 0;
 }
 
 int qsc_memory_send(struct qsc_memory *memory, struct qsc_memory_sending *sending)
 {
 	struct batch batch = {.sending = sending};
-	uint64_t covered = 0;
-	int result = 0;
+	struct piece piece;
 
-	sending->sent = 0;
-	sending->done = false;
-	while (memory->region < memory->num_regions && covered < sending->limit) {
-		uint64_t pages = pages_of(&memory->regions[memory->region]);
-		uint64_t count;
+	while (take_piece(memory, &piece)) {
+		int result = send_piece(memory, &batch, &piece);
 
-		if (atomic_load_explicit(sending->cancelled, memory_order_acquire))
-			return -ECANCELED;
-		memory->page = qsc_bitmap_next(memory->dirty[memory->region], pages, memory->page);
-		if (memory->page >= pages) {
-			memory->region++;
-			memory->page = 0;
-			continue;
-		}
-		count = add_run(memory, &batch, memory->page);
-		memory->page += count;
-		covered += count * QSC_PAGE_SIZE;
-		if (batch.frames == MAX_BATCH || batch.bytes == QSC_FRAME_MAX_PAGES) {
-			result = flush(&batch);
-			if (result < 0)
-				return result;
-		}
+		if (result < 0)
+			return result;
 	}
-	sending->done = memory->region >= memory->num_regions;
 	return flush(&batch);
 }
 

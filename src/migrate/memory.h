@@ -2,12 +2,13 @@
 /*
  * The user's memory on its way: which pages still have to be sent, sending them, putting them in
  * place. A page's bit is taken before the page is read, so a write that comes after is either sent
- * or reported again by the log that sees it.
+ * or reported again by the log that sees it. Several lanes send at once: each takes a piece of
+ * memory after the other, and a piece is one word of the bitmap, so that no two share one.
  */
 #ifndef QSC_MIGRATE_MEMORY_H
 #define QSC_MIGRATE_MEMORY_H
 
-#include <stdatomic.h>
+#include <pthread.h>
 
 #include <quiesce/migrate.h>
 
@@ -17,9 +18,11 @@ struct qsc_memory {
 	const struct qsc_memory_region *regions;
 	uint32_t num_regions;
 	uint64_t **dirty;  /* a bit for each 4 KiB page of each region: to be sent */
-	uint32_t region;   /* where sending goes on */
-	uint64_t page;	   /* in that region */
 	const char *cause; /* name of who writes memory untracked (ORD-7), or NULL */
+	/* The next piece to be taken. */
+	pthread_mutex_t lock;
+	uint32_t region;
+	uint64_t piece;
 };
 
 /* All pages are to be sent. */
@@ -36,24 +39,23 @@ void qsc_memory_mark_all(struct qsc_memory *memory);
 
 uint64_t qsc_memory_dirty_bytes(const struct qsc_memory *memory);
 
-/* Begin at the first page. */
+/* Begin at the first page. Nobody may be sending. */
 void qsc_memory_rewind(struct qsc_memory *memory);
 
+/* What one lane does in a round. */
 struct qsc_memory_sending {
 	struct qsc_link *link;
+	uint32_t channel;
 	uint8_t *buffer; /* QSC_FRAME_MAX_PAGES bytes */
-	uint64_t limit;	 /* of bytes of memory to cover now */
 	/*
 	 * Whether nobody writes any more. While somebody does, a page may change between the
 	 * computation of its digest and its sending, so both are done on a copy.
 	 */
 	bool stable;
-	const _Atomic(bool) *cancelled; /* looked at between frames */
-	uint64_t sent;			/* out: bytes of pages, zeroes left out */
-	bool done;			/* out: no page is left behind the place reached */
+	struct qsc_moved moved;
 };
 
-/* 0, -ECANCELED, or what the channel answered. */
+/* Until no piece is left: 0, or what the channel or moved() answered. Several may be at it. */
 int qsc_memory_send(struct qsc_memory *memory, struct qsc_memory_sending *sending);
 
 /* A PAGES or ZERO frame has come: -EPROTO when it does not fit the memory. */

@@ -131,20 +131,26 @@ static int receive_memory(struct qsc_lane *lane, const struct qsc_frame *frame)
 {
 	struct qsc_engine *engine = lane->engine;
 
-	if (lane->channel != 0)
-		return -EPROTO;
 	lane->memory_bytes += frame->size;
-	return qsc_memory_receive(&engine->memory, &engine->link, 0, frame);
+	return qsc_memory_receive(&engine->memory, &engine->link, lane->channel, frame);
 }
 
-/* A member's frames come on its channel only, so its session has one writer. */
+/*
+ * A member's frames come on one channel in a round, so its session has one writer; the channel of
+ * control is not that one when there are others.
+ */
 static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
 {
 	struct qsc_engine *engine = lane->engine;
 
 	if (frame->index >= qsc_set_count(engine->set) ||
-	    qsc_engine_lane_of(engine, frame->index) != lane->channel)
+	    (lane->channel == 0 && engine->link.count > 1))
 		return -EPROTO;
+	if (!qsc_migrate_stream_claim(&engine->streams[frame->index], lane->channel))
+		return qsc_error_set(&lane->err, EPROTO, NULL,
+				     "the source sends the state of device '%s' by two connections "
+				     "at once",
+				     qsc_set_name(engine->set, frame->index));
 	if (frame->type == QSC_FRAME_DEVICE_END && !engine->last_round)
 		return -EPROTO;
 	lane->device_bytes += frame->size;
@@ -165,8 +171,8 @@ static int receive_failed(struct qsc_lane *lane, const struct qsc_frame *frame)
 	return qsc_error_set(&lane->err, number, NULL, "the source failed: %s", text);
 }
 
-/* One frame; 1 when the lane's round has ended. */
-static int receive_frame(struct qsc_lane *lane)
+/* One frame, *moved bytes of memory or state; 1 when the lane's round has ended. */
+static int receive_frame(struct qsc_lane *lane, uint64_t *moved)
 {
 	struct qsc_engine *engine = lane->engine;
 	struct qsc_frame frame;
@@ -174,6 +180,7 @@ static int receive_frame(struct qsc_lane *lane)
 
 	if (result < 0)
 		return result;
+	*moved = frame.size;
 	switch (frame.type) {
 	case QSC_FRAME_PAGES:
 	case QSC_FRAME_ZERO:
@@ -193,10 +200,13 @@ static int receive_frame(struct qsc_lane *lane)
 static void receive_lane(void *arg)
 {
 	struct qsc_lane *lane = arg;
+	uint64_t moved;
 	int result;
 
 	do {
-		result = receive_frame(lane);
+		result = receive_frame(lane, &moved);
+		if (result == 0)
+			result = qsc_engine_moved(lane, moved);
 	} while (result == 0);
 	if (result > 0)
 		return;
@@ -231,6 +241,8 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 		return qsc_error_set(err, EPROTO, NULL,
 				     "the source ends before it has stopped and sent the user's "
 				     "state");
+	for (i = 0; i < qsc_set_count(engine->set); i++)
+		atomic_store(&engine->streams[i].writer, 0);
 	result = qsc_engine_run_lanes(engine, receive_lane, err);
 	if (result < 0) {
 		destination->source_failed = source_said_failed(engine);

@@ -12,13 +12,12 @@
 #include "migrate/engine.h"
 #include "migrate/shape.h"
 
-/* Memory and device state covered by one round of pre-copy, so that progress and cancelling stay
- * responsive. */
-#define ROUND_BYTES (64ULL << 20)
 /* Below this many bytes a rate says nothing. */
 #define RATE_BYTES (64ULL << 10)
 /* For the other side's last words once the connection is broken. */
 #define LAST_WORDS_MS 1000
+
+#define NO_MEMBER UINT32_MAX
 
 struct source {
 	struct qsc_engine engine;
@@ -148,26 +147,43 @@ static bool in_precopy(const struct qsc_engine *engine, uint32_t member)
 	       qsc_set_session(engine->set, member);
 }
 
+/* One that only stops because another lane failed has no error of its own. */
+static int moved_state(void *arg, uint64_t bytes)
+{
+	struct qsc_lane *lane = arg;
+	int result = qsc_engine_moved(lane, bytes);
+
+	if (result == 0 && atomic_load_explicit(&lane->engine->failed, memory_order_acquire))
+		return -ECANCELED;
+	return result;
+}
+
+static int moved_memory(void *arg, uint64_t bytes)
+{
+	struct qsc_lane *lane = arg;
+
+	lane->memory_bytes += bytes;
+	return moved_state(lane, bytes);
+}
+
 static int send_memory(struct qsc_lane *lane)
 {
 	struct qsc_engine *engine = lane->engine;
 	struct qsc_memory_sending sending = {
 		.link = &engine->link,
+		.channel = lane->channel,
 		.buffer = lane->buffer,
-		.limit = engine->last_round ? UINT64_MAX : ROUND_BYTES,
 		.stable = engine->last_round,
-		.cancelled = &engine->failed,
+		.moved = {moved_memory, lane},
 	};
-	uint64_t start = qsc_engine_now(engine);
 	int result;
 
 	/* ORD-7: what nobody tracks is sent once, after the stop. */
 	if (engine->memory.cause && !engine->last_round)
 		return 0;
+	lane->memory_from_us = qsc_engine_now(engine);
 	result = qsc_memory_send(&engine->memory, &sending);
-	lane->memory_bytes = sending.sent;
-	qsc_engine_phase(engine, engine->last_round ? "final-memory" : "precopy-memory",
-			 QSC_TIMELINE_ALL, start, sending.sent);
+	lane->memory_to_us = qsc_engine_now(engine);
 	return result;
 }
 
@@ -175,15 +191,12 @@ static int send_stream(struct qsc_lane *lane, uint32_t member)
 {
 	struct qsc_engine *engine = lane->engine;
 	struct qsc_migrate_stream *stream = &engine->streams[member];
+	const struct qsc_moved moved = {moved_state, lane};
 	uint64_t start = qsc_engine_now(engine);
 	uint64_t before = stream->bytes;
-	int result;
+	int result = qsc_migrate_stream_send(stream, &engine->link, lane->channel, lane->buffer,
+					     engine->last_round, &moved, &lane->err);
 
-	if (!engine->last_round && (!in_precopy(engine, member) || !stream->quota))
-		return 0;
-	result = qsc_migrate_stream_send(stream, &engine->link, lane->channel, lane->buffer,
-					 qsc_min_u64(stream->quota, ROUND_BYTES),
-					 engine->last_round, &engine->failed, &lane->err);
 	lane->device_bytes += stream->bytes - before;
 	if (engine->last_round || stream->bytes != before)
 		qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", member,
@@ -191,21 +204,64 @@ static int send_stream(struct qsc_lane *lane, uint32_t member)
 	return result;
 }
 
+/* A member that no lane has taken yet and that has something to send; NO_MEMBER: none is left. */
+static uint32_t take_member(struct qsc_lane *lane)
+{
+	struct qsc_engine *engine = lane->engine;
+	uint32_t count = qsc_set_count(engine->set);
+	uint32_t member;
+
+	if (lane->channel == 0 && engine->link.count > 1)
+		return NO_MEMBER;
+	while ((member = atomic_fetch_add(&engine->next_member, 1)) < count)
+		if (engine->last_round ||
+		    (in_precopy(engine, member) && engine->streams[member].quota))
+			return member;
+	return NO_MEMBER;
+}
+
 static void send_lane(void *arg)
 {
 	struct qsc_lane *lane = arg;
 	struct qsc_engine *engine = lane->engine;
 	struct qsc_frame end = {.type = QSC_FRAME_ROUND_END, .index = engine->round};
-	int result = lane->channel == 0 ? send_memory(lane) : 0;
-	uint32_t i;
+	uint32_t member;
+	int result = 0;
 
-	for (i = 0; i < qsc_set_count(engine->set) && result == 0; i++)
-		if (qsc_engine_lane_of(engine, i) == lane->channel)
-			result = send_stream(lane, i);
+	while (result == 0 && (member = take_member(lane)) != NO_MEMBER)
+		result = send_stream(lane, member);
+	if (result == 0)
+		result = send_memory(lane);
 	if (result == 0)
 		result = qsc_link_send(&engine->link, lane->channel, &end, NULL, 0);
-	if (result < 0 && result != -ECANCELED)
+	if (result < 0 && (result != -ECANCELED || lane->err.number))
 		(void)qsc_engine_lane_failed(lane, result);
+}
+
+/* The round's memory as one phase, whichever lanes it went by. */
+static void record_memory(struct qsc_engine *engine)
+{
+	struct qsc_phase phase = {
+		.name = engine->last_round ? "final-memory" : "precopy-memory",
+		.member = QSC_TIMELINE_ALL,
+		.start_us = UINT64_MAX,
+	};
+	uint64_t end = 0;
+	uint32_t i;
+
+	for (i = 0; i < engine->link.count; i++) {
+		const struct qsc_lane *lane = &engine->lanes[i];
+
+		if (!lane->memory_from_us)
+			continue;
+		phase.start_us = qsc_min_u64(phase.start_us, lane->memory_from_us);
+		end = qsc_max_u64(end, lane->memory_to_us);
+		phase.bytes += lane->memory_bytes;
+	}
+	if (!end)
+		return;
+	phase.duration_us = end - phase.start_us;
+	qsc_timeline_add(engine->options.timeline, &phase);
 }
 
 /* What a lost connection hides: the reason that the destination may have sent before. */
@@ -249,6 +305,7 @@ static int send_round(struct source *source, struct qsc_error *err)
 			      engine->phase, strerrordesc_np(-result));
 	else
 		result = qsc_engine_run_lanes(engine, send_lane, &local);
+	record_memory(engine);
 	if (result < 0 && qsc_engine_is_lost(result))
 		hear_last_words(source, &local);
 	if (result == 0) {
@@ -327,34 +384,18 @@ static bool fits(const struct source *source, const struct remaining *rest)
 	return (double)rest->variable <= budget - (double)rest->fixed;
 }
 
-static bool pass_is_done(const struct qsc_engine *engine)
-{
-	uint32_t i;
-
-	for (i = 0; i < qsc_set_count(engine->set); i++)
-		if (in_precopy(engine, i) && engine->streams[i].quota)
-			return false;
-	return engine->memory.cause || engine->memory.region >= engine->memory.num_regions;
-}
-
 /* Memory once from its first page to its last, and the devices' sessions beside it. */
 static int send_pass(struct source *source, const struct remaining *rest, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
+	uint64_t start = qsc_engine_now(engine);
+	int result = qsc_engine_enter(engine, "pre-copy", rest->variable + rest->fixed, err);
 
 	qsc_memory_rewind(&engine->memory);
-	do {
-		uint64_t start = qsc_engine_now(engine);
-		int result = qsc_engine_enter(engine, "pre-copy", rest->variable + rest->fixed,
-					      err);
-
-		if (result == 0)
-			result = send_round(source, err);
-		if (result < 0)
-			return result;
-		source->round_us += qsc_engine_now(engine) - start;
-	} while (!pass_is_done(engine));
-	return 0;
+	if (result == 0)
+		result = send_round(source, err);
+	source->round_us += qsc_engine_now(engine) - start;
+	return result;
 }
 
 static int precopy(struct source *source, struct qsc_error *err)

@@ -3,7 +3,6 @@
 #include "migrate/stream.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include <xxhash.h>
@@ -12,8 +11,9 @@
 
 int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *set, uint32_t member)
 {
-	*stream = (struct qsc_migrate_stream){
-		.set = set, .member = member, .hash = XXH3_createState()};
+	stream->set = set;
+	stream->member = member;
+	stream->hash = XXH3_createState();
 	if (!stream->hash)
 		return -ENOMEM;
 	(void)XXH3_64bits_reset(stream->hash);
@@ -91,22 +91,27 @@ static int send_end(struct qsc_migrate_stream *stream, struct qsc_link *link, ui
 	return qsc_link_send(link, channel, &frame, NULL, 0);
 }
 
+static int send_piece(struct qsc_migrate_stream *stream, struct qsc_link *link, uint32_t channel,
+		      const uint8_t *buffer, ssize_t n)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_DEVICE_DATA, .index = stream->member};
+
+	account(stream, buffer, (size_t)n);
+	stream->quota -= qsc_min_u64(stream->quota, (uint64_t)n);
+	return qsc_link_send(link, channel, &frame, buffer, (uint32_t)n);
+}
+
 int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *link,
-			    uint32_t channel, uint8_t *buffer, uint64_t most, bool last,
-			    const _Atomic(bool) *cancelled, struct qsc_error *err)
+			    uint32_t channel, uint8_t *buffer, bool last,
+			    const struct qsc_moved *moved, struct qsc_error *err)
 {
 	struct qsc_device *dev = qsc_set_device(stream->set, stream->member);
 	uint64_t session = qsc_set_session(stream->set, stream->member);
-	uint64_t before = stream->bytes;
-	int result;
+	int result = moved->fn(moved->ctx, 0);
 
-	while (last || stream->bytes - before < most) {
-		struct qsc_frame frame = {.type = QSC_FRAME_DEVICE_DATA, .index = stream->member};
-		ssize_t n;
+	while (result == 0 && (last || stream->quota)) {
+		ssize_t n = qsc_device_session_read(dev, session, buffer, QSC_FRAME_MAX_DATA);
 
-		if (atomic_load_explicit(cancelled, memory_order_acquire))
-			return -ECANCELED;
-		n = qsc_device_session_read(dev, session, buffer, QSC_FRAME_MAX_DATA);
 		/* SESS-3. Some drivers read 0 where PRE_COPY is drained; it means the same. */
 		if (!last && (n == -ENOMSG || n == 0)) {
 			stream->quota = 0;
@@ -119,16 +124,22 @@ int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *
 		if (n < 0)
 			return session_error(stream, "does not give", (int)n, QSC_CLAUSE_SESS_3,
 					     err);
-		account(stream, buffer, (size_t)n);
-		stream->quota -= qsc_min_u64(stream->quota, (uint64_t)n);
-		result = qsc_link_send(link, channel, &frame, buffer, (uint32_t)n);
-		if (result < 0)
-			return result;
+		result = send_piece(stream, link, channel, buffer, n);
+		if (result == 0)
+			result = moved->fn(moved->ctx, (uint64_t)n);
 	}
-	return 0;
+	return result;
 }
 
 /* ---- destination ---- */
+
+bool qsc_migrate_stream_claim(struct qsc_migrate_stream *stream, uint32_t channel)
+{
+	uint32_t none = 0;
+
+	return atomic_compare_exchange_strong(&stream->writer, &none, channel + 1) ||
+	       none == channel + 1;
+}
 
 static int receive_end(struct qsc_migrate_stream *stream, const struct qsc_frame *frame,
 		       struct qsc_error *err)

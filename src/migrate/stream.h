@@ -3,6 +3,8 @@
 #ifndef QSC_MIGRATE_STREAM_H
 #define QSC_MIGRATE_STREAM_H
 
+#include <stdatomic.h>
+
 #include <quiesce/migrate.h>
 
 #include "migrate/link.h"
@@ -13,6 +15,11 @@ struct qsc_migrate_stream {
 	struct XXH3_state_s *hash; /* of everything so far */
 	uint64_t bytes;
 	uint64_t quota; /* source: what may be read in this pass of pre-copy; 0 when drained */
+	/*
+	 * Destination: channel that this round's frames come on, plus one; 0: none came. It is
+	 * taken once a round, so that a session has one writer whatever the source sends.
+	 */
+	_Atomic(uint32_t) writer;
 	bool ended;
 };
 
@@ -28,13 +35,15 @@ int qsc_migrate_stream_remaining(const struct qsc_migrate_stream *stream, bool p
 				 uint64_t *initial, uint64_t *dirty, uint64_t *fixed);
 
 /*
- * Source: read the session and send what it gives, in PRE_COPY at most about `most` bytes and
- * until it is drained, in STOP_COPY (`last`) to its end. `buffer` has
- * QSC_FRAME_MAX_DATA bytes.
+ * Source: read the session and send what it gives, in PRE_COPY its quota at most and until it is
+ * drained, in STOP_COPY (`last`) to its end. `buffer` has QSC_FRAME_MAX_DATA bytes.
  */
 int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *link,
-			    uint32_t channel, uint8_t *buffer, uint64_t most, bool last,
-			    const _Atomic(bool) *cancelled, struct qsc_error *err);
+			    uint32_t channel, uint8_t *buffer, bool last,
+			    const struct qsc_moved *moved, struct qsc_error *err);
+
+/* Destination: whether that channel is, or has now become, the one of this round. */
+bool qsc_migrate_stream_claim(struct qsc_migrate_stream *stream, uint32_t channel);
 
 /* Destination: a DEVICE_DATA or DEVICE_END frame has come. */
 int qsc_migrate_stream_receive(struct qsc_migrate_stream *stream, struct qsc_link *link,

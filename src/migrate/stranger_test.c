@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Peers that are none, that say too little, or that speak another version. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "migrate/frame.h"
+#include "migrate/sides.h"
+
+static int stranger(const char *path, const void *bytes, size_t size)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), size);
+	return fd;
+}
+
+static void test_strangers_do_not_kill_a_migration(void **state)
+{
+	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
+				  .index = 5,
+				  .arg = QSC_FRAME_VERSION,
+				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 4};
+	uint8_t header[QSC_FRAME_SIZE];
+	struct fixture f;
+	int fds[40];
+	uint32_t i;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	hello.digest = qsc_frame_digest(&hello, NULL);
+	qsc_frame_encode(&hello, header);
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++) {
+		if (i % 8 == 0)
+			fds[i] = stranger(f.path, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n...",
+					  41);
+		else if (i % 8 == 1)
+			fds[i] = stranger(f.path, header, sizeof(header));
+		else if (i % 8 == 2)
+			fds[i] = stranger(f.path, header, sizeof(header) - 1);
+		else
+			fds[i] = stranger(f.path, "", 0);
+	}
+	sides_migrate(&f);
+	sides_expect_moved(&f);
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		qsc_fd_close(&fds[i]);
+	sides_drop(&f);
+}
+
+static int claim(const char *path, uint64_t id, uint32_t channels)
+{
+	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
+				  .arg = QSC_FRAME_VERSION,
+				  .offset = id,
+				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | channels};
+	uint8_t header[QSC_FRAME_SIZE];
+
+	hello.digest = qsc_frame_digest(&hello, NULL);
+	qsc_frame_encode(&hello, header);
+	return stranger(path, header, sizeof(header));
+}
+
+static void test_silent_claims_do_not_keep_the_source_away(void **state)
+{
+	struct fixture f;
+	int fds[20];
+	uint32_t i;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	/* More than are remembered, and one that repeats itself. */
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		fds[i] = claim(f.path, i == 19 ? 18 : i, i % 2 ? 64 : 2);
+	sides_migrate(&f);
+	sides_expect_moved(&f);
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		qsc_fd_close(&fds[i]);
+	sides_drop(&f);
+}
+
+static void test_a_source_that_does_not_connect_fully_is_told(void **state)
+{
+	struct qsc_frame frame;
+	uint8_t header[QSC_FRAME_SIZE];
+	struct fixture f;
+	int fd;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.stall_timeout_ms = 100;
+	fd = claim(f.path, 7, 64);
+	sides_run_destination(&f.sides[1]);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
+	assert_non_null(strstr(f.sides[1].err.text, "1 of 64 connections"));
+	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
+	assert_int_equal(qsc_frame_decode(header, &frame), 0);
+	assert_int_equal(frame.type, QSC_FRAME_ANSWER);
+	assert_int_equal(frame.arg, ETIMEDOUT);
+	qsc_fd_close(&fd);
+	sides_drop(&f);
+}
+
+static void test_other_version_is_told(void **state)
+{
+	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
+				  .arg = 2U << 16,
+				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 1};
+	uint8_t header[QSC_FRAME_SIZE];
+	struct fixture f;
+	int fd;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	hello.digest = qsc_frame_digest(&hello, NULL);
+	qsc_frame_encode(&hello, header);
+	fd = stranger(f.path, header, sizeof(header));
+	sides_run_destination(&f.sides[1]);
+	assert_int_equal(f.sides[1].result, -EPROTONOSUPPORT);
+	assert_non_null(strstr(f.sides[1].err.text, "2.0"));
+	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
+	assert_int_equal(qsc_frame_decode(header, &hello), 0);
+	assert_int_equal(hello.type, QSC_FRAME_FAILED);
+	qsc_fd_close(&fd);
+	sides_drop(&f);
+}
+
+static void test_listener_replaces_stale_but_not_live_socket(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_transport *transport;
+	struct stat info;
+	char path[64];
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "/tmp/quiesce-stale-test-%d", getpid());
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(qsc_transport_unix_listen(path, &transport, &err), -EADDRINUSE);
+	qsc_fd_close(&fd);
+	assert_int_equal(qsc_transport_unix_listen(path, &transport, &err), 0);
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 0077, 0);
+	qsc_transport_close(transport);
+	assert_int_equal(stat(path, &info), -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strangers_do_not_kill_a_migration),
+		cmocka_unit_test(test_silent_claims_do_not_keep_the_source_away),
+		cmocka_unit_test(test_a_source_that_does_not_connect_fully_is_told),
+		cmocka_unit_test(test_other_version_is_told),
+		cmocka_unit_test(test_listener_replaces_stale_but_not_live_socket),
+	};
+
+	return cmocka_run_group_tests_name("stranger", tests, NULL, NULL);
+}
