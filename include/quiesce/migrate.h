@@ -19,12 +19,13 @@
  * long the stop would take were it to begin now, part by part (enum qsc_downtime_part): the state
  * changes of the devices on both sides, the last report of the logs, the bytes that are left, the
  * loading there and the messages. It stops when the prediction fits downtime_limit_us. It never
- * will when the prediction is above the limit and in four passes in a row neither it nor the bytes
- * left came down by a sixteenth of the lowest seen before; so one bad pass, and one good one,
- * decide nothing. Then the source gives up with -ETIME and says what dirties faster than the link
- * carries, what the least stop is that was in reach and what to do; or, with exceed_downtime, stops
- * there. After max_passes, and with no_precopy at once, the last prediction decides in the same
- * way. Into a file, where nothing waits to run on, the limit says when to stop and refuses nothing.
+ * will when four passes in a row brought neither the prediction nor the bytes left a sixteenth
+ * below what they were when there was progress last; so one bad pass, and one good one, decide
+ * nothing, and slow progress is progress. Then the source gives up with -ETIME and says what is
+ * written faster than the link carries it, what the least stop was that came into reach, and what
+ * to do; or, with exceed_downtime, stops there. After max_passes, and with no_precopy at once, the
+ * last prediction decides in the same way. Into a file, where nothing waits to run on, the limit
+ * says when to stop and refuses nothing.
  */
 #ifndef QUIESCE_MIGRATE_H
 #define QUIESCE_MIGRATE_H
