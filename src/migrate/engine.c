@@ -51,6 +51,8 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 		.set = set, .user = user, .transport = transport, .report = report};
 	fill_options(engine, options);
 	pthread_mutex_init(&engine->progress_lock, NULL);
+	qsc_pace_init(&engine->pace, engine->env, engine->options.bandwidth, &engine->failed);
+	engine->link.pace = &engine->pace;
 	engine->phase = "negotiate";
 	engine->start_us = qsc_engine_now(engine);
 	if (!members)
@@ -76,6 +78,7 @@ void qsc_engine_release(struct qsc_engine *engine)
 	free(engine->streams);
 	qsc_memory_release(&engine->memory);
 	pthread_mutex_destroy(&engine->progress_lock);
+	qsc_pace_release(&engine->pace);
 	qsc_link_close(&engine->link);
 	engine->report->total_us = qsc_engine_now(engine) - engine->start_us;
 }
@@ -90,14 +93,25 @@ static bool tell_progress(struct qsc_engine *engine)
 {
 	uint64_t moved = atomic_load(&engine->moved);
 	uint64_t since = moved - engine->moved_before;
-	const struct qsc_migrate_progress progress = {
+	uint64_t now = qsc_engine_now(engine);
+	struct qsc_migrate_progress progress = {
 		.phase = engine->phase,
 		.pass = engine->report->passes,
 		.bytes_sent = moved,
 		.bytes_remaining = engine->remaining - qsc_min_u64(since, engine->remaining),
-		.elapsed_us = qsc_engine_now(engine) - engine->start_us,
+		.elapsed_us = now - engine->start_us,
+		.dirty_per_second = engine->dirty_per_second,
+		.predicted_downtime_us = engine->report->predicted.total_us,
+		.downtime_limit_us = engine->options.downtime_limit_us,
 	};
 
+	/* What stands still between two rounds says nothing about the link. */
+	if (moved > engine->told)
+		qsc_rate_add(&engine->lately, moved - engine->told,
+			     now - atomic_load(&engine->progress_us));
+	progress.bytes_per_second = qsc_rate_per_second(&engine->lately);
+	engine->told = moved;
+	atomic_store(&engine->progress_us, now);
 	return engine->options.progress &&
 	       engine->options.progress(engine->options.progress_ctx, &progress);
 }
@@ -113,7 +127,6 @@ int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t rema
 	pthread_mutex_lock(&engine->progress_lock);
 	cancelled = tell_progress(engine);
 	pthread_mutex_unlock(&engine->progress_lock);
-	atomic_store(&engine->progress_us, qsc_engine_now(engine));
 	if (cancelled)
 		return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
 				     phase);
@@ -146,7 +159,6 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes)
 	    pthread_mutex_trylock(&engine->progress_lock) != 0)
 		return 0;
 	cancelled = tell_progress(engine);
-	atomic_store(&engine->progress_us, qsc_engine_now(engine));
 	pthread_mutex_unlock(&engine->progress_lock);
 	if (cancelled)
 		return qsc_error_set(&lane->err, ECANCELED, NULL,
@@ -227,6 +239,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 		engine->lanes[i].memory_bytes = 0;
 		engine->lanes[i].device_bytes = 0;
 		engine->lanes[i].memory_from_us = 0;
+		engine->lanes[i].read_us = 0;
 		args[i] = &engine->lanes[i];
 	}
 	atomic_store(&engine->next_member, 0);

@@ -19,6 +19,8 @@
 
 #include "migrate/link.h"
 #include "migrate/memory.h"
+#include "migrate/pace.h"
+#include "migrate/predict.h"
 #include "migrate/stream.h"
 
 struct qsc_engine;
@@ -35,6 +37,8 @@ struct qsc_lane {
 	uint64_t device_bytes;
 	uint64_t memory_from_us; /* when it began with memory, 0: it did not; and when it ended */
 	uint64_t memory_to_us;
+	uint64_t read_us; /* source: spent reading devices, and the rest of the round's time */
+	uint64_t carry_us;
 };
 
 struct qsc_engine {
@@ -47,6 +51,7 @@ struct qsc_engine {
 	const char *other; /* "source" or "destination", for messages */
 
 	struct qsc_link link;
+	struct qsc_pace pace;		    /* of the link */
 	struct qsc_lane *lanes;		    /* one for each channel */
 	struct qsc_migrate_stream *streams; /* one for each member */
 	struct qsc_memory memory;
@@ -67,6 +72,9 @@ struct qsc_engine {
 	uint64_t remaining;	       /* known when the phase was entered */
 	uint64_t moved_before;	       /* it was entered */
 	_Atomic(uint64_t) progress_us; /* when it was last told */
+	uint64_t told;		       /* bytes moved then */
+	struct qsc_rate lately;	       /* of the link, as progress tells it */
+	uint64_t dirty_per_second;     /* source: as the last prediction has it */
 };
 
 int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "migrate/pace.h"
 
 /* A channel's first frame is due at once, also on a busy machine: whoever takes longer is no
  * source. */
@@ -18,17 +19,24 @@
 
 _Static_assert(QSC_FRAME_SIZE == QSC_CHANNEL_FIRST_BYTES, "a transport waits for a HELLO");
 
+int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *iov, int iovcnt)
+{
+	struct qsc_channel *ch = link->channels[channel];
+
+	return link->pace ? qsc_pace_send(link->pace, ch, iov, iovcnt)
+			  : ch->ops->send(ch, iov, iovcnt);
+}
+
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
 		  const void *payload, uint32_t size)
 {
-	struct qsc_channel *ch = link->channels[channel];
 	uint8_t header[QSC_FRAME_SIZE];
 	const struct iovec iov[2] = {{header, sizeof(header)}, {(void *)payload, size}};
 
 	frame->size = size;
 	frame->digest = qsc_frame_digest(frame, payload);
 	qsc_frame_encode(frame, header);
-	return ch->ops->send(ch, iov, size ? 2 : 1);
+	return qsc_link_write(link, channel, iov, size ? 2 : 1);
 }
 
 static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame)

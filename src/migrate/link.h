@@ -13,11 +13,14 @@
 
 #define QSC_LINK_MAX_CHANNELS 64
 
+struct qsc_pace;
+
 struct qsc_link {
 	struct qsc_channel *channels[QSC_LINK_MAX_CHANNELS];
 	uint32_t count;
 	uint64_t id;
-	bool heard_failed; /* the other side said so itself, it need not be told */
+	struct qsc_pace *pace; /* borrowed; NULL: no limit */
+	bool heard_failed;     /* the other side said so itself, it need not be told */
 };
 
 /* Whom a lane tells after frames what they moved; non-zero ends what it does. */
@@ -51,6 +54,9 @@ void qsc_link_close(struct qsc_link *link);
 
 /* Wake whoever sends or receives on a channel; it gets an error. */
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel);
+
+/* Send bytes that are whole frames already, within the bandwidth limit. */
+int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *iov, int iovcnt);
 
 /* Send a frame; size and digest are filled in. */
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,

@@ -63,28 +63,49 @@ void qsc_memory_mark_all(struct qsc_memory *memory)
 		       qsc_bitmap_words(pages_of(&memory->regions[i])) * sizeof(uint64_t));
 }
 
-int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
-		       const struct qsc_migrate_user *user, struct qsc_error *err)
+/* One report for a region; `written` counts what it adds, where that is wanted. */
+static int collect_one(struct qsc_memory *memory, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, uint32_t region, uint32_t member,
+		       uint64_t *written)
 {
+	const struct qsc_memory_region *place = &memory->regions[region];
+	uint64_t *dirty = memory->dirty[region];
+	uint64_t before = written ? qsc_bitmap_count(dirty, pages_of(place)) : 0;
+	int result;
+
+	if (member < qsc_set_count(set))
+		result = qsc_device_log_report(qsc_set_device(set, member), place->address,
+					       place->size, QSC_PAGE_SIZE, dirty);
+	else
+		result = user->dirty(user->ctx, region, dirty);
+	if (result == 0 && written)
+		written[member] += (qsc_bitmap_count(dirty, pages_of(place)) - before) *
+				   QSC_PAGE_SIZE;
+	return result;
+}
+
+int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
+		       const struct qsc_migrate_user *user, uint64_t *written,
+		       struct qsc_error *err)
+{
+	uint32_t count = qsc_set_count(set);
 	uint32_t member;
 	uint32_t i;
 	int result;
 
+	if (written)
+		memset(written, 0, (count + 1U) * sizeof(*written));
 	for (i = 0; i < memory->num_regions; i++) {
-		const struct qsc_memory_region *region = &memory->regions[i];
-
-		result = user->dirty ? user->dirty(user->ctx, i, memory->dirty[i]) : 0;
+		result = user->dirty ? collect_one(memory, set, user, i, count, written) : 0;
 		if (result < 0)
 			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_ORD_7),
 					     "the user does not tell what it wrote to memory "
 					     "region %u (%s)",
 					     i, strerrordesc_np(-result));
-		for (member = 0; member < qsc_set_count(set); member++) {
+		for (member = 0; member < count; member++) {
 			if (!qsc_set_has_dirty_log(set, member))
 				continue;
-			result = qsc_device_log_report(qsc_set_device(set, member), region->address,
-						       region->size, QSC_PAGE_SIZE,
-						       memory->dirty[i]);
+			result = collect_one(memory, set, user, i, member, written);
 			if (result < 0)
 				return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_LOG_1),
 						     "device '%s' does not tell what it wrote to "
@@ -172,9 +193,10 @@ struct batch {
 static int flush(struct batch *batch)
 {
 	const struct qsc_memory_sending *sending = batch->sending;
-	struct qsc_channel *ch = sending->link->channels[sending->channel];
 	size_t bytes = batch->bytes;
-	int result = batch->vectors ? ch->ops->send(ch, batch->iov, batch->vectors) : 0;
+	int result = batch->vectors ? qsc_link_write(sending->link, sending->channel, batch->iov,
+						     batch->vectors)
+				    : 0;
 
 	batch->vectors = 0;
 	batch->frames = 0;

@@ -30,9 +30,14 @@ int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
 		    const struct qsc_migrate_user *user);
 void qsc_memory_release(struct qsc_memory *memory);
 
-/* Take what was written since the last call from the user and from every device's log. */
+/*
+ * Take what was written since the last call from the user and from every device's log. In
+ * `written`, where it is wanted, each member and after them the user find the bytes that were to be
+ * sent no more and now are again; where several wrote a page, who was asked first has it.
+ */
 int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
-		       const struct qsc_migrate_user *user, struct qsc_error *err);
+		       const struct qsc_migrate_user *user, uint64_t *written,
+		       struct qsc_error *err);
 
 /* ORD-7: memory that somebody writes without tracking it is dirty as a whole. */
 void qsc_memory_mark_all(struct qsc_memory *memory);

@@ -9,24 +9,13 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "migrate/engine.h"
 #include "migrate/shape.h"
+#include "migrate/source.h"
 
-/* Below this many bytes a rate says nothing. */
-#define RATE_BYTES (64ULL << 10)
 /* For the other side's last words once the connection is broken. */
 #define LAST_WORDS_MS 1000
 
 #define NO_MEMBER UINT32_MAX
-
-struct source {
-	struct qsc_engine engine;
-	bool *logging; /* of each member */
-	bool touched;  /* something may have to be taken back */
-	bool paused;
-	bool committed;
-	uint64_t round_us; /* spent in rounds of pre-copy */
-};
 
 /* ---- negotiation: nothing changes yet ---- */
 
@@ -141,12 +130,6 @@ static int start_logs(struct source *source, struct qsc_error *err)
 
 /* ---- rounds ---- */
 
-static bool in_precopy(const struct qsc_engine *engine, uint32_t member)
-{
-	return qsc_set_flags(engine->set, member) & QSC_MIGRATION_PRE_COPY &&
-	       qsc_set_session(engine->set, member);
-}
-
 /* One that only stops because another lane failed has no error of its own. */
 static int moved_state(void *arg, uint64_t bytes)
 {
@@ -194,10 +177,12 @@ static int send_stream(struct qsc_lane *lane, uint32_t member)
 	const struct qsc_moved moved = {moved_state, lane};
 	uint64_t start = qsc_engine_now(engine);
 	uint64_t before = stream->bytes;
+	uint64_t read_us = stream->read_us;
 	int result = qsc_migrate_stream_send(stream, &engine->link, lane->channel, lane->buffer,
 					     engine->last_round, &moved, &lane->err);
 
 	lane->device_bytes += stream->bytes - before;
+	lane->read_us += stream->read_us - read_us;
 	if (engine->last_round || stream->bytes != before)
 		qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", member,
 				 start, stream->bytes - before);
@@ -215,7 +200,7 @@ static uint32_t take_member(struct qsc_lane *lane)
 		return NO_MEMBER;
 	while ((member = atomic_fetch_add(&engine->next_member, 1)) < count)
 		if (engine->last_round ||
-		    (in_precopy(engine, member) && engine->streams[member].quota))
+		    (qsc_source_in_precopy(engine, member) && engine->streams[member].quota))
 			return member;
 	return NO_MEMBER;
 }
@@ -225,6 +210,7 @@ static void send_lane(void *arg)
 	struct qsc_lane *lane = arg;
 	struct qsc_engine *engine = lane->engine;
 	struct qsc_frame end = {.type = QSC_FRAME_ROUND_END, .index = engine->round};
+	uint64_t start = qsc_engine_now(engine);
 	uint32_t member;
 	int result = 0;
 
@@ -234,6 +220,7 @@ static void send_lane(void *arg)
 		result = send_memory(lane);
 	if (result == 0)
 		result = qsc_link_send(&engine->link, lane->channel, &end, NULL, 0);
+	lane->carry_us = qsc_engine_now(engine) - start - lane->read_us;
 	if (result < 0 && (result != -ECANCELED || lane->err.number))
 		(void)qsc_engine_lane_failed(lane, result);
 }
@@ -291,7 +278,7 @@ static void hear_last_words(struct source *source, struct qsc_error *err)
 }
 
 /* All lanes once, and the destination's word that everything is in place. */
-static int send_round(struct source *source, struct qsc_error *err)
+int qsc_source_send_round(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
 	struct qsc_frame frame = {
@@ -305,6 +292,7 @@ static int send_round(struct source *source, struct qsc_error *err)
 			      engine->phase, strerrordesc_np(-result));
 	else
 		result = qsc_engine_run_lanes(engine, send_lane, &local);
+	source->sent_us = qsc_engine_now(engine);
 	record_memory(engine);
 	if (result < 0 && qsc_engine_is_lost(result))
 		hear_last_words(source, &local);
@@ -320,108 +308,6 @@ static int send_round(struct source *source, struct qsc_error *err)
 	if (err)
 		*err = local;
 	return -local.number;
-}
-
-/* ---- pre-copy ---- */
-
-struct remaining {
-	uint64_t variable; /* moved by another pass, and dirtied again */
-	uint64_t fixed;	   /* only after the stop */
-	bool initial;	   /* a device has not given its initial bytes yet */
-};
-
-static int find_remaining(struct source *source, struct remaining *rest, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &source->engine;
-	uint64_t memory = qsc_memory_dirty_bytes(&engine->memory);
-	uint32_t i;
-
-	*rest = (struct remaining){0};
-	if (engine->memory.cause)
-		rest->fixed = memory;
-	else
-		rest->variable = memory;
-	for (i = 0; i < qsc_set_count(engine->set); i++) {
-		uint64_t initial;
-		uint64_t dirty;
-		uint64_t fixed;
-		int result = qsc_migrate_stream_remaining(
-			&engine->streams[i], in_precopy(engine, i), &initial, &dirty, &fixed);
-
-		if (result < 0)
-			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SESS_4),
-					     "device '%s' does not tell how much state is left "
-					     "(%s)",
-					     qsc_set_name(engine->set, i),
-					     strerrordesc_np(-result));
-		/* A session that is fed faster than it is read must not hold up the pass. */
-		engine->streams[i].quota = initial + dirty + QSC_FRAME_MAX_DATA;
-		rest->variable += initial + dirty;
-		rest->fixed += fixed;
-		rest->initial |= initial > 0;
-	}
-	return 0;
-}
-
-/*
- * Whether what is left fits the downtime at the rate measured so far. What can only be moved after
- * the stop must not keep the rest from converging, so that has half of the time to itself.
- */
-static bool fits(const struct source *source, const struct remaining *rest)
-{
-	const struct qsc_engine *engine = &source->engine;
-	uint64_t sent = engine->report->memory_bytes + engine->report->device_bytes;
-	double budget;
-
-	if (!rest->variable)
-		return true;
-	if (sent < RATE_BYTES || !source->round_us)
-		return rest->variable <= RATE_BYTES;
-	budget = (double)sent / (double)source->round_us *
-		 (double)engine->options.downtime_limit_us;
-	if ((double)rest->fixed > budget / 2)
-		return (double)rest->variable <= budget / 2;
-	return (double)rest->variable <= budget - (double)rest->fixed;
-}
-
-/* Memory once from its first page to its last, and the devices' sessions beside it. */
-static int send_pass(struct source *source, const struct remaining *rest, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &source->engine;
-	uint64_t start = qsc_engine_now(engine);
-	int result = qsc_engine_enter(engine, "pre-copy", rest->variable + rest->fixed, err);
-
-	qsc_memory_rewind(&engine->memory);
-	if (result == 0)
-		result = send_round(source, err);
-	source->round_us += qsc_engine_now(engine) - start;
-	return result;
-}
-
-static int precopy(struct source *source, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &source->engine;
-	uint64_t start = qsc_engine_now(engine);
-	struct remaining rest = {0};
-	int result;
-
-	if (engine->options.no_precopy)
-		return 0;
-	result = qsc_set_precopy(engine->set, err);
-	while (result == 0 && engine->report->passes < engine->options.max_passes) {
-		/* Starts the user's tracking before the first page is read. */
-		result = qsc_memory_collect(&engine->memory, engine->set, engine->user, err);
-		if (result == 0)
-			result = find_remaining(source, &rest, err);
-		/* ORD-6: initial bytes are loaded there before PRE_COPY is left. */
-		if (result < 0 || (engine->report->passes && !rest.initial && fits(source, &rest)))
-			break;
-		engine->report->passes++;
-		result = send_pass(source, &rest, err);
-	}
-	qsc_engine_phase(engine, "precopy", QSC_TIMELINE_ALL, start,
-			 engine->report->memory_bytes + engine->report->device_bytes);
-	return result;
 }
 
 /* ---- switchover ---- */
@@ -449,16 +335,21 @@ static int stop_everything(struct source *source, struct qsc_error *err)
 	if (result < 0)
 		return result;
 	engine->stop_us = qsc_engine_now(engine);
+	source->part_us = engine->stop_us;
 	/* A failed send shows in the round that follows. */
 	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	result = call_user(engine, "pause", engine->user->pause, err);
 	source->paused = result == 0;
+	qsc_source_part_ends(source, QSC_DOWNTIME_PAUSE);
 	if (result == 0)
 		result = qsc_set_quiesce(engine->set, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_QUIESCE);
 	if (result == 0)
 		result = qsc_set_stop_copy(engine->set, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_STOP);
 	if (result == 0)
 		result = call_user(engine, "stopped", engine->user->stopped, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_PAUSE);
 	return result;
 }
 
@@ -501,16 +392,19 @@ static int switch_over(struct source *source, struct qsc_error *err)
 					  qsc_memory_dirty_bytes(&engine->memory), err);
 	if (result == 0)
 		result = send_user_state(source, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_TRANSFER);
 	/* After stopped() and save(), which may have written. */
 	if (result == 0)
-		result = qsc_memory_collect(&engine->memory, engine->set, engine->user, err);
+		result = qsc_memory_collect(&engine->memory, engine->set, engine->user, NULL, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_COLLECT);
 	if (result < 0)
 		return result;
 	if (engine->memory.cause)
 		qsc_memory_mark_all(&engine->memory);
 	qsc_memory_rewind(&engine->memory);
 	engine->last_round = true;
-	result = send_round(source, err);
+	result = qsc_source_send_round(source, err);
+	qsc_source_part_ends(source, QSC_DOWNTIME_TRANSFER);
 	if (result == 0)
 		result = qsc_engine_enter(engine, "load", 0, err);
 	if (result < 0)
@@ -521,6 +415,7 @@ static int switch_over(struct source *source, struct qsc_error *err)
 		return result;
 	/* What the destination's own timeline shows as load, validate and irqs. */
 	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
+	qsc_source_part_ends(source, QSC_DOWNTIME_LOAD);
 	return qsc_engine_enter(engine, "commit", 0, err);
 }
 
@@ -546,7 +441,7 @@ static int hand_over(struct source *source, struct qsc_error *err)
 		return result;
 	}
 	engine->report->owner = QSC_OWNER_DESTINATION;
-	engine->report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
+	qsc_source_stop_ends(source, frame.offset);
 	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);
 	return 0;
 }
@@ -648,9 +543,11 @@ static int migrate(struct source *source, struct qsc_error *err)
 
 	source->touched = result == 0;
 	if (result == 0)
+		result = qsc_source_predict_init(source, err);
+	if (result == 0)
 		result = start_logs(source, err);
 	if (result == 0)
-		result = precopy(source, err);
+		result = qsc_source_precopy(source, err);
 	if (result == 0)
 		result = switch_over(source, err);
 	return result < 0 ? result : hand_over(source, err);
@@ -686,6 +583,7 @@ int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
 	else
 		roll_back(&source, err);
 out:
+	qsc_source_predict_release(&source);
 	qsc_engine_release(&source.engine);
 	free(source.logging);
 	return result;

@@ -123,6 +123,8 @@ static void make_side(struct fixture *f, uint32_t index, const uint32_t *flags, 
 	side->options = (struct qsc_migrate_options){
 		.timeline = side->timeline,
 		.stall_timeout_ms = 5000,
+		/* The machine may be busy. */
+		.exceed_downtime = true,
 		.progress = on_progress,
 		.progress_ctx = side,
 	};

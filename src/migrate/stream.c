@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "base/cleanup.h"
+#include "set/set.h"
 
 int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *set, uint32_t member)
 {
@@ -110,8 +111,10 @@ int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *
 	int result = moved->fn(moved->ctx, 0);
 
 	while (result == 0 && (last || stream->quota)) {
+		uint64_t start = qsc_set_now(stream->set);
 		ssize_t n = qsc_device_session_read(dev, session, buffer, QSC_FRAME_MAX_DATA);
 
+		stream->read_us += qsc_set_now(stream->set) - start;
 		/* SESS-3. Some drivers read 0 where PRE_COPY is drained; it means the same. */
 		if (!last && (n == -ENOMSG || n == 0)) {
 			stream->quota = 0;

@@ -14,7 +14,8 @@ struct qsc_migrate_stream {
 	uint32_t member;
 	struct XXH3_state_s *hash; /* of everything so far */
 	uint64_t bytes;
-	uint64_t quota; /* source: what may be read in this pass of pre-copy; 0 when drained */
+	uint64_t read_us; /* source: spent reading the device so far */
+	uint64_t quota;	  /* source: what may be read in this pass of pre-copy; 0 when drained */
 	/*
 	 * Destination: channel that this round's frames come on, plus one; 0: none came. It is
 	 * taken once a round, so that a session has one writer whatever the source sends.

@@ -221,6 +221,7 @@ static struct qsc_migrate_options engine_options(struct host *host)
 		/* What the demo's flags leave out is made good by revoking. */
 		.quiesce = QSC_QUIESCE_AUTO,
 		.downtime_limit_us = DOWNTIME_LIMIT_US,
+		.exceed_downtime = true,
 		.stall_timeout_ms = STALL_TIMEOUT_MS,
 		.progress = on_progress,
 		.progress_ctx = host,
