@@ -93,7 +93,7 @@ def check_info(path):
     there = json.loads(run("info", f"vfio-user:{path}", "--json").stdout)
     assert there.pop("uri") == f"vfio-user:{path}" and here.pop("uri") == f"model:{SPEC}"
     assert there == here, f"{there}\n{here}"
-    assert set(here) == {"properties", "pci", "regions", "interrupts", "migration"}
+    assert set(here) == {"properties", "pci", "regions", "interrupts", "migration", "layout"}
     assert "pci" in here["properties"] and here["pci"]["vendor"]
     migration = here["migration"]
     assert migration["flags"] == 5 and migration["capabilities"] == ["STOP_COPY", "PRE_COPY"]
@@ -104,8 +104,13 @@ def check_info(path):
     assert regions["BAR2"]["mappable"] == [{"offset": 0, "size": 65536}]
     assert regions["BAR0"]["stopped"] == "discard" and regions["config"]["stopped"] == "allow"
     assert any(irq["name"] == "MSI-X" and irq["vectors"] > 0 for irq in here["interrupts"])
+    assert here["layout"]["type"] == "dmacopy"
+    parts = {part["name"]: part for part in here["layout"]["parts"]}
+    assert {part["kind"] for part in parts.values()} == {"section", "block"}, parts
+    assert all(part["size"] and part["min_version"] <= part["version"] for part in parts.values())
     text = run("info", f"vfio-user:{path}").stdout
-    for word in ("64 KiB", "STOP_COPY, PRE_COPY (flags 5)", "RUNNING", "MSI-X", "discard"):
+    for word in ("64 KiB", "STOP_COPY, PRE_COPY (flags 5)", "RUNNING", "MSI-X", "discard",
+                 "type dmacopy", *parts):
         assert word in text, word
 
 

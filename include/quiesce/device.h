@@ -37,11 +37,40 @@ extern "C" {
 
 struct qsc_device;
 
-/* VFIO_DEVICE_GET_INFO */
+#define QSC_LAYOUT_PARTS 32
+#define QSC_LAYOUT_NAME	 64 /* bytes of a name and its NUL; printable ASCII */
+
+enum qsc_layout_kind {
+	QSC_LAYOUT_SECTION, /* fields; a later version may have more of them */
+	QSC_LAYOUT_BLOCK,   /* memory of a fixed size, which has no version */
+	QSC_LAYOUT_CUSTOM,  /* bytes that only the model understands; size is the most there are */
+};
+
+struct qsc_layout_part {
+	char name[QSC_LAYOUT_NAME];
+	enum qsc_layout_kind kind;
+	uint16_t version;     /* what it saves */
+	uint16_t min_version; /* the oldest that it loads */
+	uint64_t size;	      /* bytes */
+};
+
+/*
+ * What a device is, as far as its state stream must fit it (SESS-11): known before there is a
+ * stream, so that two sides which will not understand each other find out before anything moves.
+ * A device that does not say (a kernel driver, a server of another make) has an empty type.
+ */
+struct qsc_layout {
+	char type[QSC_LAYOUT_NAME]; /* of the model, "dmacopy" */
+	uint32_t num_parts;
+	struct qsc_layout_part parts[QSC_LAYOUT_PARTS]; /* in the order of the stream */
+};
+
+/* VFIO_DEVICE_GET_INFO, and the layout of the device's state. */
 struct qsc_device_info {
 	uint32_t flags; /* VFIO_DEVICE_FLAGS_* */
 	uint32_t num_regions;
 	uint32_t num_irqs;
+	struct qsc_layout layout;
 };
 
 #define QSC_MAX_MMAP_AREAS 8

@@ -77,7 +77,9 @@ struct qsc_field {
 /*
  * A named group of fields with a layout version of its own. Raising `version` makes streams that an
  * older model refuses by name; a stream with a version below `min_version` or above `version` is
- * refused before anything changes (SESS-11).
+ * refused before anything changes (SESS-11). Names are printable ASCII of at most 63 characters;
+ * sections, blocks and custom state are at most QSC_LAYOUT_PARTS together, and are told to the
+ * device's user (struct qsc_layout).
  */
 struct qsc_section {
 	const char *name;
@@ -105,7 +107,7 @@ struct qsc_pci_id {
  * marked * may be NULL.
  */
 struct qsc_model {
-	const char *type; /* identity in the stream, "dmacopy"; at most 63 bytes */
+	const char *type; /* identity in the stream, "dmacopy"; as the name of a section */
 	struct qsc_pci_id pci;
 	size_t state_size;		    /* of the state structure; may be 0 */
 	const struct qsc_section *sections; /* ended by an entry with name NULL; NULL for none */

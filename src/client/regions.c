@@ -31,6 +31,7 @@ int qsc_client_get_info(struct qsc_device *dev, struct qsc_device_info *info)
 	info->flags = reply.flags;
 	info->num_regions = reply.num_regions;
 	info->num_irqs = reply.num_irqs;
+	info->layout = qsc_client_of(dev)->caps.layout;
 	return 0;
 }
 

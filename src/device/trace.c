@@ -122,8 +122,10 @@ static int trace_get_info(struct qsc_device *dev, struct qsc_device_info *info)
 	int result = qsc_device_get_info(trace->inner, info);
 
 	if (traced(&call))
-		write_line(trace, &call, "get-info", result, " flags=0x%x regions=%u irqs=%u",
-			   info->flags, info->num_regions, info->num_irqs);
+		write_line(trace, &call, "get-info", result,
+			   " flags=0x%x regions=%u irqs=%u type=%s parts=%u", info->flags,
+			   info->num_regions, info->num_irqs, info->layout.type,
+			   info->layout.num_parts);
 	return result;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "device/layout.h"
 #include "runtime/core.h"
 #include "runtime/section.h"
 
@@ -18,16 +19,17 @@ static int check_blocks(const struct qsc_runtime_options *options, struct qsc_er
 	uint32_t i;
 	uint32_t j;
 
-	if (options->num_blocks > QSC_STREAM_MAX_ITEMS)
+	if (options->num_blocks > QSC_LAYOUT_PARTS)
 		return qsc_error_set(err, EINVAL, NULL, "%u blocks are more than the %u possible",
-				     options->num_blocks, QSC_STREAM_MAX_ITEMS);
+				     options->num_blocks, QSC_LAYOUT_PARTS);
 	for (i = 0; i < options->num_blocks; i++) {
 		const struct qsc_block_desc *block = &options->blocks[i];
 
-		if (!block->name || !block->name[0] || strlen(block->name) > QSC_STREAM_MAX_NAME)
+		if (!block->name || !qsc_layout_name_valid(block->name))
 			return qsc_error_set(err, EINVAL, NULL,
-					     "block %u needs a name of 1 to %u bytes", i,
-					     QSC_STREAM_MAX_NAME);
+					     "block %u needs a name of 1 to %u printable "
+					     "characters",
+					     i, QSC_STREAM_MAX_NAME);
 		if (!block->size || block->size % QSC_PAGE_SIZE || block->size > INT64_MAX)
 			return qsc_error_set(err, EINVAL, NULL,
 					     "block %s has %llu bytes, which is not a multiple of "
@@ -39,6 +41,28 @@ static int check_blocks(const struct qsc_runtime_options *options, struct qsc_er
 						     "there are two blocks named %s", block->name);
 		}
 	}
+	return 0;
+}
+
+/* All that the state is made of. */
+static int check_parts(const struct qsc_model *model, const struct qsc_runtime_options *options,
+		       struct qsc_error *err)
+{
+	int result = check_blocks(options, err);
+	size_t sections;
+
+	if (!result)
+		result = qsc_sections_check(model->sections, model->state_size, err);
+	if (result < 0)
+		return result;
+	sections = qsc_sections_count(model->sections);
+	if (sections + options->num_blocks + (model->custom_max ? 1 : 0) > QSC_LAYOUT_PARTS)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "the state has %zu sections and %u blocks%s, and at most %u "
+				     "parts are possible: put some together",
+				     sections, options->num_blocks,
+				     model->custom_max ? " and custom state" : "",
+				     QSC_LAYOUT_PARTS);
 	return 0;
 }
 
@@ -123,10 +147,10 @@ static int check(const struct qsc_model *model, const struct qsc_runtime_options
 	uint32_t i;
 	int result;
 
-	if (!model->type || !model->type[0] || strlen(model->type) > QSC_STREAM_MAX_NAME ||
-	    !model->reset)
+	if (!model->type || !qsc_layout_name_valid(model->type) || !model->reset)
 		return qsc_error_set(err, EINVAL, NULL,
-				     "a model needs a type of 1 to %u bytes and a reset()",
+				     "a model needs a type of 1 to %u printable characters and a "
+				     "reset()",
 				     QSC_STREAM_MAX_NAME);
 	if (!qsc_flags_valid(options->migration_flags))
 		return qsc_error_set(err, EINVAL, qsc_clause_id(QSC_CLAUSE_STATE_1),
@@ -145,13 +169,11 @@ static int check(const struct qsc_model *model, const struct qsc_runtime_options
 				     "a model with state of its own needs save() and load(), and "
 				     "at most %u bytes of it",
 				     MAX_CUSTOM);
-	result = check_blocks(options, err);
+	result = check_parts(model, options, err);
 	for (i = 0; !result && i < options->num_regions; i++)
 		result = check_region(options, model, i, err);
 	if (!result)
 		result = check_doorbells(options, model, err);
-	if (!result)
-		result = qsc_sections_check(model->sections, model->state_size, err);
 	return result;
 }
 
@@ -438,6 +460,7 @@ static int op_get_info(struct qsc_device *dev, struct qsc_device_info *info)
 		.num_regions = VFIO_PCI_NUM_REGIONS,
 		.num_irqs = VFIO_PCI_NUM_IRQS,
 	};
+	qsc_stream_describe(&qsc_runtime_of(dev)->layout, &info->layout);
 	return 0;
 }
 

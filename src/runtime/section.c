@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "device/layout.h"
 #include "runtime/stream.h"
 
 /* Far more than a structure of structures needs; fields are walked by recursion. */
@@ -73,13 +74,12 @@ int qsc_sections_check(const struct qsc_section *sections, size_t state_size, st
 	if (!sections)
 		return 0;
 	for (section = sections; section->name; section++) {
-		if (!section->name[0] || strlen(section->name) > QSC_STREAM_MAX_NAME ||
-		    section - sections >= QSC_STREAM_MAX_ITEMS)
+		if (!qsc_layout_name_valid(section->name) || section - sections >= QSC_LAYOUT_PARTS)
 			return qsc_error_set(err, EINVAL, NULL,
-					     "the name of section %s has more than %u bytes or "
-					     "none, or there are more than %u sections",
-					     section->name, QSC_STREAM_MAX_NAME,
-					     QSC_STREAM_MAX_ITEMS);
+					     "the name of section %s is not one of 1 to %u "
+					     "printable characters, or there are more than %u "
+					     "sections",
+					     section->name, QSC_STREAM_MAX_NAME, QSC_LAYOUT_PARTS);
 		for (other = sections; other < section; other++) {
 			if (!strcmp(other->name, section->name))
 				return qsc_error_set(err, EINVAL, NULL,

@@ -32,9 +32,7 @@
 #define QSC_STREAM_RECORD_SIZE 16U
 #define QSC_STREAM_HELD_SIZE   16U /* u32 index, u32 vector, u64 count */
 #define QSC_STREAM_END_SIZE    8U
-#define QSC_STREAM_MAX_NAME    63U
-/* Sections, or blocks. */
-#define QSC_STREAM_MAX_ITEMS 1024U
+#define QSC_STREAM_MAX_NAME    (QSC_LAYOUT_NAME - 1U)
 #define QSC_STREAM_PAGE_SIZE 4096U
 
 enum qsc_stream_record {
@@ -61,6 +59,9 @@ struct qsc_stream_layout {
 	uint32_t num_blocks;
 	const struct qsc_block_desc *blocks;
 };
+
+/* What a user is told of it before there is a stream. At most QSC_LAYOUT_PARTS parts. */
+void qsc_stream_describe(const struct qsc_stream_layout *layout, struct qsc_layout *out);
 
 /* ---- writing ---- */
 

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "device/layout.h"
 #include "runtime/section.h"
 #include "runtime/stream.h"
 
@@ -280,6 +281,57 @@ static void test_older_section(void **unused)
 	assert_int_equal(seen.numbers.b[0], 0);
 }
 
+static void count_reason(void *ctx, const char *reason)
+{
+	++*(unsigned int *)ctx;
+}
+
+/* What is told before there is a stream comes to the same as the stream's header. */
+static void test_SESS_11_told_before(void **unused)
+{
+	static struct bytes stream;
+	static const struct qsc_field more[] = {
+		QSC_FIELD(struct numbers, a),
+		QSC_FIELD_ARRAY(struct numbers, b),
+		{"again", 0, 4, 1, 4, NULL},
+		QSC_FIELD_END,
+	};
+	const struct qsc_field *const shapes[] = {fields, fields + 1, more};
+	static const char *const types[] = {"thing", "think"};
+	static const char *const names[] = {"numbers", "numbert"};
+	static const uint32_t customs[] = {0, 7, 8, 9};
+	unsigned int accepted = 0;
+	struct qsc_layout ours;
+	struct qsc_layout theirs;
+	struct seen seen;
+
+	qsc_stream_describe(&layout, &ours);
+	assert_true(qsc_layout_valid(&ours));
+	for (unsigned int i = 0; i < 5 * 3 * 2 * 2 * 4 * 3; i++) {
+		const struct qsc_section one[] = {
+			{names[i / 15 % 2], (uint16_t)(i % 5 + 1), 1, shapes[i / 5 % 3]},
+			{NULL, 0, 0, NULL}};
+		const struct qsc_block_desc memory[] = {{"memory", 16384}, {"more", 4096}};
+		struct qsc_stream_layout other = layout;
+		unsigned int reasons = 0;
+
+		other.type = types[i / 30 % 2];
+		other.custom_max = customs[i / 60 % 4];
+		other.num_blocks = i / 240;
+		other.sections = one;
+		other.blocks = memory;
+		qsc_stream_describe(&other, &theirs);
+		qsc_layout_compare(&ours, &theirs, count_reason, &reasons);
+		begin(&stream, &other);
+		(void)parse(&stream, 64, &seen);
+		assert_int_equal(seen.begun, reasons == 0);
+		accepted += seen.begun;
+	}
+	/* Two sizes of custom state, and of the section: of its own version one size, of two older
+	 * ones two. */
+	assert_int_equal(accepted, 2 * (1 + 2 * 2));
+}
+
 static void break_it(struct bytes *stream, int how)
 {
 	const uint8_t zeroes[64] = {0};
@@ -463,6 +515,7 @@ int main(void)
 		cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_foreign_headers),
 		cmocka_unit_test(test_older_section),
+		cmocka_unit_test(test_SESS_11_told_before),
 		cmocka_unit_test(test_broken_records),
 		cmocka_unit_test(test_held_is_bounded),
 		cmocka_unit_test(test_ends),

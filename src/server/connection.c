@@ -189,8 +189,11 @@ static int reply_version(struct qsc_connection *connection, const struct qsc_wir
 		.quiesce = connection->caps.quiesce,
 	};
 	qsc_autoclose int peer = -1;
+	struct qsc_device_info info;
 	int result;
 
+	if (caps.quiesce && qsc_device_get_info(connection->dev, &info) == 0)
+		caps.layout = info.layout;
 	if (caps.twin_socket) {
 		result = make_twin(connection, &peer);
 		if (result < 0)

@@ -8,7 +8,11 @@
 
 #include "wire/wire.h"
 
-#define QSC_WIRE_VERSION_MAX 4096 /* bytes of a VERSION body, JSON and NUL included */
+/*
+ * Bytes of a VERSION body, JSON and NUL included: more than all capabilities with a layout of
+ * QSC_LAYOUT_PARTS parts take.
+ */
+#define QSC_WIRE_VERSION_MAX 8192
 
 struct qsc_wire_caps {
 	uint32_t max_msg_fds;
@@ -19,6 +23,8 @@ struct qsc_wire_caps {
 	uint32_t twin_fd_index; /* in a reply that has twin_socket; UINT32_MAX: not named */
 	bool write_multiple;
 	bool quiesce; /* our own additions, see wire.h */
+	/* With `quiesce`, in a reply: what the device is; an empty type where it does not say. */
+	struct qsc_layout layout;
 };
 
 /* What the specification says of one who names nothing. */

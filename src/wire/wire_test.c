@@ -183,7 +183,7 @@ static void test_hostile_chains(void **state)
 static int decode(const char *json, struct qsc_wire_caps *caps)
 {
 	struct qsc_wire_version version;
-	char body[1024] = {0};
+	char body[4096] = {0};
 
 	(void)snprintf(body + 4, sizeof(body) - 4, "%s", json);
 	return qsc_wire_decode_version(body, 5 + strlen(json), &version, caps);
@@ -229,6 +229,91 @@ static void test_version(void **state)
 	assert_int_equal(decode("{", &out), -EINVAL);
 	assert_int_equal(decode("{} {}", &out), -EINVAL);
 	assert_int_equal(decode("", &out), -EINVAL);
+}
+
+static void test_version_layout(void **state)
+{
+	const struct qsc_wire_version version = {0, 1};
+	struct qsc_wire_caps caps = QSC_WIRE_CAPS_DEFAULT;
+	struct qsc_wire_caps out;
+	struct qsc_wire_version version_out;
+	uint8_t body[QSC_WIRE_VERSION_MAX];
+	uint32_t i;
+	int n;
+
+	/* As large as one can be: names that JSON makes twice as long, the largest numbers. */
+	caps.quiesce = true;
+	caps.twin_socket = true;
+	caps.write_multiple = true;
+	caps.pgsizes = INT64_MAX;
+	memset(caps.layout.type, '"', QSC_LAYOUT_NAME - 1);
+	caps.layout.num_parts = QSC_LAYOUT_PARTS;
+	for (i = 0; i < QSC_LAYOUT_PARTS; i++) {
+		struct qsc_layout_part *part = &caps.layout.parts[i];
+
+		memset(part->name, '\\', QSC_LAYOUT_NAME - 1);
+		part->kind = (enum qsc_layout_kind)(i % 3);
+		part->version = UINT16_MAX;
+		part->min_version = UINT16_MAX - 1;
+		part->size = INT64_MAX - i;
+	}
+	n = qsc_wire_encode_version(&version, &caps, body, sizeof(body));
+	assert_true(n > 0);
+	assert_int_equal(qsc_wire_decode_version(body, (size_t)n, &version_out, &out), 0);
+	assert_memory_equal(&out.layout, &caps.layout, sizeof(out.layout));
+	/* Cut anywhere it is none. */
+	for (i = 5; i < (uint32_t)n; i += 7)
+		assert_true(qsc_wire_decode_version(body, i, &version_out, &out) < 0);
+	/* Without our capability there is none. */
+	caps.quiesce = false;
+	n = qsc_wire_encode_version(&version, &caps, body, sizeof(body));
+	assert_int_equal(qsc_wire_decode_version(body, (size_t)n, &version_out, &out), 0);
+	assert_int_equal(out.layout.num_parts, 0);
+	assert_string_equal(out.layout.type, "");
+}
+
+#define QUIESCE(rest)  "{\"capabilities\":{\"quiesce\":{\"version\":1" rest "}}}"
+#define ONE_PART(rest) QUIESCE(",\"type\":\"t\",\"layout\":[{\"kind\":\"section\"" rest "}]")
+
+static void test_version_hostile_layout(void **state)
+{
+	static const char *const bad[] = {
+		QUIESCE(",\"type\":1"),
+		QUIESCE(",\"type\":\"\\u001b[31m\""),
+		QUIESCE(",\"type\":\"t\\u0000\""),
+		QUIESCE(",\"type\":"
+			"\"0123456789012345678901234567890123456789012345678901234567890123\""),
+		QUIESCE(",\"layout\":[{\"kind\":\"block\",\"name\":\"b\"}]"),
+		QUIESCE(",\"type\":\"t\",\"layout\":{}"),
+		QUIESCE(",\"type\":\"t\",\"layout\":[1]"),
+		QUIESCE(",\"type\":\"t\",\"layout\":[null]"),
+		QUIESCE(",\"type\":\"t\",\"layout\":[{\"kind\":\"thing\",\"name\":\"b\"}]"),
+		ONE_PART(""),
+		ONE_PART(",\"name\":\"\""),
+		ONE_PART(",\"name\":\"s\",\"version\":65536"),
+		ONE_PART(",\"name\":\"s\",\"version\":-1"),
+		ONE_PART(",\"name\":\"s\",\"version\":1,\"min_version\":2"),
+		ONE_PART(",\"name\":\"s\",\"size\":-1"),
+		ONE_PART(",\"name\":\"s\",\"size\":\"1\""),
+	};
+	struct qsc_wire_caps out;
+	char many[4096];
+	int used = snprintf(many, sizeof(many),
+			    "{\"capabilities\":{\"quiesce\":{\"version\":1,"
+			    "\"type\":\"t\",\"layout\":[");
+	size_t i;
+
+	for (i = 0; i < QSC_ARRAY_SIZE(bad); i++)
+		assert_int_equal(decode(bad[i], &out), -EINVAL);
+	for (i = 0; i <= QSC_LAYOUT_PARTS; i++)
+		used += snprintf(many + used, sizeof(many) - (size_t)used,
+				 "%s{\"kind\":\"block\",\"name\":\"b\"}", i ? "," : "");
+	(void)snprintf(many + used, sizeof(many) - (size_t)used, "]}}}");
+	assert_int_equal(decode(many, &out), -EINVAL);
+	assert_int_equal(decode(QUIESCE(",\"type\":\"t\",\"new\":[]"), &out), 0);
+	assert_string_equal(out.layout.type, "t");
+	assert_int_equal(decode(ONE_PART(",\"name\":\"s\",\"version\":2,\"new\":0"), &out), 0);
+	assert_int_equal(out.layout.parts[0].version, 2);
 }
 
 /* ---- stream ---- */
@@ -406,6 +491,8 @@ int main(void)
 		cmocka_unit_test(test_region_info),
 		cmocka_unit_test(test_hostile_chains),
 		cmocka_unit_test(test_version),
+		cmocka_unit_test(test_version_layout),
+		cmocka_unit_test(test_version_hostile_layout),
 		cmocka_unit_test(test_every_split),
 		cmocka_unit_test(test_kept_messages),
 		cmocka_unit_test(test_drop_during_a_receive),

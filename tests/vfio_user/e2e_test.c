@@ -54,6 +54,13 @@ static void describe(struct pair *pair)
 	assert_int_equal(info.num_regions, FAKE_REGIONS);
 	assert_int_equal(info.num_irqs, FAKE_IRQS);
 	assert_int_equal(info.flags, VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET);
+	assert_string_equal(info.layout.type, "fake");
+	assert_int_equal(info.layout.num_parts, 2);
+	assert_string_equal(info.layout.parts[0].name, "registers");
+	assert_int_equal(info.layout.parts[0].version, 3);
+	assert_int_equal(info.layout.parts[0].min_version, 2);
+	assert_int_equal(info.layout.parts[1].kind, QSC_LAYOUT_BLOCK);
+	assert_int_equal(info.layout.parts[1].size, FAKE_MEMORY_SIZE);
 	assert_int_equal(qsc_device_get_region_info(pair->dev, FAKE_MEMORY, &region), 0);
 	assert_int_equal(region.size, FAKE_MEMORY_SIZE);
 	assert_true(region.flags & VFIO_REGION_INFO_FLAG_MMAP);

@@ -35,6 +35,12 @@ static int get_info(struct qsc_device *dev, struct qsc_device_info *info)
 	info->flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET;
 	info->num_regions = FAKE_REGIONS;
 	info->num_irqs = FAKE_IRQS;
+	info->layout = (struct qsc_layout){
+		.type = "fake",
+		.num_parts = 2,
+		.parts = {{"registers", QSC_LAYOUT_SECTION, 3, 2, sizeof(fake_of(dev)->registers)},
+			  {"memory", QSC_LAYOUT_BLOCK, 0, 0, FAKE_MEMORY_SIZE}},
+	};
 	return 0;
 }
 

@@ -68,6 +68,8 @@ static const struct flag_name migration_flags[] = {
 	{0, NULL},
 };
 
+static const char *const part_kinds[] = {"section", "block", "custom"};
+
 /* ---- asking ---- */
 
 static uint16_t word_at(const uint8_t *config, unsigned int offset)
@@ -249,6 +251,27 @@ static void print_migration(const struct facts *facts)
 	       facts->size_known ? tool_size_text(facts->data_size, size) : "not told");
 }
 
+static void print_layout(const struct qsc_layout *layout)
+{
+	char size[32];
+
+	if (!layout->type[0])
+		return;
+	printf("\nState of type %s\n  %-20s%-10s%-14s%s\n", layout->type, "", "kind", "size",
+	       "version");
+	for (uint32_t i = 0; i < layout->num_parts; i++) {
+		const struct qsc_layout_part *part = &layout->parts[i];
+
+		printf("  %-20s%-10s%-14s", part->name, part_kinds[part->kind],
+		       tool_size_text(part->size, size));
+		if (part->kind == QSC_LAYOUT_SECTION)
+			printf("%u, loads %u to %u\n", part->version, part->min_version,
+			       part->version);
+		else
+			printf("-\n");
+	}
+}
+
 static int print_text(const struct facts *facts)
 {
 	char flags[96];
@@ -262,6 +285,7 @@ static int print_text(const struct facts *facts)
 	print_regions(facts);
 	print_irqs(facts);
 	print_migration(facts);
+	print_layout(&facts->device.layout);
 	return TOOL_OK;
 }
 
@@ -394,6 +418,33 @@ static struct json_object *migration_json(const struct facts *facts)
 	return object;
 }
 
+/* NULL where the device does not say. */
+static struct json_object *layout_json(const struct qsc_layout *layout)
+{
+	struct json_object *object;
+	struct json_object *list;
+
+	if (!layout->type[0])
+		return NULL;
+	object = json_object_new_object();
+	list = json_object_new_array();
+	json_object_object_add(object, "type", json_object_new_string(layout->type));
+	json_object_object_add(object, "parts", list);
+	for (uint32_t i = 0; i < layout->num_parts; i++) {
+		const struct qsc_layout_part *part = &layout->parts[i];
+		struct json_object *entry = json_object_new_object();
+
+		json_object_object_add(entry, "kind",
+				       json_object_new_string(part_kinds[part->kind]));
+		json_object_object_add(entry, "name", json_object_new_string(part->name));
+		add_number(entry, "size", part->size);
+		add_number(entry, "version", part->version);
+		add_number(entry, "min_version", part->min_version);
+		json_object_array_add(list, entry);
+	}
+	return object;
+}
+
 static int print_json(const struct facts *facts)
 {
 	struct json_object *root = json_object_new_object();
@@ -404,6 +455,7 @@ static int print_json(const struct facts *facts)
 	json_object_object_add(root, "regions", regions_json(facts));
 	json_object_object_add(root, "interrupts", irqs_json(facts));
 	json_object_object_add(root, "migration", migration_json(facts));
+	json_object_object_add(root, "layout", layout_json(&facts->device.layout));
 	return tool_print_json(root);
 }
 
