@@ -19,7 +19,7 @@ extern "C" {
 #define QSC_API		      __attribute__((visibility("default")))
 #define QSC_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-#define QSC_ERROR_TEXT_SIZE 512
+#define QSC_ERROR_TEXT_SIZE 2048
 
 /*
  * An error that a person must act on. Functions that can fail in a way worth explaining take a
