@@ -176,10 +176,14 @@ static void test_differences_are_listed_at_once(void **state)
 	sides_make(&f, sides_p2p_flags, true);
 	f.sides[1].fakes[0]->options.bar_bytes = 4096;
 	f.sides[1].region.address += QSC_PAGE_SIZE;
+	f.sides[0].fakes[1]->layout.parts[0].version = 3;
 	sides_migrate(&f);
 	sides_expect_source_goes_on(&f, EMEDIUMTYPE);
 	assert_non_null(strstr(f.sides[0].err.text, "region 2 of 'nic' has 0x2000 bytes there"));
 	assert_non_null(strstr(f.sides[0].err.text, "memory region 0"));
+	assert_non_null(strstr(f.sides[0].err.text,
+			       "section contents has version 3 there, and 1 to "
+			       "2 can be loaded here"));
 	assert_int_equal(f.world.count, 0);
 	sides_drop(&f);
 }

@@ -52,7 +52,7 @@ static int compare(struct destination *destination, const uint8_t *bytes, size_t
 	struct qsc_engine *engine = &destination->engine;
 	qsc_cleanup(qsc_shape_release) struct qsc_shape theirs = QSC_SHAPE_NONE;
 	qsc_cleanup(qsc_shape_release) struct qsc_shape ours = QSC_SHAPE_NONE;
-	char text[QSC_FRAME_MAX_TEXT];
+	char text[QSC_ERROR_TEXT_SIZE - 256]; /* and what is said around it, on both sides */
 	unsigned int differences;
 	int result = qsc_shape_describe(&ours, engine->set, engine->user, err);
 
@@ -68,7 +68,7 @@ static int compare(struct destination *destination, const uint8_t *bytes, size_t
 		return qsc_error_set(
 			err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
 			"%u difference%s between the source's set (there) and this one "
-			"(here): %.400s",
+			"(here): %s",
 			differences, differences == 1 ? "" : "s", text);
 	return 0;
 }

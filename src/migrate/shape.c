@@ -12,6 +12,7 @@
 #include <linux/vfio.h>
 
 #include "base/cleanup.h"
+#include "device/layout.h"
 #include "migrate/frame.h"
 
 void qsc_shape_release(struct qsc_shape *shape)
@@ -21,7 +22,7 @@ void qsc_shape_release(struct qsc_shape *shape)
 	*shape = (struct qsc_shape)QSC_SHAPE_NONE;
 }
 
-static int allocate(struct qsc_shape *shape, uint32_t members, uint32_t memory)
+int qsc_shape_allocate(struct qsc_shape *shape, uint32_t members, uint32_t memory)
 {
 	/* Never asks for nothing, so that NULL means one thing. */
 	shape->members = calloc(members + 1U, sizeof(*shape->members));
@@ -90,7 +91,10 @@ static int describe_member(struct qsc_shape_member *member, const struct qsc_set
 				     "%u and %u can move",
 				     name, info.num_regions, info.num_irqs, QSC_SHAPE_REGIONS,
 				     QSC_SHAPE_IRQS);
+	if (result == 0 && !qsc_layout_valid(&info.layout))
+		result = -EPROTO;
 	if (result == 0) {
+		member->layout = info.layout;
 		member->device_flags = info.flags & ~(uint32_t)VFIO_DEVICE_FLAGS_CAPS;
 		member->num_regions = info.num_regions;
 		member->num_irqs = info.num_irqs;
@@ -119,7 +123,7 @@ int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
 				     "that can move together",
 				     qsc_set_count(set), user->num_regions, QSC_SHAPE_MEMBERS,
 				     QSC_SHAPE_MEMORY);
-	if (allocate(shape, qsc_set_count(set), user->num_regions) < 0)
+	if (qsc_shape_allocate(shape, qsc_set_count(set), user->num_regions) < 0)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory to describe the set");
 	for (i = 0; i < user->num_regions; i++) {
 		const struct qsc_memory_region *region = &user->regions[i];
@@ -142,173 +146,48 @@ int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
 	return 0;
 }
 
-/* ---- bytes ---- */
-
-struct cursor {
-	const uint8_t *at;
-	size_t left;
-	bool bad;
-};
-
-static const uint8_t *take(struct cursor *in, size_t size)
-{
-	const uint8_t *bytes = in->at;
-
-	if (in->bad || in->left < size) {
-		in->bad = true;
-		return NULL;
-	}
-	in->at += size;
-	in->left -= size;
-	return bytes;
-}
-
-static uint32_t take_u32(struct cursor *in)
-{
-	const uint8_t *bytes = take(in, 4);
-
-	return bytes ? qsc_get_u32(bytes) : 0;
-}
-
-static uint64_t take_u64(struct cursor *in)
-{
-	const uint8_t *bytes = take(in, 8);
-
-	return bytes ? qsc_get_u64(bytes) : 0;
-}
-
-static void put_u32(uint8_t **at, uint32_t value)
-{
-	qsc_put_u32(*at, value);
-	*at += 4;
-}
-
-static void put_u64(uint8_t **at, uint64_t value)
-{
-	qsc_put_u64(*at, value);
-	*at += 8;
-}
-
-static void encode_member(const struct qsc_shape_member *member, uint8_t **at)
-{
-	uint32_t i;
-
-	memcpy(*at, member->name, sizeof(member->name));
-	*at += sizeof(member->name);
-	put_u32(at, member->migration_flags);
-	put_u32(at, member->device_flags);
-	for (i = 0; i < QSC_ARRAY_SIZE(member->ids); i++)
-		put_u32(at, member->ids[i]);
-	put_u32(at, member->num_regions);
-	put_u32(at, member->num_irqs);
-	for (i = 0; i < member->num_regions; i++) {
-		put_u64(at, member->regions[i].size);
-		put_u32(at, member->regions[i].flags);
-	}
-	for (i = 0; i < member->num_irqs; i++)
-		put_u32(at, member->irq_counts[i]);
-}
-
-int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size)
-{
-	/* More than a member with all its regions and interrupts takes. */
-	size_t room = 8 + shape->num_members * sizeof(*shape->members) +
-		      shape->num_memory * sizeof(*shape->memory);
-	uint8_t *at = malloc(room);
-	uint32_t i;
-
-	if (!at)
-		return -ENOMEM;
-	*bytes = at;
-	put_u32(&at, shape->num_members);
-	put_u32(&at, shape->num_memory);
-	for (i = 0; i < shape->num_members; i++)
-		encode_member(&shape->members[i], &at);
-	for (i = 0; i < shape->num_memory; i++) {
-		put_u64(&at, shape->memory[i].address);
-		put_u64(&at, shape->memory[i].size);
-	}
-	*size = (size_t)(at - *bytes);
-	return 0;
-}
-
-static void decode_member(struct qsc_shape_member *member, struct cursor *in)
-{
-	const uint8_t *name = take(in, sizeof(member->name));
-	uint32_t i;
-
-	if (!name)
-		return;
-	/* The name goes into messages: cut, and without what a terminal might act on. */
-	for (i = 0; i < sizeof(member->name) - 1 && name[i]; i++)
-		member->name[i] = (char)(name[i] >= ' ' && name[i] < 0x7f ? name[i] : '?');
-	member->migration_flags = take_u32(in);
-	member->device_flags = take_u32(in);
-	for (i = 0; i < QSC_ARRAY_SIZE(member->ids); i++)
-		member->ids[i] = take_u32(in);
-	member->num_regions = take_u32(in);
-	member->num_irqs = take_u32(in);
-	if (member->num_regions > QSC_SHAPE_REGIONS || member->num_irqs > QSC_SHAPE_IRQS) {
-		in->bad = true;
-		return;
-	}
-	for (i = 0; i < member->num_regions; i++) {
-		member->regions[i].size = take_u64(in);
-		member->regions[i].flags = take_u32(in);
-	}
-	for (i = 0; i < member->num_irqs; i++)
-		member->irq_counts[i] = take_u32(in);
-}
-
-int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size)
-{
-	struct cursor in = {.at = bytes, .left = size};
-	uint32_t members = take_u32(&in);
-	uint32_t memory = take_u32(&in);
-	uint32_t i;
-
-	if (in.bad || members > QSC_SHAPE_MEMBERS || memory > QSC_SHAPE_MEMORY)
-		return -EPROTO;
-	if (allocate(shape, members, memory) < 0)
-		return -ENOMEM;
-	for (i = 0; i < members && !in.bad; i++)
-		decode_member(&shape->members[i], &in);
-	for (i = 0; i < memory && !in.bad; i++) {
-		shape->memory[i].address = take_u64(&in);
-		shape->memory[i].size = take_u64(&in);
-	}
-	return in.bad || in.left ? -EPROTO : 0;
-}
-
 /* ---- comparing ---- */
+
+/* Room that is kept for what no longer fits: "; and 12345 more". */
+#define MORE_ROOM 32
 
 struct differences {
 	char *text;
 	size_t size;
 	size_t used;
 	unsigned int count;
+	unsigned int left_out;
 };
+
+static void add_difference(struct differences *list, const char *text)
+{
+	size_t need = strlen(text) + (list->used ? 2 : 0);
+
+	list->count++;
+	/* Once one was left out all are, so that those that stand there are the first. */
+	if (list->left_out || list->used + need + MORE_ROOM >= list->size) {
+		list->left_out++;
+		return;
+	}
+	list->used += (size_t)snprintf(list->text + list->used, list->size - list->used, "%s%s",
+				       list->used ? "; " : "", text);
+}
 
 static void differ(struct differences *list, const char *fmt, ...) QSC_PRINTF(2, 3);
 static void differ(struct differences *list, const char *fmt, ...)
 {
+	char text[512];
 	va_list args;
-	int n;
 
-	if (list->count++ && list->used < list->size)
-		list->used += (size_t)snprintf(list->text + list->used, list->size - list->used,
-					       "; ");
-	if (list->used >= list->size)
-		return;
 	va_start(args, fmt);
 	/* NOLINTNEXTLINE(clang-analyzer-valist.*) */
-	n = vsnprintf(list->text + list->used, list->size - list->used, fmt, args);
+	(void)vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	list->used += n > 0 ? (size_t)n : 0;
+	add_difference(list, text);
 }
 
-static void compare_layout(const struct qsc_shape_member *ours,
-			   const struct qsc_shape_member *theirs, struct differences *list)
+static void compare_regions(const struct qsc_shape_member *ours,
+			    const struct qsc_shape_member *theirs, struct differences *list)
 {
 	uint32_t i;
 
@@ -340,6 +219,18 @@ static void compare_layout(const struct qsc_shape_member *ours,
 				       i, ours->name, theirs->irq_counts[i], ours->irq_counts[i]);
 }
 
+struct layout_of {
+	struct differences *list;
+	const char *name;
+};
+
+static void differ_in_layout(void *ctx, const char *reason)
+{
+	const struct layout_of *of = ctx;
+
+	differ(of->list, "'%s': %s", of->name, reason);
+}
+
 static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
 			   const struct qsc_shape_member *theirs, struct differences *list)
 {
@@ -360,7 +251,9 @@ static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
 		if (ours->ids[i] != theirs->ids[i])
 			differ(list, "%s of '%s' is %08x there and %08x here", what[i], ours->name,
 			       theirs->ids[i], ours->ids[i]);
-	compare_layout(ours, theirs, list);
+	compare_regions(ours, theirs, list);
+	qsc_layout_compare(&ours->layout, &theirs->layout, differ_in_layout,
+			   &(struct layout_of){list, ours->name});
 }
 
 unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
@@ -374,8 +267,15 @@ unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_sh
 	if (ours->num_members != theirs->num_members)
 		differ(&list, "the set has %u devices there and %u here", theirs->num_members,
 		       ours->num_members);
-	for (i = 0; i < ours->num_members && i < theirs->num_members; i++)
-		compare_member(i, &ours->members[i], &theirs->members[i], &list);
+	for (i = 0; i < ours->num_members || i < theirs->num_members; i++)
+		if (i >= ours->num_members)
+			differ(&list, "member %u, device '%s' there, is missing here", i,
+			       theirs->members[i].name);
+		else if (i >= theirs->num_members)
+			differ(&list, "member %u, device '%s' here, is missing there", i,
+			       ours->members[i].name);
+		else
+			compare_member(i, &ours->members[i], &theirs->members[i], &list);
 	if (ours->num_memory != theirs->num_memory)
 		differ(&list, "memory has %u regions there and %u here", theirs->num_memory,
 		       ours->num_memory);
@@ -389,5 +289,8 @@ unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_sh
 			       (unsigned long long)theirs->memory[i].address,
 			       (unsigned long long)ours->memory[i].size,
 			       (unsigned long long)ours->memory[i].address);
+	if (list.left_out)
+		(void)snprintf(text + list.used, size - list.used, "%s%u more",
+			       list.used ? "; and " : "", list.left_out);
 	return list.count;
 }

@@ -2,7 +2,7 @@
 /*
  * The shape of what moves: members with what a driver can tell them by, and the layout of memory.
  * Both sides describe theirs; the destination compares before anything changes and lists every
- * difference at once. Encoding and comparing are pure.
+ * difference at once. Encoding (shape_bytes.c) and comparing are pure.
  */
 #ifndef QSC_MIGRATE_SHAPE_H
 #define QSC_MIGRATE_SHAPE_H
@@ -32,6 +32,7 @@ struct qsc_shape_member {
 		uint32_t flags;
 	} regions[QSC_SHAPE_REGIONS];
 	uint32_t irq_counts[QSC_SHAPE_IRQS];
+	struct qsc_layout layout; /* an empty type where the device does not say */
 };
 
 struct qsc_shape {
@@ -50,18 +51,22 @@ struct qsc_shape {
 
 void qsc_shape_release(struct qsc_shape *shape);
 
+/* Empty members and regions of memory; -ENOMEM, and the caller releases it either way. */
+int qsc_shape_allocate(struct qsc_shape *shape, uint32_t members, uint32_t memory);
+
 /* Ask the devices, which changes nothing. */
 int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
 		       const struct qsc_migrate_user *user, struct qsc_error *err);
 
-/* *bytes is the caller's to free. */
+/* *bytes is the caller's to free; at most QSC_FRAME_MAX_OFFER. -ENOMEM. */
 int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size);
 
 /* -EPROTO for bytes that are no shape, -ENOMEM. The shape is released by the caller either way. */
 int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size);
 
 /*
- * Number of differences; the text names as many as fit, separated by "; ". `theirs` is the source.
+ * Number of differences, every one there is; the text names as many as fit, separated by "; ", and
+ * says how many more there are. `theirs` is the source ("there"). size is at least 64.
  */
 unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
 			       char *text, size_t size);

@@ -81,7 +81,11 @@ bool fake_holds(const struct fake *fake, uint32_t seed)
 
 static int get_info(struct qsc_device *dev, struct qsc_device_info *info)
 {
-	*info = (struct qsc_device_info){.flags = VFIO_DEVICE_FLAGS_RESET, .num_regions = 3};
+	*info = (struct qsc_device_info){
+		.flags = VFIO_DEVICE_FLAGS_RESET,
+		.num_regions = 3,
+		.layout = fake_of(dev)->layout,
+	};
 	return 0;
 }
 
@@ -353,6 +357,11 @@ struct fake *fake_new(struct fake_world *world, const struct fake_options *optio
 	fake->options = *options;
 	if (!fake->options.bar_bytes)
 		fake->options.bar_bytes = 8192;
+	fake->layout = (struct qsc_layout){
+		.type = "fake",
+		.num_parts = 1,
+		.parts = {{"contents", QSC_LAYOUT_SECTION, 2, 1, options->state_bytes}},
+	};
 	pthread_mutex_init(&fake->lock, NULL);
 	fake->state = QSC_STATE_RUNNING;
 	fake->bar = aligned_alloc(QSC_PAGE_SIZE, fake->options.bar_bytes);

@@ -52,6 +52,7 @@ struct fake {
 	struct qsc_device base;
 	struct fake_world *world;
 	struct fake_options options;
+	struct qsc_layout layout; /* what it says of its state */
 	pthread_mutex_t lock;
 	enum qsc_state state;
 	uint64_t session; /* number of the last one */
