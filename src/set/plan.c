@@ -10,6 +10,41 @@
 
 #include "set/set.h"
 
+/* The mapping of lowest IOVA above the last one that lets `member` reach the peer. */
+static const struct qsc_set_mapping *next_way(const struct qsc_set *set, uint32_t member,
+					      uint32_t peer, const struct qsc_set_mapping *last)
+{
+	const struct qsc_set_mapping *mapping;
+	const struct qsc_set_mapping *next = NULL;
+
+	for (mapping = set->members[member].mappings; mapping; mapping = mapping->next) {
+		if (!qsc_set_reaches(mapping, member) ||
+		    (peer != QSC_REACH_ANY && mapping->peer.peer != peer) ||
+		    (last && mapping->dma.iova <= last->dma.iova))
+			continue;
+		if (!next || mapping->dma.iova < next->dma.iova)
+			next = mapping;
+	}
+	return next;
+}
+
+size_t qsc_set_reach(const struct qsc_set *set, uint32_t member, uint32_t peer,
+		     struct qsc_peer_mapping *mappings, size_t max)
+{
+	const struct qsc_set_mapping *way = NULL;
+	size_t count = 0;
+
+	if (member >= set->count)
+		return 0;
+	/* Mappings of one device do not overlap, so their addresses tell them apart. */
+	while ((way = next_way(set, member, peer, way))) {
+		if (count < max)
+			mappings[count] = way->peer;
+		count++;
+	}
+	return count;
+}
+
 static int refuse_native(const struct qsc_set *set, uint32_t member,
 			 const struct qsc_set_mapping *mapping, struct qsc_error *err)
 {

@@ -307,6 +307,61 @@ static void test_SET_3_refusal_names_pair_and_mapping(void **state)
 	drop(&f);
 }
 
+static void map_part(struct fixture *f, uint32_t from, uint32_t to, uint64_t iova, uint64_t offset,
+		     uint64_t size)
+{
+	const struct qsc_peer_mapping mapping = {.iova = iova,
+						 .size = size,
+						 .flags = QSC_DMA_WRITE,
+						 .peer = to,
+						 .region = 2,
+						 .offset = offset};
+
+	assert_int_equal(qsc_set_map_peer(f->set, from, &mapping, NULL), 0);
+}
+
+static void test_SET_3_reach_is_told(void **state)
+{
+	static const uint32_t flags[] = {1, 7, 1};
+	const struct qsc_dma_mapping memory = {.iova = 8 * GIB,
+					       .size = 4096,
+					       .flags = QSC_DMA_READ,
+					       .vaddr = (void *)flags,
+					       .fd = -1};
+	struct qsc_peer_mapping ways[4] = {{0}};
+	struct fixture f;
+
+	(void)state;
+	make(&f, flags, 3);
+	/* Not in order of address; b maps itself too, and memory reaches nobody. */
+	map_part(&f, 0, 1, 6 * GIB, 0, 8192);
+	map_part(&f, 0, 2, 5 * GIB, 4096, 4096);
+	map_part(&f, 0, 1, 2 * GIB, 4096, 4096);
+	map_part(&f, 1, 1, 2 * GIB, 0, 4096);
+	assert_int_equal(qsc_set_dma_map(f.set, 0, &memory, NULL), 0);
+	assert_int_equal(qsc_set_reach(f.set, 0, 1, ways, 4), 2);
+	assert_true(ways[0].iova == 2 * GIB && ways[0].size == 4096 && ways[0].offset == 4096);
+	assert_true(ways[0].peer == 1 && ways[0].region == 2 && ways[0].flags == QSC_DMA_WRITE);
+	assert_true(ways[1].iova == 6 * GIB && ways[1].size == 8192 && ways[1].offset == 0);
+	assert_int_equal(qsc_set_reach(f.set, 0, 2, NULL, 0), 1);
+	assert_int_equal(qsc_set_reach(f.set, 1, QSC_REACH_ANY, ways, 4), 0);
+	assert_int_equal(qsc_set_reach(f.set, 2, QSC_REACH_ANY, ways, 4), 0);
+	assert_int_equal(qsc_set_reach(f.set, 3, QSC_REACH_ANY, ways, 4), 0);
+	assert_int_equal(qsc_set_reach(f.set, 0, 0, ways, 4), 0);
+	/* At most so many, in the same order; more are counted. */
+	ways[2].iova = 77;
+	assert_int_equal(qsc_set_reach(f.set, 0, QSC_REACH_ANY, ways, 2), 3);
+	assert_true(ways[0].iova == 2 * GIB && ways[1].iova == 5 * GIB && ways[2].iova == 77);
+	/* What is revoked for the moment comes back; what is unmapped does not. */
+	assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_REVOKE, NULL, NULL), 0);
+	assert_int_equal(qsc_set_quiesce(f.set, NULL), 0);
+	assert_int_equal(qsc_set_reach(f.set, 0, QSC_REACH_ANY, NULL, 0), 3);
+	assert_int_equal(qsc_set_run(f.set, NULL), 0);
+	assert_int_equal(qsc_set_dma_unmap(f.set, 0, 5 * GIB, 4096), 0);
+	assert_int_equal(qsc_set_reach(f.set, 0, 2, NULL, 0), 0);
+	drop(&f);
+}
+
 static void test_SET_3_circle_without_p2p_is_refused(void **state)
 {
 	static const uint32_t flags[] = {1, 5, 1};
@@ -560,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_SET_4_liar_runs_before_mappings_are_back),
 		cmocka_unit_test(test_SET_5_liar_runs_on_both_sides),
 		cmocka_unit_test(test_SET_3_refusal_names_pair_and_mapping),
+		cmocka_unit_test(test_SET_3_reach_is_told),
 		cmocka_unit_test(test_SET_3_circle_without_p2p_is_refused),
 		cmocka_unit_test(test_SET_3_nothing_is_revoked_unasked),
 		cmocka_unit_test(test_SET_3_mode_of_the_last_plan_stays),
