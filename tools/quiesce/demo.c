@@ -11,6 +11,7 @@
 
 #include "demo.h"
 #include "tenant_data.h"
+#include "text.h"
 #include "tool.h"
 
 enum {
@@ -151,8 +152,7 @@ static void check_sizes(const struct tenant_config *tenant)
 	if (both > available_memory())
 		tool_usage("both sides together need %s of memory and this machine has %s left: "
 			   "choose smaller --memory, --state or --devices",
-			   demo_format_bytes(text, both),
-			   demo_format_bytes(other, available_memory()));
+			   text_bytes(text, both), text_bytes(other, available_memory()));
 }
 
 static void check_file(const char *path)

@@ -271,12 +271,6 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 void demo_show_timeline(const struct demo_show *show, const struct demo_outcome *outcome,
 			const struct demo_migration *migration);
 
-/* "1.84 s", "7.1 ms", "320 µs"; "256 MiB". Return buf. */
-#define DEMO_TEXT_SIZE 32
-const char *demo_format_time(char *buf, uint64_t us, bool utf8);
-const char *demo_format_bytes(char *buf, uint64_t bytes);
-const char *demo_format_count(char *buf, uint64_t count);
-
 /* Returns an exit code, 0 when it was printed. */
 int demo_print_json(const struct demo_outcome *outcome);
 

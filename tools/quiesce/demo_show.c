@@ -12,61 +12,11 @@
 #include <unistd.h>
 
 #include "demo.h"
+#include "text.h"
 #include "tool.h"
 
 #define LIVE_US	 100000ULL
 #define PLAIN_US 1000000ULL
-
-/* ---- numbers ---- */
-
-const char *demo_format_time(char *buf, uint64_t us, bool utf8)
-{
-	double value = (double)us;
-
-	if (us < 1000)
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%" PRIu64 " %s", us, utf8 ? "µs" : "us");
-	else if (us < 10000)
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.1f ms", value / 1e3);
-	else if (us < 1000000)
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f ms", value / 1e3);
-	else if (us < 100000000)
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.2f s", value / 1e6);
-	else
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f s", value / 1e6);
-	return buf;
-}
-
-const char *demo_format_bytes(char *buf, uint64_t bytes)
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-	double value = (double)bytes;
-	int unit = 0;
-
-	while (value >= 1024 && unit < 4) {
-		value /= 1024;
-		unit++;
-	}
-	if (unit == 0 || value >= 100)
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.0f %s", value, units[unit]);
-	else
-		(void)snprintf(buf, DEMO_TEXT_SIZE, "%.1f %s", value, units[unit]);
-	return buf;
-}
-
-/* With blanks between thousands. */
-const char *demo_format_count(char *buf, uint64_t count)
-{
-	char digits[24];
-	int i, n = snprintf(digits, sizeof(digits), "%" PRIu64, count), at = 0;
-
-	for (i = 0; i < n; i++) {
-		if (i && (n - i) % 3 == 0)
-			buf[at++] = ' ';
-		buf[at++] = digits[i];
-	}
-	buf[at] = 0;
-	return buf;
-}
 
 /* ---- lines ---- */
 
@@ -121,7 +71,7 @@ static void describe_tenant(const struct demo_show *show, const struct demo_conf
 {
 	uint64_t blocks = atomic_load(&live->blocks);
 	uint32_t permille = atomic_load(&live->permille);
-	char count[DEMO_TEXT_SIZE], rate[DEMO_TEXT_SIZE];
+	char count[TEXT_SIZE], rate[TEXT_SIZE];
 	double bytes = show->rate * (double)tenant_block_bytes(&config->tenant);
 
 	switch (atomic_load(&live->activity)) {
@@ -136,8 +86,8 @@ static void describe_tenant(const struct demo_show *show, const struct demo_conf
 			(void)snprintf(text, size, "%.0f blocks/s", show->rate);
 		else
 			(void)snprintf(text, size, "%s blocks, %.0f blocks/s, %s/s",
-				       demo_format_count(count, blocks), show->rate,
-				       demo_format_bytes(rate, (uint64_t)bytes));
+				       text_count(count, blocks), show->rate,
+				       text_bytes(rate, (uint64_t)bytes));
 		break;
 	case TENANT_FINISHED:
 		(void)snprintf(text, size, "finished");
@@ -153,7 +103,7 @@ static void describe_engine(const struct demo_live *live, uint32_t migration, ch
 	const char *phase = atomic_load(&live->phase);
 	uint32_t pass = atomic_load(&live->pass);
 	uint64_t bytes_sent = atomic_load(&live->bytes_sent);
-	char sent[DEMO_TEXT_SIZE], left[DEMO_TEXT_SIZE], passes[24] = "";
+	char sent[TEXT_SIZE], left[TEXT_SIZE], passes[24] = "";
 
 	*text = 0;
 	if (!phase)
@@ -165,8 +115,8 @@ static void describe_engine(const struct demo_live *live, uint32_t migration, ch
 		(void)snprintf(text, size, "migration %u: %s%s, ", migration, phase, passes);
 	else
 		(void)snprintf(text, size, "migration %u: %s%s, %s sent, %s left, ", migration,
-			       phase, passes, demo_format_bytes(sent, bytes_sent),
-			       demo_format_bytes(left, atomic_load(&live->bytes_remaining)));
+			       phase, passes, text_bytes(sent, bytes_sent),
+			       text_bytes(left, atomic_load(&live->bytes_remaining)));
 }
 
 static void measure_rate(struct demo_show *show, const struct tenant_live *live,
@@ -207,7 +157,7 @@ void demo_show_tick(struct demo_show *show, const struct demo_config *config, ui
 
 void demo_show_moved(struct demo_show *show, const struct demo_migration *migration)
 {
-	char took[DEMO_TEXT_SIZE], stop[DEMO_TEXT_SIZE];
+	char took[TEXT_SIZE], stop[TEXT_SIZE];
 	const char *arrow = show->utf8 ? "→" : "->";
 	char from = demo_side_name(migration->from);
 
@@ -220,8 +170,8 @@ void demo_show_moved(struct demo_show *show, const struct demo_migration *migrat
 		       "%6.1f s  migration %u, %c %s %c, took %s and stopped the tenant for %s",
 		       (double)migration->end_us / 1e6, migration->number, from, arrow,
 		       from == 'A' ? 'B' : 'A',
-		       demo_format_time(took, migration->end_us - migration->start_us, show->utf8),
-		       demo_format_time(stop, migration->downtime_us, show->utf8));
+		       text_time(took, migration->end_us - migration->start_us, show->utf8),
+		       text_time(stop, migration->downtime_us, show->utf8));
 }
 
 /* ---- the verdict ---- */
@@ -229,24 +179,23 @@ void demo_show_moved(struct demo_show *show, const struct demo_migration *migrat
 static void verdict_counts(const struct demo_show *show, const struct demo_outcome *outcome)
 {
 	const struct tenant_result *result = &outcome->result;
-	char a[DEMO_TEXT_SIZE], b[DEMO_TEXT_SIZE], c[DEMO_TEXT_SIZE];
+	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE];
 	uint64_t min, median, max;
 	uint32_t i;
 
 	printf("  blocks       %s of %s each through %u device%s and back (%s)\n",
-	       demo_format_count(a, result->blocks), tool_size_text(outcome->block_bytes, b),
+	       text_count(a, result->blocks), tool_size_text(outcome->block_bytes, b),
 	       outcome->config.tenant.devices, outcome->config.tenant.devices == 1 ? "" : "s",
-	       demo_format_bytes(c, result->bytes_moved));
+	       text_bytes(c, result->bytes_moved));
 	printf("  untouched    %s of memory and device state compared at the end\n",
-	       demo_format_bytes(a, result->bytes_kept));
-	printf("  bytes wrong  %s\n", demo_format_count(a, result->bytes_wrong));
+	       text_bytes(a, result->bytes_kept));
+	printf("  bytes wrong  %s\n", text_count(a, result->bytes_wrong));
 	printf("  interrupts   %s arrived, %s lost, %s doubled\n",
-	       demo_format_count(a, result->interrupts),
-	       demo_format_count(b, result->interrupts_lost),
-	       demo_format_count(c, result->interrupts_doubled));
+	       text_count(a, result->interrupts), text_count(b, result->interrupts_lost),
+	       text_count(c, result->interrupts_doubled));
 	if (result->retried)
 		printf("  retried      %s transfers that met a revoked peer mapping\n",
-		       demo_format_count(a, result->retried));
+		       text_count(a, result->retried));
 	printf("  contract     ");
 	for (i = 0; i < outcome->num_violations; i++)
 		printf("%s%s", i ? ", " : "broken: ", outcome->violations[i]);
@@ -257,9 +206,8 @@ static void verdict_counts(const struct demo_show *show, const struct demo_outco
 	demo_downtimes(outcome, &min, &median, &max);
 	printf("\n  downtime     ");
 	if (max)
-		printf("%s shortest, %s median, %s longest\n", demo_format_time(a, min, show->utf8),
-		       demo_format_time(b, median, show->utf8),
-		       demo_format_time(c, max, show->utf8));
+		printf("%s shortest, %s median, %s longest\n", text_time(a, min, show->utf8),
+		       text_time(b, median, show->utf8), text_time(c, max, show->utf8));
 	else
 		printf("no migration succeeded\n");
 }
@@ -290,7 +238,7 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 {
 	const char *good = show->color ? "\033[1;32m" : "", *bad = show->color ? "\033[1;31m" : "";
 	const char *plain = show->color ? "\033[0m" : "";
-	char total[DEMO_TEXT_SIZE];
+	char total[TEXT_SIZE];
 	uint32_t i;
 
 	if (!show->quiet) {
@@ -303,7 +251,7 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 		if (outcome->begun)
 			printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
 			       outcome->ok ? "Nothing was lost" : "Failed", plain,
-			       demo_format_time(total, outcome->total_us, show->utf8));
+			       text_time(total, outcome->total_us, show->utf8));
 		if (outcome->has_result)
 			verdict_counts(show, outcome);
 	}

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "demo.h"
+#include "text.h"
 
 #define BAR_MIN	  18U
 #define BAR_MAX	  60U
@@ -170,13 +171,13 @@ static size_t collect_rows(const struct picture *picture, struct row *rows)
 	return count;
 }
 
-/* "31.9 MiB/s"; size of text: DEMO_TEXT_SIZE + 2. */
+/* "31.9 MiB/s"; size of text: TEXT_SIZE + 2. */
 static void format_rate(char *text, uint64_t bytes, uint64_t us)
 {
-	char each[DEMO_TEXT_SIZE];
+	char each[TEXT_SIZE];
 
-	(void)demo_format_bytes(each, (uint64_t)((double)bytes * 1e6 / (double)us));
-	(void)snprintf(text, DEMO_TEXT_SIZE + 2, "%s/s", each);
+	(void)text_bytes(each, (uint64_t)((double)bytes * 1e6 / (double)us));
+	(void)snprintf(text, TEXT_SIZE + 2, "%s/s", each);
 }
 
 static void print_row(const struct picture *picture, const struct row *row)
@@ -184,8 +185,8 @@ static void print_row(const struct picture *picture, const struct row *row)
 	static const struct look bar = {"", "▬", '=', ""};
 	const struct demo_outcome *outcome = picture->outcome;
 	const struct look *cells[BAR_MAX] = {NULL};
-	char start[DEMO_TEXT_SIZE], took[DEMO_TEXT_SIZE], bytes[DEMO_TEXT_SIZE] = "";
-	char rate[DEMO_TEXT_SIZE + 2] = "", name[64];
+	char start[TEXT_SIZE], took[TEXT_SIZE], bytes[TEXT_SIZE] = "";
+	char rate[TEXT_SIZE + 2] = "", name[64];
 	uint32_t first, last;
 	size_t i;
 
@@ -202,12 +203,12 @@ static void print_row(const struct picture *picture, const struct row *row)
 	if (row->count > 1)
 		(void)snprintf(name, sizeof(name), "%s x%u", row->first->name, row->count);
 	if (row->bytes)
-		(void)demo_format_bytes(bytes, row->bytes);
+		(void)text_bytes(bytes, row->bytes);
 	if (row->bytes && row->took_us)
 		format_rate(rate, row->bytes, row->took_us);
 	/* Without the micro sign, which is two bytes in one column. */
-	(void)demo_format_time(start, row->first->start_us - picture->scale.start_us, false);
-	(void)demo_format_time(took, row->took_us, false);
+	(void)text_time(start, row->first->start_us - picture->scale.start_us, false);
+	(void)text_time(took, row->took_us, false);
 	printf("  %c  %-18.18s %7s %7s %8s %10s  ", demo_side_name(row->first->side), name, start,
 	       took, bytes, rate);
 	print_cells(picture->show, cells, picture->scale.columns);
@@ -218,9 +219,9 @@ static void print_rows(const struct picture *picture, const char *title)
 {
 	struct row rows[MAX_ROWS];
 	size_t i, count = collect_rows(picture, rows);
-	char whole[DEMO_TEXT_SIZE];
+	char whole[TEXT_SIZE];
 
-	(void)demo_format_time(whole, picture->scale.duration_us, false);
+	(void)text_time(whole, picture->scale.duration_us, false);
 	printf("\n     %-18s %7s %7s %8s %10s  0%*s\n", title, "start", "took", "moved", "rate",
 	       (int)picture->scale.columns - 1, whole);
 	for (i = 0; i < count; i++)
@@ -356,8 +357,8 @@ void demo_show_timeline(const struct demo_show *show, const struct demo_outcome 
 	const char *bold = show->color ? "\033[1m" : "", *plain = show->color ? "\033[0m" : "";
 	const struct qsc_migrate_report *report = &migration->source;
 	uint64_t stop_us = migration->paused_us ? migration->paused_us : migration->end_us;
-	char a[DEMO_TEXT_SIZE], b[DEMO_TEXT_SIZE], c[DEMO_TEXT_SIZE];
-	char rate[DEMO_TEXT_SIZE + 2] = "0 B/s", from = demo_side_name(migration->from);
+	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE];
+	char rate[TEXT_SIZE + 2] = "0 B/s", from = demo_side_name(migration->from);
 	struct picture picture = {
 		.show = show,
 		.outcome = outcome,
@@ -368,16 +369,15 @@ void demo_show_timeline(const struct demo_show *show, const struct demo_outcome 
 	printf("\n%sMigration %u, %c %s %c%s: %s%s, ", bold, migration->number, from,
 	       show->utf8 ? "→" : "->", from == 'A' ? 'B' : 'A', plain,
 	       migration->failed ? "failed after " : "",
-	       demo_format_time(a, migration->end_us - migration->start_us, show->utf8));
+	       text_time(a, migration->end_us - migration->start_us, show->utf8));
 	if (migration->downtime_us)
 		printf("the tenant was stopped for %s\n",
-		       demo_format_time(b, migration->downtime_us, show->utf8));
+		       text_time(b, migration->downtime_us, show->utf8));
 	else
 		printf("the tenant was not stopped\n");
 	printf("  moved %s of memory and %s of device state in %u pass%s, %s of it in the stop\n",
-	       demo_format_bytes(a, report->memory_bytes),
-	       demo_format_bytes(b, report->device_bytes), report->passes,
-	       report->passes == 1 ? "" : "es", demo_format_bytes(c, report->stop_bytes));
+	       text_bytes(a, report->memory_bytes), text_bytes(b, report->device_bytes),
+	       report->passes, report->passes == 1 ? "" : "es", text_bytes(c, report->stop_bytes));
 	if (migration->end_us > migration->start_us)
 		format_rate(rate, report->memory_bytes + report->device_bytes,
 			    migration->end_us - migration->start_us);

@@ -23,6 +23,7 @@ struct move_phase {
 	uint64_t start_us;
 	uint64_t duration_us;
 	uint64_t bytes;
+	uint32_t count; /* 1; more where phases of one name and device were put together */
 };
 
 /* What progress() said at some time; all of them are kept, thinned out when there are many. */
@@ -36,6 +37,11 @@ struct move_sample {
 	uint64_t dirty_per_second;
 	uint64_t predicted_downtime_us; /* 0: not known */
 };
+
+/* So many of each at most; a longer recording is made coarser, not cut short. */
+#define MOVE_MAX_PHASES	 20000U
+#define MOVE_MAX_SAMPLES 1000U
+#define MOVE_MAX_DEVICES 4096U
 
 struct move_device {
 	char name[64];
@@ -69,18 +75,35 @@ struct move {
 
 /* Everything in it is freed; idempotent. */
 void move_release(struct move *move);
-/* From the engine's progress(): -ENOMEM when it cannot be kept, which harms nothing but the report.
- */
+/* What the engine's progress() says, as a sample. */
+void move_sample_set(struct move_sample *sample, const struct qsc_migrate_progress *progress);
+/* Keep one. -ENOMEM when it cannot be kept, which harms nothing but the report. */
+int move_keep_sample(struct move *move, const struct move_sample *sample);
+/* Both: from the engine's progress(). */
 int move_add_sample(struct move *move, const struct qsc_migrate_progress *progress);
-/* Take what the timeline has from start_us on. */
+/* Take what the timeline has from start_us on, in place of what was taken before. -ENOMEM. */
 int move_take_timeline(struct move *move, struct qsc_timeline *timeline);
 /* 0 done, 1 failed and the source has the set, 3 nobody is proved to have it (exit codes). */
 int move_exit_code(const struct move *move);
 
-/* NULL: out of memory. The keys are documented in docs/commands.rst. */
+/*
+ * NULL: out of memory. The keys are documented in docs/seeing.rst. start_us means nothing to others
+ * and is left out.
+ */
 struct json_object *move_to_json(const struct move *move);
-/* Untrusted text of another process: 0, -EPROTO for what is none, -ENOMEM. */
+struct json_object *move_sample_to_json(const struct move_sample *sample);
+/*
+ * Untrusted text of another process into *move, which need not be initialised (what it had is not
+ * freed), or *sample: 0, -EPROTO for what is none, -ENOMEM; then *move is empty. Text that could
+ * steer a terminal is made harmless, no number is larger than 2^62, every phase is of a device of
+ * the set.
+ */
 int move_from_json(struct json_object *object, struct move *move);
+int move_sample_from_json(struct json_object *object, struct move_sample *sample);
+/* "send", "receive", "save", "restore"; static storage. */
+const char *move_verb_name(enum move_verb verb);
+/* "ok", "failed", "unproved"; "running" before the end. Static storage. */
+const char *move_result_name(const struct move *move);
 
 /* ---- views ---- */
 

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Numbers and other people's text the way a person reads them. */
+#ifndef TEXT_H
+#define TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for any number below. */
+#define TEXT_SIZE 32
+
+/* "1.84 s", "7.1 ms", "320 µs"; "256 MiB"; "31.9 MiB/s"; "12 345". Return buf. */
+const char *text_time(char *buf, uint64_t us, bool utf8);
+const char *text_bytes(char *buf, uint64_t bytes);
+const char *text_rate(char *buf, uint64_t bytes_per_second);
+const char *text_count(char *buf, uint64_t count);
+
+/*
+ * The next character of UTF-8 text: how many bytes it has, 0 at the end, -1 when what stands there
+ * is none (one byte then), or is a control character, which could steer a terminal.
+ */
+int text_next(const char *text);
+/*
+ * Copy text from elsewhere into size bytes: what is no UTF-8 or a control character becomes '?',
+ * and so does all that is not ASCII unless utf8. Cut between characters. `to` may be `from`.
+ */
+void text_clean(char *to, size_t size, const char *from, bool utf8);
+
+#endif
