@@ -26,6 +26,9 @@ void move_sample_set(struct move_sample *sample, const struct qsc_migrate_progre
 		.elapsed_us = progress->elapsed_us,
 		.bytes_sent = progress->bytes_sent,
 		.bytes_remaining = progress->bytes_remaining,
+		.bytes_per_second = progress->bytes_per_second,
+		.dirty_per_second = progress->dirty_per_second,
+		.predicted_downtime_us = progress->predicted_downtime_us,
 	};
 	(void)snprintf(sample->phase, sizeof(sample->phase), "%s", progress->phase);
 }

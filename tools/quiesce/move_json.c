@@ -21,6 +21,7 @@ enum kind {
 	KIND_INDEX, /* int32_t; -1 is null */
 	KIND_BOOL,  /* bool */
 	KIND_NAME,  /* an enum, by `names`, which ends with NULL */
+	KIND_PART,  /* a structure with `keys` of its own */
 };
 
 struct key {
@@ -29,15 +30,19 @@ struct key {
 	size_t offset;
 	size_t size;
 	const char *const *names;
+	const struct key *keys;
 };
 
 /* Sums of a few of them do not wrap. */
 #define MAX_NUMBER ((int64_t)1 << 62)
 
 /* clang-format off */
-#define KEY(type, field, kind) {#field, kind, offsetof(type, field), 0, NULL}
+#define KEY(type, field, kind) {#field, kind, offsetof(type, field), 0, NULL, NULL}
 #define KEY_TEXT(type, field) \
-	{#field, KIND_TEXT, offsetof(type, field), sizeof(((type *)0)->field), NULL}
+	{#field, KIND_TEXT, offsetof(type, field), sizeof(((type *)0)->field), NULL, NULL}
+#define KEY_PART(type, field, keys) {#field, KIND_PART, offsetof(type, field), 0, NULL, keys}
+#define KEY_DOWNTIME(name, part) \
+	{name, KIND_U64, offsetof(struct qsc_downtime, part_us[part]), 0, NULL, NULL}
 /* clang-format on */
 
 static const struct key device_keys[] = {
@@ -72,20 +77,36 @@ static const struct key sample_keys[] = {
 static const char *const verb_names[] = {"send", "receive", "save", "restore", NULL};
 static const char *const owner_names[] = {"source", "destination", "unproved", NULL};
 
+static const struct key downtime_keys[] = {
+	KEY_DOWNTIME("pause_us", QSC_DOWNTIME_PAUSE),
+	KEY_DOWNTIME("quiesce_us", QSC_DOWNTIME_QUIESCE),
+	KEY_DOWNTIME("stop_us", QSC_DOWNTIME_STOP),
+	KEY_DOWNTIME("collect_us", QSC_DOWNTIME_COLLECT),
+	KEY_DOWNTIME("transfer_us", QSC_DOWNTIME_TRANSFER),
+	KEY_DOWNTIME("load_us", QSC_DOWNTIME_LOAD),
+	KEY_DOWNTIME("commit_us", QSC_DOWNTIME_COMMIT),
+	KEY_DOWNTIME("run_us", QSC_DOWNTIME_RUN),
+	KEY(struct qsc_downtime, total_us, KIND_U64),
+	{0},
+};
+
 static const struct key report_keys[] = {
-	{"owner", KIND_NAME, offsetof(struct qsc_migrate_report, owner), 0, owner_names},
+	{"owner", KIND_NAME, offsetof(struct qsc_migrate_report, owner), 0, owner_names, NULL},
 	KEY(struct qsc_migrate_report, total_us, KIND_U64),
 	KEY(struct qsc_migrate_report, downtime_us, KIND_U64),
 	KEY(struct qsc_migrate_report, memory_bytes, KIND_U64),
 	KEY(struct qsc_migrate_report, device_bytes, KIND_U64),
 	KEY(struct qsc_migrate_report, stop_bytes, KIND_U64),
 	KEY(struct qsc_migrate_report, passes, KIND_U32),
+	KEY_PART(struct qsc_migrate_report, predicted, downtime_keys),
+	KEY_PART(struct qsc_migrate_report, measured, downtime_keys),
+	KEY(struct qsc_migrate_report, prediction_error_permille, KIND_I32),
 	KEY_TEXT(struct qsc_migrate_report, outcome),
 	{0},
 };
 
 static const struct key move_keys[] = {
-	{"verb", KIND_NAME, offsetof(struct move, verb), 0, verb_names},
+	{"verb", KIND_NAME, offsetof(struct move, verb), 0, verb_names, NULL},
 	KEY_TEXT(struct move, transport),
 	KEY_TEXT(struct move, host),
 	KEY(struct move, started_at, KIND_U64),
@@ -94,16 +115,17 @@ static const struct key move_keys[] = {
 	KEY(struct move, bandwidth, KIND_U64),
 	KEY_TEXT(struct move, plan),
 	KEY(struct move, ended, KIND_BOOL),
+	KEY_PART(struct move, report, report_keys),
 	{0},
 };
 
 /* Of "error", which is null when there was none. */
 static const struct key error_keys[] = {
-	{"errno", KIND_I32, offsetof(struct move, error_number), 0, NULL},
+	{"errno", KIND_I32, offsetof(struct move, error_number), 0, NULL, NULL},
 	{"clause", KIND_TEXT, offsetof(struct move, error_clause),
-	 sizeof(((struct move *)0)->error_clause), NULL},
+	 sizeof(((struct move *)0)->error_clause), NULL, NULL},
 	{"text", KIND_TEXT, offsetof(struct move, error_text),
-	 sizeof(((struct move *)0)->error_text), NULL},
+	 sizeof(((struct move *)0)->error_text), NULL, NULL},
 	{0},
 };
 
@@ -131,6 +153,8 @@ static struct json_object *text_to_json(const char *text)
 	return json_object_new_string(clean);
 }
 
+static struct json_object *to_json(const struct key *keys, const void *from);
+
 static bool add_key(struct json_object *object, const struct key *key, const void *from)
 {
 	const void *at = (const char *)from + key->offset;
@@ -153,6 +177,8 @@ static bool add_key(struct json_object *object, const struct key *key, const voi
 	case KIND_NAME:
 		return add(object, key->name,
 			   json_object_new_string(key->names[*(const unsigned int *)at]));
+	case KIND_PART:
+		return add(object, key->name, to_json(key->keys, at));
 	case KIND_END:
 		break;
 	}
@@ -208,7 +234,6 @@ struct json_object *move_to_json(const struct move *move)
 	bool good = object != NULL;
 
 	good = good && add(object, "result", json_object_new_string(move_result_name(move)));
-	good = good && add(object, "report", to_json(report_keys, &move->report));
 	if (good && move->error_number)
 		good = add(object, "error", to_json(error_keys, move));
 	else if (good)
@@ -267,6 +292,8 @@ static int read_name(struct json_object *value, const char *const *names, unsign
 	return names[i] ? 0 : -EPROTO;
 }
 
+static int from_json(struct json_object *object, const struct key *keys, void *to);
+
 static int read_key(struct json_object *object, const struct key *key, void *to)
 {
 	void *at = (char *)to + key->offset;
@@ -301,6 +328,8 @@ static int read_key(struct json_object *object, const struct key *key, void *to)
 			result = read_number(value, 0, INT32_MAX, &number);
 		*(int32_t *)at = value ? (int32_t)number : -1;
 		return result;
+	case KIND_PART:
+		return from_json(value, key->keys, at);
 	case KIND_END:
 		break;
 	}
@@ -372,10 +401,6 @@ static int move_read(struct json_object *object, struct move *move)
 	struct json_object *part = NULL;
 	int result = from_json(object, move_keys, move);
 
-	if (result == 0 && json_object_object_get_ex(object, "report", &part))
-		result = from_json(part, report_keys, &move->report);
-	else
-		result = -EPROTO;
 	if (result == 0 && !json_object_object_get_ex(object, "error", &part))
 		result = -EPROTO;
 	if (result == 0 && part)
