@@ -23,6 +23,7 @@
 #include <quiesce/migrate.h>
 
 #include "tenant.h"
+#include "view.h"
 
 #define DEMO_MAX_DEVICES    64U
 #define DEMO_MAX_MIGRATIONS 1000U
@@ -250,11 +251,8 @@ void demo_judge(struct demo_outcome *outcome);
 
 struct demo_show {
 	bool quiet; /* --json: nothing is shown */
-	bool live;  /* a terminal: one line that changes */
-	bool color;
-	bool utf8;
+	struct view_style style;
 	bool line_open;
-	uint32_t width;
 	uint64_t last_us;
 	uint64_t last_blocks;
 	double rate; /* of blocks, smoothed */

@@ -4,8 +4,6 @@
  * all the time; elsewhere a line is printed every second and whenever something has happened.
  */
 #include <inttypes.h>
-#include <langinfo.h>
-#include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,16 +42,11 @@ void demo_show_note(struct demo_show *show, const char *fmt, ...)
 void demo_show_begin(struct demo_show *show, const struct demo_config *config)
 {
 	char memory[32], state[32];
-	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
 
 	show->quiet = config->json;
 	if (show->quiet)
 		return;
-	(void)setlocale(LC_CTYPE, "");
-	show->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
-	show->live = isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
-	show->color = show->live && !(no_color && *no_color);
-	show->width = tool_columns();
+	view_style_detect(&show->style, STDOUT_FILENO);
 	printf("%u device%s of %s in a chain, %s of memory, %u migration%s between side A and side "
 	       "B\n\n",
 	       config->tenant.devices, config->tenant.devices == 1 ? "" : "s",
@@ -128,7 +121,8 @@ static void measure_rate(struct demo_show *show, const struct tenant_live *live,
 	if (blocks >= show->last_blocks && us > 0) {
 		double rate = (double)(blocks - show->last_blocks) * 1e6 / us;
 
-		show->rate = show->rate > 0 && show->live ? 0.7 * show->rate + 0.3 * rate : rate;
+		show->rate = show->rate > 0 && show->style.live ? 0.7 * show->rate + 0.3 * rate
+								: rate;
 	}
 	show->last_blocks = blocks;
 	show->last_us = elapsed_us;
@@ -138,27 +132,27 @@ void demo_show_tick(struct demo_show *show, const struct demo_config *config, ui
 		    uint32_t migration, enum demo_side owner, const struct demo_live *live)
 {
 	char tenant[96], engine[128], line[256];
-	int room = (int)show->width - 1;
+	int room = (int)show->style.width - 1;
 
-	if (show->quiet || elapsed_us - show->last_us < (show->live ? LIVE_US : PLAIN_US))
+	if (show->quiet || elapsed_us - show->last_us < (show->style.live ? LIVE_US : PLAIN_US))
 		return;
 	measure_rate(show, &live[owner].tenant, elapsed_us);
 	describe_engine(&live[owner], migration, engine, sizeof(engine));
 	describe_tenant(show, config, &live[owner].tenant, *engine, tenant, sizeof(tenant));
 	(void)snprintf(line, sizeof(line), "%6.1f s  %c  %s%s", (double)elapsed_us / 1e6,
 		       demo_side_name(owner), engine, tenant);
-	if (show->live)
+	if (show->style.live)
 		printf("\r%.*s\033[K", room, line);
 	else
 		printf("%s\n", line);
-	show->line_open = show->live;
+	show->line_open = show->style.live;
 	(void)fflush(stdout);
 }
 
 void demo_show_moved(struct demo_show *show, const struct demo_migration *migration)
 {
 	char took[TEXT_SIZE], stop[TEXT_SIZE];
-	const char *arrow = show->utf8 ? "→" : "->";
+	const char *arrow = show->style.utf8 ? "→" : "->";
 	char from = demo_side_name(migration->from);
 
 	if (migration->failed || !migration->ended) {
@@ -170,8 +164,8 @@ void demo_show_moved(struct demo_show *show, const struct demo_migration *migrat
 		       "%6.1f s  migration %u, %c %s %c, took %s and stopped the tenant for %s",
 		       (double)migration->end_us / 1e6, migration->number, from, arrow,
 		       from == 'A' ? 'B' : 'A',
-		       text_time(took, migration->end_us - migration->start_us, show->utf8),
-		       text_time(stop, migration->downtime_us, show->utf8));
+		       text_time(took, migration->end_us - migration->start_us, show->style.utf8),
+		       text_time(stop, migration->downtime_us, show->style.utf8));
 }
 
 /* ---- the verdict ---- */
@@ -206,8 +200,8 @@ static void verdict_counts(const struct demo_show *show, const struct demo_outco
 	demo_downtimes(outcome, &min, &median, &max);
 	printf("\n  downtime     ");
 	if (max)
-		printf("%s shortest, %s median, %s longest\n", text_time(a, min, show->utf8),
-		       text_time(b, median, show->utf8), text_time(c, max, show->utf8));
+		printf("%s shortest, %s median, %s longest\n", text_time(a, min, show->style.utf8),
+		       text_time(b, median, show->style.utf8), text_time(c, max, show->style.utf8));
 	else
 		printf("no migration succeeded\n");
 }
@@ -236,8 +230,9 @@ static void verdict_error(const struct demo_outcome *outcome)
 
 void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcome)
 {
-	const char *good = show->color ? "\033[1;32m" : "", *bad = show->color ? "\033[1;31m" : "";
-	const char *plain = show->color ? "\033[0m" : "";
+	const char *good = show->style.color ? "\033[1;32m" : "",
+		   *bad = show->style.color ? "\033[1;31m" : "";
+	const char *plain = show->style.color ? "\033[0m" : "";
 	char total[TEXT_SIZE];
 	uint32_t i;
 
@@ -251,7 +246,7 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 		if (outcome->begun)
 			printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
 			       outcome->ok ? "Nothing was lost" : "Failed", plain,
-			       text_time(total, outcome->total_us, show->utf8));
+			       text_time(total, outcome->total_us, show->style.utf8));
 		if (outcome->has_result)
 			verdict_counts(show, outcome);
 	}

@@ -173,12 +173,70 @@ int move_take_timeline(struct move *move, struct qsc_timeline *timeline)
 	return 0;
 }
 
-/* ---- how it ended ---- */
+/* ---- what follows from it ---- */
+
+/* When the first sample of a phase was taken. */
+static bool find_sample(const struct move *move, const char *phase, uint64_t *us)
+{
+	size_t i;
+
+	for (i = 0; i < move->num_samples; i++)
+		if (!strcmp(move->samples[i].phase, phase))
+			break;
+	if (i == move->num_samples)
+		return false;
+	*us = move->samples[i].elapsed_us;
+	return true;
+}
+
+bool move_stop(const struct move *move, uint64_t *start_us, uint64_t *duration_us)
+{
+	size_t i;
+
+	*duration_us = move->report.downtime_us;
+	if (!*duration_us)
+		return false;
+	for (i = 0; i < move->num_phases; i++) {
+		const struct move_phase *phase = &move->phases[i];
+
+		if (phase->device < 0 && !strcmp(phase->name, "pause")) {
+			*start_us = phase->start_us;
+			return true;
+		}
+	}
+	/* A destination does not pause; it hears that the source does, before the last round. */
+	return find_sample(move, "stop", start_us) || find_sample(move, "stop-copy", start_us);
+}
+
+void move_span(const struct move *move, uint64_t *start_us, uint64_t *duration_us)
+{
+	uint64_t first = UINT64_MAX, end = 0, stop_us, stopped_us;
+	size_t i;
+
+	for (i = 0; i < move->num_phases; i++) {
+		const struct move_phase *phase = &move->phases[i];
+
+		if (phase->start_us < first)
+			first = phase->start_us;
+		if (phase->start_us + phase->duration_us > end)
+			end = phase->start_us + phase->duration_us;
+	}
+	if (!move->num_phases) {
+		first = 0;
+		end = move->report.total_us;
+	}
+	if (move_stop(move, &stop_us, &stopped_us)) {
+		first = stop_us < first ? stop_us : first;
+		end = stop_us + stopped_us > end ? stop_us + stopped_us : end;
+	}
+	*start_us = first;
+	*duration_us = end > first ? end - first : 1;
+}
 
 int move_exit_code(const struct move *move)
 {
 	if (move->ended && move->report.owner == QSC_OWNER_UNPROVED)
-		return 3;
+		return MOVE_UNPROVED;
 	return !move->ended || move->error_number ? 1 : 0;
 }
 
@@ -189,7 +247,7 @@ const char *move_result_name(const struct move *move)
 	switch (move_exit_code(move)) {
 	case 0:
 		return "ok";
-	case 3:
+	case MOVE_UNPROVED:
 		return "unproved";
 	default:
 		return "failed";

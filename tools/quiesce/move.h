@@ -83,7 +83,15 @@ int move_keep_sample(struct move *move, const struct move_sample *sample);
 int move_add_sample(struct move *move, const struct qsc_migrate_progress *progress);
 /* Take what the timeline has from start_us on, in place of what was taken before. -ENOMEM. */
 int move_take_timeline(struct move *move, struct qsc_timeline *timeline);
-/* 0 done, 1 failed and the source has the set, 3 nobody is proved to have it (exit codes). */
+/*
+ * When everything was stopped, as far as was recorded: false when it never was. Times count as
+ * those of the phases.
+ */
+bool move_stop(const struct move *move, uint64_t *start_us, uint64_t *duration_us);
+/* From the first phase to the end of the last, all of the stop included; the duration is not 0. */
+void move_span(const struct move *move, uint64_t *start_us, uint64_t *duration_us);
+/* Exit codes: 0 done, 1 failed and the source has the set, 3 nobody is proved to have it. */
+#define MOVE_UNPROVED 3
 int move_exit_code(const struct move *move);
 
 /*
@@ -110,14 +118,19 @@ const char *move_result_name(const struct move *move);
 struct move_view;
 
 /*
- * Progress on `stderr`: a bar with phase, rates, remaining and predicted downtime that is redrawn
+ * Progress on stderr: a bar with phase, rates, remaining and predicted downtime that is redrawn
  * when it is a terminal, plain lines (at changes of phase and every few seconds) when not, nothing
- * when quiet. NULL for no memory: nothing is shown then.
+ * when quiet. A terminal or pipe that takes nothing any more never holds up the caller: then lines
+ * are left out. NULL for no memory: nothing is shown then. One thread at a time.
  */
 struct move_view *move_view_create(bool quiet);
+/* Called often; decides by itself when to show something. */
 void move_view_progress(struct move_view *view, const struct move *move,
 			const struct move_sample *sample);
-/* On stdout: what happened, with the parts of the stop predicted and measured, for a person. */
+/*
+ * On stdout, unless quiet: what happened, with the parts of the stop predicted and measured, for a
+ * person. On stderr, also when quiet or without a view: what went wrong and what to do.
+ */
 void move_view_end(struct move_view *view, const struct move *move);
 void move_view_destroy(struct move_view *view);
 

@@ -63,6 +63,13 @@ const char *text_count(char *buf, uint64_t count)
 	return buf;
 }
 
+uint64_t text_per_second(uint64_t bytes, uint64_t us)
+{
+	double rate = (double)bytes * 1e6 / (double)us;
+
+	return us && rate < 1e19 ? (uint64_t)rate : 0;
+}
+
 /* ---- text from elsewhere ---- */
 
 /* Length and value by the first byte; 0 for one that cannot be first. */
@@ -131,4 +138,17 @@ void text_clean(char *to, size_t size, const char *from, bool utf8)
 		from += taken;
 	}
 	to[at] = 0;
+}
+
+size_t text_cut(char *text, size_t columns)
+{
+	size_t used = 0;
+	int length;
+
+	while (used < columns && (length = text_next(text)) != 0) {
+		text += length > 0 ? length : 1;
+		used++;
+	}
+	*text = 0;
+	return used;
 }

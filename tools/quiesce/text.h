@@ -15,6 +15,8 @@ const char *text_time(char *buf, uint64_t us, bool utf8);
 const char *text_bytes(char *buf, uint64_t bytes);
 const char *text_rate(char *buf, uint64_t bytes_per_second);
 const char *text_count(char *buf, uint64_t count);
+/* A rate; 0 for one that is none. */
+uint64_t text_per_second(uint64_t bytes, uint64_t us);
 
 /*
  * The next character of UTF-8 text: how many bytes it has, 0 at the end, -1 when what stands there
@@ -26,5 +28,7 @@ int text_next(const char *text);
  * and so does all that is not ASCII unless utf8. Cut between characters. `to` may be `from`.
  */
 void text_clean(char *to, size_t size, const char *from, bool utf8);
+/* Cut clean text to so many characters. Returns how many it has. */
+size_t text_cut(char *text, size_t columns);
 
 #endif
