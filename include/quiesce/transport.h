@@ -77,6 +77,68 @@ struct qsc_transport_ops {
 /* NULL is allowed. Channels that were handed out stay open. */
 QSC_API void qsc_transport_close(struct qsc_transport *transport);
 
+/* ---- by name ---- */
+
+enum qsc_transport_role {
+	QSC_TRANSPORT_SOURCE,	   /* connects; writes the file */
+	QSC_TRANSPORT_DESTINATION, /* listens; reads the file */
+};
+
+/*
+ * How TLS proves who is there; strings are borrowed until the transport is closed. Either X.509 or
+ * a pre-shared key, never both, never neither. Both sides prove themselves unless that is waived.
+ */
+struct qsc_tls_options {
+	/* X.509, PEM files: authorities that the other side must come from, and what we show. */
+	const char *ca_file;
+	const char *cert_file;
+	const char *key_file;
+	/*
+	 * Name that the other side's certificate must bear. Default: the source wants the host that
+	 * it connects to; the destination takes any that its authorities have signed.
+	 */
+	const char *peer_name;
+	/* Destination: also serve a source that shows no certificate; it may still be anybody. */
+	bool anonymous_source;
+	/*
+	 * Lines "identity:hexadecimal key", as psktool writes them. The source uses the identity
+	 * psk_identity, or the only one in the file.
+	 */
+	const char *psk_file;
+	const char *psk_identity;
+};
+
+struct qsc_transport_options {
+	struct qsc_tls_options tls;
+	/* tcp: is taken only with this: everything in memory would go over the network in clear. */
+	bool plaintext;
+	/* Destination reading a pipe: folder for what has to be checked first (NULL: TMPDIR, /var/tmp). */
+	const char *spool_directory;
+};
+
+/*
+ * unix:PATH  tcp:HOST:PORT  tls:HOST:PORT  file:PATH  fd:NUMBER
+ *
+ * HOST is a name or an address, [ADDRESS] for IPv6; a destination may leave it out (tcp::4444) and
+ * use port 0. fd: is a pipe or file that is open already; it stays the caller's. options may be
+ * NULL. -EINVAL for what is no transport, options that do not belong to it or contradict one
+ * another; -EPERM for tcp: without plaintext; -ENOENT and others as the file or socket calls, with
+ * the name in err. Connecting happens when the migration begins; listening, and opening a file to
+ * write, at once.
+ */
+QSC_API int qsc_transport_open(const char *uri, enum qsc_transport_role role,
+			       const struct qsc_transport_options *options,
+			       struct qsc_transport **transport, struct qsc_error *err);
+
+/* Whether the text begins as one of the above. Never fails. */
+QSC_API bool qsc_transport_is_uri(const char *text);
+
+/*
+ * Where a listening tcp: or tls: destination can be reached, "127.0.0.1:4444". -EINVAL for any other
+ * transport.
+ */
+QSC_API int qsc_transport_address(const struct qsc_transport *transport, char *text, size_t size);
+
 /*
  * UNIX socket at a path. The listener makes the socket file and removes it when
  * closed; a file that a dead listener left is replaced. -EINVAL for a path that is too long,

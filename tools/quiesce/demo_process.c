@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "demo.h"
+#include "tool.h"
 
 /* ---- messages ---- */
 
@@ -65,17 +65,6 @@ int demo_family_make(struct demo_family *family, uint32_t capacity)
 	return 0;
 }
 
-/* Every interrupt vector is an eventfd: far more than the usual soft limit. */
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static void become_child(const struct demo_family *family, pid_t parent)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
@@ -100,7 +89,7 @@ static void become_child(const struct demo_family *family, pid_t parent)
 		if (family->children[i].socket >= 0)
 			close(family->children[i].socket);
 	}
-	raise_file_limit();
+	tool_raise_file_limit();
 }
 
 static void name_child(struct demo_child *child, enum demo_side side, int32_t device)

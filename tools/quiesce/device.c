@@ -24,24 +24,34 @@ static int check_socket(const char *path)
 	return S_ISSOCK(st.st_mode) ? 0 : -ENOTSOCK;
 }
 
+int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struct qsc_error *err)
+{
+	int result;
+
+	*wrong = false;
+	if (!strncmp(uri, "model:", 6)) {
+		result = models_open(uri + 6, NULL, dev, err);
+		*wrong = result == -EINVAL;
+		return result;
+	}
+	*wrong = true;
+	if (strncmp(uri, "vfio-user:", 10) != 0)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "'%s' is no device; a device is " TOOL_URI_FORMS, uri);
+	if (!uri[10])
+		return qsc_error_set(err, EINVAL, NULL, "'%s' names no socket", uri);
+	*wrong = tool_path_is_wrong(-check_socket(uri + 10));
+	result = qsc_client_open(uri, NULL, dev, err);
+	*wrong &= result < 0;
+	return result;
+}
+
 int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error *err)
 {
 	bool wrong;
-	int result;
+	int result = tool_try_device(uri, dev, &wrong, err);
 
-	if (!strncmp(uri, "model:", 6)) {
-		result = models_open(uri + 6, NULL, dev, err);
-		if (result == -EINVAL)
-			tool_usage("%s", err->text);
-		return result;
-	}
-	if (strncmp(uri, "vfio-user:", 10) != 0)
-		tool_usage("'%s' is no device; a device is " TOOL_URI_FORMS, uri);
-	if (!uri[10])
-		tool_usage("'%s' names no socket", uri);
-	wrong = tool_path_is_wrong(-check_socket(uri + 10));
-	result = qsc_client_open(uri, NULL, dev, err);
-	if (result < 0 && wrong)
+	if (wrong)
 		tool_usage("%s", err->text);
 	return result;
 }

@@ -3,6 +3,8 @@
 #ifndef TOOL_DEVICE_H
 #define TOOL_DEVICE_H
 
+#include <stdbool.h>
+
 #include <quiesce/base.h>
 #include <quiesce/device.h>
 
@@ -14,6 +16,12 @@
  * as tool_usage() does when the URI is wrong in itself. 0, or -errno with the reason in err.
  */
 int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error *err);
+
+/*
+ * The same without ending the program: *wrong tells whether the URI is at fault. For a process that
+ * has more to lose.
+ */
+int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struct qsc_error *err);
 
 /* Lines of the library from `level` up go to stderr from now on. */
 void tool_log_to_stderr(enum qsc_log_level level);

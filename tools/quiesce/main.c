@@ -17,9 +17,16 @@ struct command {
 };
 
 static const struct command commands[] = {
+	{"ask", "ask a host how it stands, or to cancel, finish or run", cmd_ask},
 	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
 	{"demo", "move a set of working devices between two processes and back", cmd_demo},
+	{"host", "hold devices, and move them when asked to", cmd_host},
 	{"info", "show what a device is and can", cmd_info},
+	{"plan", "tell whether and how a set can move, and how long it would stop", cmd_plan},
+	{"receive", "take over a set that is sent", cmd_receive},
+	{"restore", "take over a set from a file", cmd_restore},
+	{"save", "move a set of devices and its memory into a file", cmd_save},
+	{"send", "move a set of devices and its memory to another process or host", cmd_send},
 	{"serve", "serve a device over vfio-user", cmd_serve},
 };
 
@@ -32,7 +39,7 @@ static int print_help(void)
 	for (size_t i = 0; i < NUM_COMMANDS; i++)
 		printf("  %-12s%s\n", commands[i].name, commands[i].help);
 	printf("\n'quiesce help COMMAND' tells the options of a command. Exit codes: 0 done,\n"
-	       "1 failed, 2 wrong usage.\n");
+	       "1 failed, 2 wrong usage, 3 moved by half: nobody is proved to own the set.\n");
 	return TOOL_OK;
 }
 

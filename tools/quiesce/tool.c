@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -100,13 +101,19 @@ static _Noreturn void getopt_usage(const char *said, int number)
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input)
 {
 	static const struct argp rest = {.parser = parse_rest};
-	const struct argp_child children[] = {{&rest, 0, NULL, 0}, {0}};
+	struct argp_child children[TOOL_MAX_CHILDREN + 2] = {{0}};
+	size_t n = 0;
 	struct argp top = *argp;
 	char *said = NULL;
 	size_t size = 0;
 	FILE *buffer;
 	error_t result;
 
+	while (argp->children && argp->children[n].argp && n < TOOL_MAX_CHILDREN) {
+		children[n] = argp->children[n];
+		n++;
+	}
+	children[n].argp = &rest;
 	top.children = children;
 	argp_program_version_hook = print_version;
 	/* Without the paragraph on arguments of short options, which says nothing here. */
@@ -216,6 +223,16 @@ int tool_print_json(struct json_object *object)
 	(void)puts(text);
 	json_object_put(object);
 	return TOOL_OK;
+}
+
+void tool_raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
 }
 
 unsigned int tool_columns(void)

@@ -15,12 +15,14 @@ enum {
 	TOOL_OK = 0,
 	TOOL_FAILED = 1,
 	TOOL_USAGE = 2,
+	TOOL_UNPROVED = 3, /* of a move: nobody is proved to own the set */
 };
 
 /* Gets argv from the subcommand's name on; returns an exit code. */
 typedef int tool_run(int argc, char **argv);
 
-tool_run cmd_contract, cmd_demo, cmd_info, cmd_serve;
+tool_run cmd_ask, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan, cmd_receive, cmd_restore,
+	cmd_save, cmd_send, cmd_serve;
 
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];
@@ -34,8 +36,10 @@ _Noreturn void tool_usage(const char *fmt, ...) QSC_PRINTF(1, 2);
 
 /*
  * argp_parse() for a subcommand: whatever is wrong with the command line ends the program as
- * tool_usage() does, arguments the subcommand has not asked for included.
+ * tool_usage() does, arguments the subcommand has not asked for included. At most TOOL_MAX_CHILDREN
+ * children.
  */
+#define TOOL_MAX_CHILDREN 4
 void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /*
@@ -54,6 +58,9 @@ const char *tool_size_text(uint64_t bytes, char text[32]);
 
 /* Print and free. A NULL object (out of memory on the way) fails. Returns an exit code. */
 int tool_print_json(struct json_object *object);
+
+/* Every device and interrupt vector is a file: as many as we may have. */
+void tool_raise_file_limit(void);
 
 /* Columns of the terminal, between 60 and 120; 100 when the output is none. */
 unsigned int tool_columns(void);

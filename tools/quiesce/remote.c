@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* See remote.h. */
+#include "remote.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "tool.h"
+
+#define MAX_LINE (64U << 20) /* no event is longer */
+
+struct remote {
+	int fd;
+	int signal_fd;
+	char *line;
+	size_t used;
+	size_t room;
+	bool (*event)(void *ctx, struct json_object *event);
+	void *ctx;
+	bool over;
+};
+
+static void connect_to(struct remote *remote, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int number = ENAMETOOLONG;
+
+	if (*path && strlen(path) < sizeof(address.sun_path)) {
+		strcpy(address.sun_path, path);
+		remote->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (remote->fd >= 0 &&
+		    connect(remote->fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+			return;
+		number = errno;
+	}
+	tool_usage("there is no host at '%s' (%s); start one with 'quiesce host --control'", path,
+		   strerror(number));
+}
+
+static int send_line(struct remote *remote, const struct request *request)
+{
+	struct json_object *object = request_to_json(request);
+	const char *text = object ? json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN)
+				  : NULL;
+	char *line = NULL;
+	int size = text ? asprintf(&line, "%s\n", text) : -1;
+	ssize_t sent = size < 0 ? -1 : send(remote->fd, line, (size_t)size, MSG_NOSIGNAL);
+
+	json_object_put(object);
+	free(line);
+	return sent == size && size > 0 ? 0 : -EPIPE;
+}
+
+static void take_line(struct remote *remote, const char *line, size_t size)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	struct json_object *object = tokener ? json_tokener_parse_ex(tokener, line, (int)size)
+					     : NULL;
+
+	if (object && !remote->event(remote->ctx, object))
+		remote->over = true;
+	json_object_put(object);
+	if (tokener)
+		json_tokener_free(tokener);
+}
+
+/* 0, or -errno when nothing more will come. */
+static int read_lines(struct remote *remote)
+{
+	char *end, *from;
+	ssize_t n;
+
+	if (remote->used == remote->room) {
+		size_t room = remote->room ? 2 * remote->room : 65536;
+		char *grown = room > MAX_LINE ? NULL : realloc(remote->line, room);
+
+		if (!grown)
+			return -ENOMEM;
+		remote->line = grown;
+		remote->room = room;
+	}
+	n = recv(remote->fd, remote->line + remote->used, remote->room - remote->used, 0);
+	if (n <= 0)
+		return n < 0 && errno == EINTR ? 0 : -EPIPE;
+	from = remote->line + remote->used;
+	remote->used += (size_t)n;
+	while (!remote->over &&
+	       (end = memchr(from, '\n', remote->used - (size_t)(from - remote->line)))) {
+		size_t size = (size_t)(end - remote->line);
+
+		take_line(remote, remote->line, size);
+		remote->used -= size + 1;
+		memmove(remote->line, end + 1, remote->used);
+		from = remote->line;
+	}
+	return 0;
+}
+
+/* The host goes on and says how it ended. */
+static void cancel(struct remote *remote)
+{
+	const struct request request = {.verb = REQUEST_CANCEL};
+	struct signalfd_siginfo info;
+
+	if (read(remote->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		(void)send_line(remote, &request);
+}
+
+static int loop(struct remote *remote)
+{
+	int result = 0;
+
+	while (!remote->over && !result) {
+		struct pollfd polls[] = {
+			{.fd = remote->fd, .events = POLLIN},
+			{.fd = remote->signal_fd, .events = POLLIN},
+		};
+
+		if (poll(polls, 2, -1) < 0)
+			continue;
+		if (polls[1].revents)
+			cancel(remote);
+		if (polls[0].revents)
+			result = read_lines(remote);
+	}
+	return result;
+}
+
+int remote_ask(const char *path, const struct request *request,
+	       bool (*event)(void *ctx, struct json_object *event), void *ctx)
+{
+	struct remote remote = {.fd = -1, .event = event, .ctx = ctx};
+	bool moves = request->verb <= REQUEST_RESTORE || request->verb == REQUEST_RUN;
+	sigset_t signals;
+	int result;
+
+	connect_to(&remote, path);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &signals, NULL);
+	remote.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	result = send_line(&remote, request);
+	if (!result)
+		result = loop(&remote);
+	close(remote.fd);
+	if (remote.signal_fd >= 0)
+		close(remote.signal_fd);
+	free(remote.line);
+	if (!result)
+		return TOOL_OK;
+	(void)tool_fail("the host at %s went away before it had an answer%s", path,
+			moves ? "; nothing runs here any more: look whether the other side does"
+			      : "");
+	return moves ? TOOL_UNPROVED : TOOL_FAILED;
+}
