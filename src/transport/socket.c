@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +19,12 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define SOCKET_BYTES (4 << 20) /* asked of the kernel, which grants what it allows */
+#define UNIX_BYTES  (4 << 20) /* asked of the kernel, which grants what it allows */
+#define MAX_DISCARD (4U << 20)
 
 /* ---- waiting ---- */
 
-static uint64_t now_us(void)
+uint64_t qsc_socket_now_us(void)
 {
 	const struct qsc_env *env = qsc_env_real();
 
@@ -39,7 +42,7 @@ static int until(uint64_t now, uint64_t end_us)
 int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_us)
 {
 	struct pollfd poller = {.fd = fd, .events = events};
-	uint64_t now = now_us();
+	uint64_t now = qsc_socket_now_us();
 	uint64_t end = stall_ms ? now + stall_ms * 1000ULL : UINT64_MAX;
 	int ready;
 
@@ -51,27 +54,52 @@ int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_u
 			return 0;
 		if (ready < 0 && errno != EINTR)
 			return -errno;
-		now = now_us();
+		now = qsc_socket_now_us();
 		if (now >= end)
 			return -ETIMEDOUT;
 	}
 }
 
-/* 0: try again. What a socket call that did nothing means. */
 static int wait_for(const struct qsc_socket *socket, short events)
 {
-	if (errno == EINTR)
-		return 0;
-	if (errno != EAGAIN && errno != EWOULDBLOCK)
-		return -errno;
 	return qsc_socket_wait(socket->fd, events, socket->stall_ms, socket->deadline_us);
 }
 
 /* A peer that takes a byte at a time would keep a call from ever looking at the clock. */
 static bool is_late(const struct qsc_socket *socket)
 {
-	return socket->deadline_us && now_us() >= socket->deadline_us;
+	return socket->deadline_us && qsc_socket_now_us() >= socket->deadline_us;
 }
+
+/* ---- plain bytes ---- */
+
+/* What a socket call that did nothing means. */
+static int failure(int number)
+{
+	if (number == EINTR || number == EWOULDBLOCK)
+		return -EAGAIN;
+	return number == ECONNRESET ? -EPIPE : -number;
+}
+
+ssize_t qsc_socket_read(struct qsc_socket *socket, void *buf, size_t size)
+{
+	ssize_t n = recv(socket->fd, buf, size, 0);
+
+	return n < 0 ? failure(errno) : n;
+}
+
+static ssize_t plain_write(struct qsc_socket *socket, const struct iovec *iov, int iovcnt)
+{
+	const struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)iovcnt};
+	ssize_t n = sendmsg(socket->fd, &msg, MSG_NOSIGNAL);
+
+	return n < 0 ? failure(errno) : n;
+}
+
+static const struct qsc_socket_io plain_io = {
+	.read = qsc_socket_read,
+	.write = plain_write,
+};
 
 /* ---- the channel ---- */
 
@@ -80,57 +108,69 @@ static struct qsc_socket *socket_of(struct qsc_channel *ch)
 	return qsc_container_of(ch, struct qsc_socket, base);
 }
 
-static int socket_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+static int send_all(struct qsc_socket *socket, struct iovec *iov, int iovcnt)
 {
-	struct qsc_socket *socket = socket_of(ch);
-	struct iovec local[IOV_MAX];
-	struct msghdr msg = {.msg_iov = local};
-	int result;
+	while (iovcnt) {
+		ssize_t n = is_late(socket) ? -ETIMEDOUT : socket->io->write(socket, iov, iovcnt);
 
-	if (iovcnt < 0 || iovcnt > IOV_MAX)
-		return -EINVAL;
-	memcpy(local, iov, (size_t)iovcnt * sizeof(*iov));
-	msg.msg_iovlen = (size_t)iovcnt;
-	while (msg.msg_iovlen) {
-		ssize_t n = is_late(socket) ? -ETIMEDOUT : sendmsg(socket->fd, &msg, MSG_NOSIGNAL);
-
-		if (n == -ETIMEDOUT)
-			return -ETIMEDOUT;
-		if (n < 0) {
-			result = wait_for(socket, POLLOUT);
-			if (result < 0)
-				return result;
-			continue;
+		if (n == -EAGAIN)
+			n = wait_for(socket, POLLOUT);
+		if (n < 0)
+			return (int)n;
+		while (iovcnt && (size_t)n >= iov->iov_len) {
+			n -= (ssize_t)iov->iov_len;
+			iov++;
+			iovcnt--;
 		}
-		while (msg.msg_iovlen && (size_t)n >= msg.msg_iov->iov_len) {
-			n -= (ssize_t)msg.msg_iov->iov_len;
-			msg.msg_iov++;
-			msg.msg_iovlen--;
-		}
-		if (msg.msg_iovlen) {
-			msg.msg_iov->iov_base = (uint8_t *)msg.msg_iov->iov_base + n;
-			msg.msg_iov->iov_len -= (size_t)n;
+		if (iovcnt) {
+			iov->iov_base = (uint8_t *)iov->iov_base + n;
+			iov->iov_len -= (size_t)n;
 		}
 	}
 	return 0;
 }
 
-static ssize_t receive_some(const struct qsc_socket *socket, void *buf, size_t size)
+static int flush(struct qsc_socket *socket)
 {
-	for (;;) {
-		ssize_t n;
-		int result;
+	int result = -EAGAIN;
 
-		if (is_late(socket))
-			return -ETIMEDOUT;
-		n = recv(socket->fd, buf, size, 0);
-		if (n > 0)
-			return n;
-		if (n == 0)
-			return -EPIPE;
-		result = wait_for(socket, POLLIN);
+	while (socket->io->flush) {
+		result = is_late(socket) ? -ETIMEDOUT : socket->io->flush(socket);
+		if (result == -EAGAIN)
+			result = wait_for(socket, POLLOUT);
+		else
+			return result;
 		if (result < 0)
 			return result;
+	}
+	return 0;
+}
+
+static int socket_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+{
+	struct qsc_socket *socket = socket_of(ch);
+	struct iovec local[IOV_MAX];
+	int result;
+
+	if (iovcnt < 0 || iovcnt > IOV_MAX)
+		return -EINVAL;
+	memcpy(local, iov, (size_t)iovcnt * sizeof(*iov));
+	result = send_all(socket, local, iovcnt);
+	return result < 0 ? result : flush(socket);
+}
+
+static ssize_t receive_some(struct qsc_socket *socket, void *buf, size_t size)
+{
+	for (;;) {
+		ssize_t n = is_late(socket) ? -ETIMEDOUT : socket->io->read(socket, buf, size);
+
+		if (n == 0)
+			return -EPIPE;
+		if (n != -EAGAIN)
+			return n;
+		n = wait_for(socket, POLLIN);
+		if (n < 0)
+			return n;
 	}
 }
 
@@ -175,6 +215,8 @@ static void socket_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_
 
 	socket->stall_ms = stall_ms;
 	socket->deadline_us = deadline_us;
+	/* What was sent and stays unacknowledged is a stall too, though nobody waits for room. */
+	(void)setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall_ms, sizeof(stall_ms));
 }
 
 static void socket_shutdown(struct qsc_channel *ch)
@@ -182,10 +224,28 @@ static void socket_shutdown(struct qsc_channel *ch)
 	(void)shutdown(socket_of(ch)->fd, SHUT_RDWR);
 }
 
+/*
+ * A TCP socket that is closed with unread bytes resets the connection, and what was sent last, a
+ * reason perhaps, is lost with it.
+ */
+static void discard_unread(struct qsc_socket *socket)
+{
+	size_t discarded = 0;
+	ssize_t n;
+
+	do {
+		n = recv(socket->fd, socket->buffer, sizeof(socket->buffer), MSG_DONTWAIT);
+		discarded += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && discarded < MAX_DISCARD);
+}
+
 static void socket_close(struct qsc_channel *ch)
 {
 	struct qsc_socket *socket = socket_of(ch);
 
+	if (socket->io->release)
+		socket->io->release(socket);
+	discard_unread(socket);
 	qsc_fd_close(&socket->fd);
 	free(socket);
 }
@@ -198,24 +258,86 @@ static const struct qsc_channel_ops socket_ops = {
 	.close = socket_close,
 };
 
+/* ---- making one ---- */
+
+bool qsc_socket_init(struct qsc_socket *socket, int fd, const struct qsc_socket_io *io)
+{
+	const int bytes = UNIX_BYTES;
+	int flags = fcntl(fd, F_GETFL);
+	socklen_t size = sizeof(int);
+	int domain = 0;
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return false;
+	/* TCP finds the right size itself unless told one. */
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	socket->base.ops = &socket_ops;
+	socket->io = io;
+	socket->fd = fd;
+	socket->greeted = !io->greet;
+	socket->wants = POLLIN;
+	socket->stall_ms = 0;
+	socket->deadline_us = 0;
+	socket->head = 0;
+	socket->tail = 0;
+	return true;
+}
+
 struct qsc_socket *qsc_socket_create(int fd)
 {
 	struct qsc_socket *socket = malloc(sizeof(*socket));
-	const int bytes = SOCKET_BYTES;
-	int flags = fcntl(fd, F_GETFL);
 
-	if (!socket || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		free(socket);
-		qsc_fd_close(&fd);
-		return NULL;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	*socket = (struct qsc_socket){.base = {&socket_ops}, .fd = fd};
-	return socket;
+	if (socket && qsc_socket_init(socket, fd, &plain_io))
+		return socket;
+	free(socket);
+	qsc_fd_close(&fd);
+	return NULL;
 }
 
-void qsc_transport_close(struct qsc_transport *transport)
+void qsc_socket_close(struct qsc_socket *socket)
 {
-	if (transport)
-		transport->ops->close(transport);
+	socket_close(&socket->base);
+}
+
+int qsc_socket_greet(struct qsc_socket *socket, struct qsc_error *err)
+{
+	int result = 0;
+
+	while (!socket->greeted) {
+		result = is_late(socket) ? -ETIMEDOUT : socket->io->greet(socket, err);
+		if (result == 0)
+			socket->greeted = true;
+		if (result == -EAGAIN)
+			result = wait_for(socket, socket->wants);
+		if (result == -ETIMEDOUT)
+			return qsc_error_set(err, ETIMEDOUT, NULL, "it does not answer");
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+int qsc_socket_hear(struct qsc_socket *socket, struct qsc_error *err)
+{
+	int result;
+	ssize_t n;
+
+	if (!socket->greeted) {
+		result = socket->io->greet(socket, err);
+		if (result < 0)
+			return result == -EAGAIN ? 0 : result;
+		socket->greeted = true;
+		socket->wants = POLLIN;
+	}
+	while (socket->tail < QSC_CHANNEL_FIRST_BYTES) {
+		n = socket->io->read(socket, socket->buffer + socket->tail,
+				     QSC_SOCKET_BUFFER - socket->tail);
+		if (n == -EAGAIN)
+			return 0;
+		if (n <= 0)
+			return qsc_error_set(err, n ? (int)-n : EPIPE, NULL, "it hung up");
+		socket->tail += (size_t)n;
+	}
+	return 1;
 }
