@@ -138,11 +138,10 @@ static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	}
 	if (listener->refused.number)
 		return qsc_error_set(err, ETIMEDOUT, NULL,
-				     "nobody who may came to %s within %u ms; the last one who "
-				     "tried was refused: %s",
-				     listener->address, timeout_ms, listener->refused.text);
-	return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected to %s within %u ms",
-			     listener->address, timeout_ms);
+				     "nobody was let in at %s, and the last who tried was refused: "
+				     "%s",
+				     listener->address, listener->refused.text);
+	return qsc_error_set(err, ETIMEDOUT, NULL, "nobody connected to %s", listener->address);
 }
 
 static void listener_close(struct qsc_transport *transport)
