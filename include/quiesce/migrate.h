@@ -139,10 +139,14 @@ struct qsc_migrate_options {
 	 * over any second, in pre-copy and in the stop alike: the prediction takes it into account.
 	 */
 	uint64_t bandwidth;
-	uint32_t timeout_ms; /* for all of it up to COMMIT; 0: none. Past it the source goes on,
-				-ETIMEDOUT */
-	uint32_t channels;   /* connections, control included (default: one a device, at most
-				8, and one more) */
+	/*
+	 * For all of it up to COMMIT; 0: none. Past it the source goes on, -ETIMEDOUT. That of the
+	 * destination begins when a source has come and ends with READY. Transports measure it by
+	 * the clock of env.
+	 */
+	uint32_t timeout_ms;
+	uint32_t channels; /* connections, control included (default: one a device, at most 8, and
+			      one more; never more than the transport can give) */
 	uint32_t stall_timeout_ms; /* no progress at all for so long is a failure (default 30000) */
 	/*
 	 * Called by one thread at a time, several times a second while bytes move, and between

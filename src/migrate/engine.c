@@ -50,6 +50,8 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 	*engine = (struct qsc_engine){
 		.set = set, .user = user, .transport = transport, .report = report};
 	fill_options(engine, options);
+	engine->link.env = engine->env;
+	engine->link.stall_ms = engine->options.stall_timeout_ms;
 	pthread_mutex_init(&engine->progress_lock, NULL);
 	qsc_pace_init(&engine->pace, engine->env, engine->options.bandwidth, &engine->failed);
 	engine->link.pace = &engine->pace;
@@ -86,6 +88,28 @@ void qsc_engine_release(struct qsc_engine *engine)
 uint64_t qsc_engine_now(const struct qsc_engine *engine)
 {
 	return engine->env->now_us(engine->env->ctx);
+}
+
+void qsc_engine_start_clock(struct qsc_engine *engine)
+{
+	uint64_t deadline = engine->options.timeout_ms
+				    ? qsc_engine_now(engine) + engine->options.timeout_ms * 1000ULL
+				    : 0;
+
+	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, deadline);
+}
+
+int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *err)
+{
+	uint64_t deadline = engine->link.deadline_us;
+
+	if (!deadline || qsc_engine_now(engine) < deadline)
+		return 0;
+	return qsc_error_set(err, ETIMEDOUT, NULL,
+			     "the migration was in phase '%s' when its %u ms were over: allow it "
+			     "more time (timeout) or more bandwidth, or stop earlier (downtime "
+			     "limit)",
+			     engine->phase, engine->options.timeout_ms);
 }
 
 /* With the lock held. Whether the user cancels. */
@@ -130,7 +154,7 @@ int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t rema
 	if (cancelled)
 		return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
 				     phase);
-	return 0;
+	return qsc_engine_check_clock(engine, err);
 }
 
 void qsc_engine_phase(struct qsc_engine *engine, const char *name, uint32_t member,
@@ -152,9 +176,12 @@ void qsc_engine_phase(struct qsc_engine *engine, const char *name, uint32_t memb
 int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes)
 {
 	struct qsc_engine *engine = lane->engine;
+	int result = qsc_engine_check_clock(engine, &lane->err);
 	bool cancelled;
 
 	atomic_fetch_add(&engine->moved, bytes);
+	if (result < 0)
+		return result;
 	if (qsc_engine_now(engine) - atomic_load(&engine->progress_us) < PROGRESS_US ||
 	    pthread_mutex_trylock(&engine->progress_lock) != 0)
 		return 0;
@@ -192,6 +219,23 @@ bool qsc_engine_is_lost(int result)
 	       result == -ENOTCONN || result == -ESHUTDOWN;
 }
 
+int qsc_engine_lost(const struct qsc_engine *engine, int result, struct qsc_error *err)
+{
+	const char *why = strerrordesc_np(-result);
+
+	if (engine->link.one_way)
+		return qsc_error_set(err, -result, NULL,
+				     "what is to be saved could not be written in phase '%s' (%s)",
+				     engine->phase, why);
+	if (result == -EPROTO || result == -EBADMSG)
+		return qsc_error_set(err, -result, NULL,
+				     "what came from the %s in phase '%s' cannot be right (%s)",
+				     engine->other, engine->phase, why);
+	return qsc_error_set(err, -result, NULL,
+			     "the connection to the %s was lost in phase '%s' (%s)", engine->other,
+			     engine->phase, why);
+}
+
 bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 {
 	struct qsc_engine *engine = lane->engine;
@@ -200,14 +244,8 @@ bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 	uint32_t i;
 
 	lane->result = result;
-	if (!lane->err.number && qsc_engine_is_lost(result))
-		qsc_error_set(&lane->err, -result, NULL,
-			      "the connection to the %s was lost in phase '%s' (%s)", engine->other,
-			      engine->phase, strerrordesc_np(-result));
-	else if (!lane->err.number)
-		qsc_error_set(&lane->err, -result, NULL,
-			      "what came from the %s in phase '%s' cannot be right (%s)",
-			      engine->other, engine->phase, strerrordesc_np(-result));
+	if (!lane->err.number)
+		qsc_engine_lost(engine, result, &lane->err);
 	first = atomic_compare_exchange_strong(&engine->first_failed, &none, lane);
 	atomic_store(&engine->failed, true);
 	for (i = 1; first && i < engine->link.count; i++)
@@ -215,16 +253,16 @@ bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 	return first;
 }
 
-/* The lane whose error tells the most: what the other side said explains a lost connection. */
+/*
+ * The lane whose error tells the most: what the other side said, on channel 0, explains a lost
+ * connection.
+ */
 static const struct qsc_lane *failed_lane(const struct qsc_engine *engine)
 {
 	const struct qsc_lane *first = atomic_load(&engine->first_failed);
-	uint32_t i;
 
-	if (first && qsc_engine_is_lost(first->result))
-		for (i = 0; i < engine->link.count; i++)
-			if (engine->lanes[i].peer_failed)
-				return &engine->lanes[i];
+	if (first && qsc_engine_is_lost(first->result) && engine->link.heard_failed)
+		return &engine->lanes[0];
 	return first;
 }
 

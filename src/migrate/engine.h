@@ -25,13 +25,20 @@
 
 struct qsc_engine;
 
+/* How long a set takes through its waves, microseconds. */
+struct qsc_waves {
+	bool known;
+	uint64_t quiesce_us;
+	uint64_t stop_us;
+	uint64_t start_us; /* from STOP to RUNNING */
+};
+
 /* The task of one channel in one round. */
 struct qsc_lane {
 	struct qsc_engine *engine;
 	uint32_t channel;
 	uint8_t *buffer; /* QSC_FRAME_MAX_DATA bytes */
 	int result;
-	bool peer_failed; /* the error is what the other side said */
 	struct qsc_error err;
 	uint64_t memory_bytes;
 	uint64_t device_bytes;
@@ -51,8 +58,10 @@ struct qsc_engine {
 	const char *other; /* "source" or "destination", for messages */
 
 	struct qsc_link link;
-	struct qsc_pace pace;		    /* of the link */
-	struct qsc_lane *lanes;		    /* one for each channel */
+	struct qsc_pace pace;	     /* of the link */
+	struct qsc_link_speed speed; /* source: as measured before pre-copy; zero: not known */
+	struct qsc_waves remote;     /* the destination's fresh devices */
+	struct qsc_lane *lanes;	     /* one for each channel */
 	struct qsc_migrate_stream *streams; /* one for each member */
 	struct qsc_memory memory;
 
@@ -86,9 +95,15 @@ void qsc_engine_release(struct qsc_engine *engine);
 
 uint64_t qsc_engine_now(const struct qsc_engine *engine);
 
+/* timeout_ms counts from now on. */
+void qsc_engine_start_clock(struct qsc_engine *engine);
+
+/* 0, or -ETIMEDOUT with a sentence when timeout_ms is over. */
+int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *err);
+
 /*
- * The migration is now in this phase: tells the user, who may cancel: -ECANCELED. Not while lanes
- * run.
+ * The migration is now in this phase: tells the user, who may cancel: -ECANCELED; or it took too
+ * long: -ETIMEDOUT. Not while lanes run.
  */
 int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
 		     struct qsc_error *err);
@@ -104,7 +119,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 
 /*
  * What a lane calls after every frame or few: counts the bytes and tells the user, several times a
- * second. 0, or -ECANCELED when the user cancels, which the lane's error then says.
+ * second. 0, or as qsc_engine_enter(), which the lane's error then says.
  */
 int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes);
 
@@ -114,6 +129,9 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes);
  * it gets one about the connection.
  */
 bool qsc_engine_lane_failed(struct qsc_lane *lane, int result);
+
+/* The sentence about a connection that failed by itself, of either side; returns result. */
+int qsc_engine_lost(const struct qsc_engine *engine, int result, struct qsc_error *err);
 
 /* Whether an error says that the connection, not a device or a frame, is the matter. */
 bool qsc_engine_is_lost(int result);

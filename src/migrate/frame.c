@@ -23,8 +23,8 @@ static const struct {
 	uint32_t fields;
 } kinds[] = {
 	[QSC_FRAME_HELLO] = {"HELLO", 0, HAS_INDEX | HAS_ARG | HAS_OFFSET | HAS_EXTENT},
-	[QSC_FRAME_OFFER] = {"OFFER", QSC_FRAME_MAX_OFFER, 0},
-	[QSC_FRAME_ANSWER] = {"ANSWER", QSC_FRAME_MAX_TEXT, HAS_ARG},
+	[QSC_FRAME_OFFER] = {"OFFER", QSC_FRAME_MAX_OFFER, HAS_ARG},
+	[QSC_FRAME_ANSWER] = {"ANSWER", QSC_FRAME_MAX_TEXT, HAS_INDEX | HAS_ARG},
 	[QSC_FRAME_ROUND] = {"ROUND", 0, HAS_INDEX | HAS_ARG},
 	[QSC_FRAME_PAGES] = {"PAGES", QSC_FRAME_MAX_PAGES, HAS_INDEX | HAS_OFFSET},
 	[QSC_FRAME_ZERO] = {"ZERO", 0, HAS_INDEX | HAS_OFFSET | HAS_EXTENT},
@@ -36,8 +36,10 @@ static const struct {
 	[QSC_FRAME_USER_STATE] = {"USER_STATE", QSC_FRAME_MAX_USER, 0},
 	[QSC_FRAME_READY] = {"READY", 0, 0},
 	[QSC_FRAME_COMMIT] = {"COMMIT", 0, 0},
-	[QSC_FRAME_RUNNING] = {"RUNNING", 0, 0},
+	[QSC_FRAME_RUNNING] = {"RUNNING", 0, HAS_OFFSET},
 	[QSC_FRAME_FAILED] = {"FAILED", QSC_FRAME_MAX_TEXT, HAS_ARG},
+	[QSC_FRAME_PROBE] = {"PROBE", QSC_FRAME_MAX_DATA, HAS_INDEX | HAS_ARG},
+	[QSC_FRAME_ECHO] = {"ECHO", 0, HAS_INDEX},
 };
 
 void qsc_put_u32(uint8_t *bytes, uint32_t value)
@@ -79,7 +81,17 @@ void qsc_frame_encode(const struct qsc_frame *frame, uint8_t bytes[QSC_FRAME_SIZ
 	qsc_put_u64(bytes + DIGESTED, frame->digest);
 }
 
-int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *frame)
+static bool is_known(uint32_t type)
+{
+	return type < QSC_ARRAY_SIZE(kinds) && kinds[type].name;
+}
+
+bool qsc_frame_is_skipped(const struct qsc_frame *frame)
+{
+	return !is_known(frame->type);
+}
+
+int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *frame, bool newer)
 {
 	uint32_t fields;
 
@@ -92,9 +104,14 @@ int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *fram
 		.extent = qsc_get_u64(bytes + 24),
 		.digest = qsc_get_u64(bytes + DIGESTED),
 	};
-	if (frame->type >= QSC_ARRAY_SIZE(kinds) || !kinds[frame->type].name ||
-	    frame->size > kinds[frame->type].max_size)
+	if (!is_known(frame->type))
+		return frame->type & QSC_FRAME_OPTIONAL && frame->size <= QSC_FRAME_MAX_DATA
+			       ? 0
+			       : -EPROTO;
+	if (frame->size > kinds[frame->type].max_size)
 		return -EPROTO;
+	if (newer)
+		return 0;
 	fields = kinds[frame->type].fields;
 	if ((frame->index && !(fields & HAS_INDEX)) || (frame->arg && !(fields & HAS_ARG)) ||
 	    (frame->offset && !(fields & HAS_OFFSET)) || (frame->extent && !(fields & HAS_EXTENT)))
@@ -113,5 +130,5 @@ uint64_t qsc_frame_digest(const struct qsc_frame *frame, const void *payload)
 
 const char *qsc_frame_name(uint32_t type)
 {
-	return type < QSC_ARRAY_SIZE(kinds) && kinds[type].name ? kinds[type].name : "?";
+	return is_known(type) ? kinds[type].name : "?";
 }

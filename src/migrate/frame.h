@@ -12,6 +12,8 @@
  *   source                                        destination
  *   HELLO on every channel, OFFER           →
  *                                           ←     ANSWER
+ *   PROBE                                   →     (again and again)
+ *                                           ←     ECHO
  *   ROUND, bulk frames, ROUND_END each      →     (again and again while everything runs)
  *                                           ←     ROUND_DONE: all of it is in place
  *   STOPPING, USER_STATE, last ROUND        →
@@ -19,23 +21,32 @@
  *   COMMIT: this side never runs again      →
  *                                           ←     RUNNING
  *
- * FAILED may stand in place of anything, in both directions, on channel 0.
+ * FAILED may stand in place of anything, in both directions, on channel 0. Where nobody answers (a
+ * file) the source sends the same and waits for nothing.
+ *
+ * Versions. HELLO, ANSWER and FAILED have their form in every version, so that sides of different
+ * major versions can say so and part. Of a newer minor version everything can be read: types with
+ * the bit OPTIONAL that are not known here are skipped, and so are items in the payloads of OFFER
+ * and ANSWER (items.h) and fields of a header.
  */
 #ifndef QSC_MIGRATE_FRAME_H
 #define QSC_MIGRATE_FRAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define QSC_FRAME_SIZE	  40
-#define QSC_FRAME_VERSION 0x00010000U /* major << 16 | minor */
-#define QSC_FRAME_MAGIC	  0x43455351U /* "QSEC" as bytes */
+#define QSC_FRAME_SIZE	   40
+#define QSC_FRAME_VERSION  0x00020000U /* major << 16 | minor */
+#define QSC_FRAME_MAGIC	   0x43455351U /* "QSEC" as bytes */
+#define QSC_FRAME_OPTIONAL 0x8000U     /* bit of a type that may be skipped */
 
 enum qsc_frame_type {
 	/* index channel, arg version, offset migration id, extent MAGIC and number of channels */
 	QSC_FRAME_HELLO = 1,
-	QSC_FRAME_OFFER,       /* payload: the shape of the source */
-	QSC_FRAME_ANSWER,      /* arg errno of a refusal, else 0; payload: its reasons */
+	QSC_FRAME_OFFER, /* arg 1: only asking; payload: items, what the source has */
+	/* index version, arg errno of a refusal, else 0; payload: its reasons, or items */
+	QSC_FRAME_ANSWER,
 	QSC_FRAME_ROUND,       /* index number, arg 1 for the last */
 	QSC_FRAME_PAGES,       /* index region, offset in it; payload: whole pages */
 	QSC_FRAME_ZERO,	       /* index region, offset in it, extent bytes: pages of zeroes */
@@ -47,8 +58,10 @@ enum qsc_frame_type {
 	QSC_FRAME_USER_STATE,  /* payload: state of the user itself */
 	QSC_FRAME_READY,
 	QSC_FRAME_COMMIT,
-	QSC_FRAME_RUNNING,
-	QSC_FRAME_FAILED, /* arg errno; payload: one sentence */
+	QSC_FRAME_RUNNING, /* offset microseconds from COMMIT heard to here */
+	QSC_FRAME_FAILED,  /* arg errno; payload: one sentence */
+	QSC_FRAME_PROBE,   /* index number, arg 1: to be echoed; payload: anything */
+	QSC_FRAME_ECHO,	   /* index number */
 };
 
 struct qsc_frame {
@@ -70,8 +83,14 @@ struct qsc_frame {
 
 void qsc_frame_encode(const struct qsc_frame *frame, uint8_t bytes[QSC_FRAME_SIZE]);
 
-/* -EPROTO for a type that does not exist, a payload too large for it, or a field it has not. */
-int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *frame);
+/*
+ * -EPROTO for a type that does not exist and is not optional, a payload too large for it, or a
+ * field it has not; the latter is ignored when whoever sent it is `newer`.
+ */
+int qsc_frame_decode(const uint8_t bytes[QSC_FRAME_SIZE], struct qsc_frame *frame, bool newer);
+
+/* Whether it is to be skipped with its payload. Of a decoded frame. */
+bool qsc_frame_is_skipped(const struct qsc_frame *frame);
 
 /* The digest of a frame whose other fields are set. */
 uint64_t qsc_frame_digest(const struct qsc_frame *frame, const void *payload);

@@ -23,7 +23,7 @@ static void test_frame_round_trip(void **state)
 	qsc_frame_encode(&frame, bytes);
 	assert_int_equal(bytes[0], QSC_FRAME_ZERO);
 	assert_int_equal(bytes[17], 0x10);
-	assert_int_equal(qsc_frame_decode(bytes, &out), 0);
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), 0);
 	assert_memory_equal(&out, &frame, sizeof(frame));
 }
 
@@ -34,22 +34,49 @@ static void test_frame_refuses_what_no_frame_is(void **state)
 	uint32_t type;
 
 	(void)state;
-	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
-	for (type = 1; type <= QSC_FRAME_FAILED; type++) {
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), -EPROTO);
+	for (type = 1; type <= QSC_FRAME_ECHO; type++) {
 		qsc_put_u32(bytes, type);
 		qsc_put_u32(bytes + 4, 0);
-		assert_int_equal(qsc_frame_decode(bytes, &out), 0);
+		assert_int_equal(qsc_frame_decode(bytes, &out, false), 0);
 		assert_string_not_equal(qsc_frame_name(type), "?");
 		qsc_put_u32(bytes + 4, UINT32_MAX);
-		assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+		assert_int_equal(qsc_frame_decode(bytes, &out, false), -EPROTO);
 	}
-	qsc_put_u32(bytes, QSC_FRAME_FAILED + 1);
+	qsc_put_u32(bytes, QSC_FRAME_ECHO + 1);
 	qsc_put_u32(bytes + 4, 0);
-	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), -EPROTO);
 	/* A field that READY does not have. */
 	qsc_put_u32(bytes, QSC_FRAME_READY);
 	qsc_put_u64(bytes + 16, 1);
-	assert_int_equal(qsc_frame_decode(bytes, &out), -EPROTO);
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), -EPROTO);
+}
+
+static void test_a_newer_minor_version_is_read(void **state)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_OPTIONAL | 77, .size = 5, .offset = 1};
+	uint8_t bytes[QSC_FRAME_SIZE];
+	struct qsc_frame out;
+
+	(void)state;
+	qsc_frame_encode(&frame, bytes);
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), 0);
+	assert_true(qsc_frame_is_skipped(&out));
+	qsc_put_u32(bytes + 4, QSC_FRAME_MAX_DATA + 1);
+	assert_int_equal(qsc_frame_decode(bytes, &out, true), -EPROTO);
+	/* Not one that has to be understood. */
+	frame.type = 77;
+	qsc_frame_encode(&frame, bytes);
+	assert_int_equal(qsc_frame_decode(bytes, &out, true), -EPROTO);
+	/* A field that READY does not have yet. */
+	frame = (struct qsc_frame){.type = QSC_FRAME_READY, .offset = 1};
+	qsc_frame_encode(&frame, bytes);
+	assert_int_equal(qsc_frame_decode(bytes, &out, true), 0);
+	assert_false(qsc_frame_is_skipped(&out));
+	assert_int_equal(qsc_frame_decode(bytes, &out, false), -EPROTO);
+	/* Not a payload, which would be taken for the next frame. */
+	qsc_put_u32(bytes + 4, 1);
+	assert_int_equal(qsc_frame_decode(bytes, &out, true), -EPROTO);
 }
 
 static void test_digest_covers_header_and_payload(void **state)
@@ -144,6 +171,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frame_round_trip),
 		cmocka_unit_test(test_frame_refuses_what_no_frame_is),
+		cmocka_unit_test(test_a_newer_minor_version_is_read),
 		cmocka_unit_test(test_digest_covers_header_and_payload),
 		cmocka_unit_test(test_shape_round_trip_and_differences),
 		cmocka_unit_test(test_shape_refuses_cut_and_padded_bytes),

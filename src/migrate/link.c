@@ -17,6 +17,12 @@
 #define ACCEPT_POLL_MS	 200U
 #define MAX_CLAIMS	 8U
 
+/* Of measuring: messages there and back, then ever more bytes until they take long enough. */
+#define PROBE_PINGS	4U
+#define PROBE_BYTES	(16U << 10)
+#define PROBE_MOST	(4ULL << 20)
+#define PROBE_ENOUGH_US 1000U
+
 _Static_assert(QSC_FRAME_SIZE == QSC_CHANNEL_FIRST_BYTES, "a transport waits for a HELLO");
 
 int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *iov, int iovcnt)
@@ -39,22 +45,37 @@ int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *fra
 	return qsc_link_write(link, channel, iov, size ? 2 : 1);
 }
 
-static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame)
+static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame, bool newer)
 {
 	uint8_t header[QSC_FRAME_SIZE];
 	int result = ch->ops->recv(ch, header, sizeof(header));
 
 	if (result < 0)
 		return result;
-	result = qsc_frame_decode(header, frame);
+	result = qsc_frame_decode(header, frame, newer);
 	if (result == 0 && !frame->size && frame->digest != qsc_frame_digest(frame, NULL))
 		result = -EBADMSG;
 	return result;
 }
 
+/* Until its version is known, the other side may say more than this side can read. */
+static bool is_newer(const struct qsc_link *link)
+{
+	return !link->version || link->version > QSC_FRAME_VERSION;
+}
+
 int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame)
 {
-	return recv_header(link->channels[channel], frame);
+	int result;
+
+	do {
+		result = recv_header(link->channels[channel], frame, is_newer(link));
+		if (result < 0 || !qsc_frame_is_skipped(frame))
+			return result;
+		/* A frame that was altered on the way must not pass for one to be skipped. */
+		result = qsc_link_skip_payload(link, channel, frame);
+	} while (result == 0);
+	return result;
 }
 
 int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
@@ -66,6 +87,30 @@ int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct 
 	if (result < 0)
 		return result;
 	return qsc_frame_digest(frame, buf) == frame->digest ? 0 : -EBADMSG;
+}
+
+int qsc_link_skip_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame)
+{
+	qsc_autofree void *buf = NULL;
+
+	if (!frame->size)
+		return 0;
+	buf = malloc(frame->size);
+	return buf ? qsc_link_recv_payload(link, channel, frame, buf) : -ENOMEM;
+}
+
+void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t deadline_us)
+{
+	uint32_t i;
+
+	link->stall_ms = stall_ms;
+	link->deadline_us = deadline_us;
+	for (i = 0; i < QSC_LINK_MAX_CHANNELS; i++) {
+		struct qsc_channel *ch = link->channels[i];
+
+		if (ch)
+			ch->ops->set_limits(ch, stall_ms, deadline_us);
+	}
 }
 
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel)
@@ -91,38 +136,65 @@ void qsc_link_close(struct qsc_link *link)
 
 /* ---- finding each other ---- */
 
-int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
-		     uint32_t timeout_ms, struct qsc_error *err)
+/* How long opening a channel may take; at least a moment, 0 would be for ever. */
+static uint32_t time_to_open(const struct qsc_link *link)
 {
-	uint32_t i;
-	int result;
+	uint64_t now = link->env->now_us(link->env->ctx);
+	uint64_t left;
+
+	if (!link->deadline_us)
+		return link->stall_ms;
+	left = link->deadline_us > now ? (link->deadline_us - now) / 1000 : 0;
+	return (uint32_t)qsc_max_u64(1, qsc_min_u64(left, link->stall_ms));
+}
+
+/* One more channel, which also may turn out to be the only one. */
+static int connect_one(struct qsc_link *link, struct qsc_transport *transport, uint32_t *count,
+		       struct qsc_error *err)
+{
+	uint32_t index = link->count;
+	struct qsc_frame hello = {
+		.type = QSC_FRAME_HELLO,
+		.index = index,
+		.arg = QSC_FRAME_VERSION,
+		.offset = link->id,
+	};
+	struct qsc_channel *ch;
+	int result = transport->ops->open(transport, time_to_open(link), &ch, err);
+
+	if (result < 0)
+		return result;
+	link->channels[index] = ch;
+	link->count = index + 1;
+	if (!ch->ops->recv) {
+		if (!ch->ops->settle)
+			return qsc_error_set(err, EINVAL, NULL,
+					     "transport '%s' neither answers nor keeps what is "
+					     "sent",
+					     transport->ops->name);
+		link->one_way = true;
+		*count = 1;
+	}
+	hello.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | *count;
+	ch->ops->set_limits(ch, link->stall_ms, link->deadline_us);
+	result = qsc_link_send(link, index, &hello, NULL, 0);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the destination closed connection %u of %u at once (%s)",
+				     index + 1, *count, strerrordesc_np(-result));
+	return 0;
+}
+
+int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
+		     struct qsc_error *err)
+{
+	int result = 0;
 
 	if (getrandom(&link->id, sizeof(link->id), 0) != sizeof(link->id))
 		return qsc_error_set(err, EIO, NULL, "no randomness for a migration identifier");
-	for (i = 0; i < count; i++) {
-		struct qsc_channel *ch;
-		struct qsc_frame hello = {
-			.type = QSC_FRAME_HELLO,
-			.index = i,
-			.arg = QSC_FRAME_VERSION,
-			.offset = link->id,
-			.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | count,
-		};
-
-		result = transport->ops->open(transport, timeout_ms, &ch, err);
-		if (result < 0)
-			return result;
-		link->channels[i] = ch;
-		link->count = i + 1;
-		ch->ops->set_limits(ch, timeout_ms, 0);
-		result = qsc_link_send(link, i, &hello, NULL, 0);
-		if (result < 0)
-			return qsc_error_set(err, -result, NULL,
-					     "the destination closed connection %u of %u at once "
-					     "(%s)",
-					     i + 1, count, strerrordesc_np(-result));
-	}
-	return 0;
+	while (result == 0 && link->count < count)
+		result = connect_one(link, transport, &count, err);
+	return result;
 }
 
 /* Who says it is a source, until all of its channels are there. */
@@ -159,7 +231,8 @@ static struct claim *find_claim(struct claims *claims, const struct qsc_frame *h
 	if (hello->index != 0 || channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
 		return NULL;
 	qsc_link_close(&silent->link);
-	*silent = (struct claim){.link = {.count = channels, .id = hello->offset}};
+	*silent = (struct claim){
+		.link = {.count = channels, .id = hello->offset, .version = hello->arg}};
 	return silent;
 }
 
@@ -191,42 +264,36 @@ static struct claim *fullest(struct claims *claims)
 	return best;
 }
 
-static int refuse_version(struct qsc_link *link, const struct qsc_frame *hello,
-			  struct qsc_error *err)
+static int refuse_version(struct qsc_link *link, struct qsc_error *err)
 {
-	int result = qsc_error_set(err, EPROTONOSUPPORT, NULL,
-				   "the source speaks migration protocol %u.%u and this side %u.%u",
-				   hello->arg >> 16, hello->arg & 0xffffU, QSC_FRAME_VERSION >> 16,
-				   QSC_FRAME_VERSION & 0xffffU);
+	int result = qsc_link_check_version(link, "source", err);
 
-	if (err)
-		qsc_link_send_failed(link, EPROTONOSUPPORT, err->text);
+	if (result < 0 && err)
+		qsc_link_send_failed(link, err->number, err->text);
 	return result;
 }
 
 /* Takes over the channel. *claim becomes the one that it belongs to. */
-static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t timeout_ms,
+static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t stall_ms,
 		      struct claim **claim, struct qsc_error *err)
 {
 	struct qsc_frame hello;
 
 	ch->ops->set_limits(ch, HELLO_TIMEOUT_MS, 0);
-	if (recv_header(ch, &hello) == 0)
+	if (recv_header(ch, &hello, true) == 0)
 		*claim = take_hello(claims, ch, &hello);
 	if (!*claim) {
 		qsc_log(QSC_LOG_WARNING, "dropped a connection that is no channel of a migration");
 		ch->ops->close(ch);
 		return 0;
 	}
-	ch->ops->set_limits(ch, timeout_ms, 0);
-	if (hello.arg >> 16 != QSC_FRAME_VERSION >> 16)
-		return refuse_version(&(*claim)->link, &hello, err);
-	return 0;
+	ch->ops->set_limits(ch, stall_ms, 0);
+	return refuse_version(&(*claim)->link, err);
 }
 
 /* One step of waiting; *claim stays NULL when nobody came. */
 static int await_claim(struct claims *claims, struct qsc_transport *transport,
-		       const struct qsc_link_wait *wait, struct claim **claim,
+		       const struct qsc_link_wait *wait, uint32_t stall_ms, struct claim **claim,
 		       struct qsc_error *err)
 {
 	struct qsc_error nobody = QSC_ERROR_NONE;
@@ -238,7 +305,7 @@ static int await_claim(struct claims *claims, struct qsc_transport *transport,
 				     "cancelled while waiting for the source");
 	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &nobody);
 	if (result == 0)
-		return accept_one(claims, ch, wait->timeout_ms, claim, err);
+		return accept_one(claims, ch, stall_ms, claim, err);
 	if (result == -ETIMEDOUT)
 		return 0;
 	if (err)
@@ -249,7 +316,9 @@ static int await_claim(struct claims *claims, struct qsc_transport *transport,
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 		    const struct qsc_link_wait *wait, struct qsc_error *err)
 {
-	uint64_t deadline = wait->env->now_us(wait->env->ctx) + wait->timeout_ms * 1000ULL;
+	const struct qsc_env *env = link->env;
+	struct qsc_pace *pace = link->pace;
+	uint32_t stall_ms = link->stall_ms;
 	struct claims claims = {0};
 	struct claim *claim;
 	uint32_t i;
@@ -257,8 +326,8 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 
 	do {
 		claim = NULL;
-		if (wait->env->now_us(wait->env->ctx) < deadline)
-			result = await_claim(&claims, transport, wait, &claim, err);
+		if (env->now_us(env->ctx) < wait->deadline_us)
+			result = await_claim(&claims, transport, wait, stall_ms, &claim, err);
 		else
 			result = qsc_error_set(err, ETIMEDOUT, NULL,
 					       "%u of %u connections of a source came within %u ms",
@@ -268,6 +337,9 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 	/* When it failed, whoever came closest to being the source is told. */
 	claim = claim ? claim : fullest(&claims);
 	*link = claim->link;
+	link->env = env;
+	link->pace = pace;
+	link->stall_ms = stall_ms;
 	*claim = (struct claim){0};
 	for (i = 0; i < MAX_CLAIMS; i++)
 		qsc_link_close(&claims.entries[i].link);
@@ -302,27 +374,110 @@ int qsc_link_recv_text(struct qsc_link *link, const struct qsc_frame *frame,
 	return 0;
 }
 
+int qsc_link_errno(uint32_t number)
+{
+	return number > 0 && number < 4096 ? (int)number : EIO;
+}
+
+int qsc_link_hear_failed(struct qsc_link *link, const struct qsc_frame *frame, const char *other,
+			 struct qsc_error *err)
+{
+	char text[QSC_ERROR_TEXT_SIZE];
+	int result = qsc_link_recv_text(link, frame, text);
+
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the %s failed and its reason is broken (%s)", other,
+				     strerrordesc_np(-result));
+	link->heard_failed = true;
+	return qsc_error_set(err, qsc_link_errno(frame->arg), NULL, "the %s failed: %s", other,
+			     text);
+}
+
 int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 		    struct qsc_frame *frame, struct qsc_error *err)
 {
-	char text[QSC_ERROR_TEXT_SIZE];
 	int result = qsc_link_recv(link, 0, frame);
 
 	if (result == 0 && frame->type == type)
 		return 0;
-	if (result == 0 && frame->type == QSC_FRAME_FAILED) {
-		result = qsc_link_recv_text(link, frame, text);
-		if (result == 0) {
-			/* Whatever number it claims must be an errno here. */
-			int number = (int)(frame->arg > 0 && frame->arg < 4096 ? frame->arg : EIO);
-
-			link->heard_failed = true;
-			return qsc_error_set(err, number, NULL, "the %s failed: %s", other, text);
-		}
-	} else if (result == 0) {
+	if (result == 0 && frame->type == QSC_FRAME_FAILED)
+		return qsc_link_hear_failed(link, frame, other, err);
+	if (result == 0)
 		return qsc_error_set(err, EPROTO, NULL, "the %s sent %s where %s was due", other,
 				     qsc_frame_name(frame->type), qsc_frame_name(type));
-	}
 	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
 			     qsc_frame_name(type), other, strerrordesc_np(-result));
+}
+
+int qsc_link_check_version(const struct qsc_link *link, const char *other, struct qsc_error *err)
+{
+	if (link->version >> 16 == QSC_FRAME_VERSION >> 16)
+		return 0;
+	return qsc_error_set(err, EPROTONOSUPPORT, NULL,
+			     "the %s speaks migration protocol %u.%u and this side %u.%u: use "
+			     "releases of one major version on both sides",
+			     other, link->version >> 16, link->version & 0xffffU,
+			     QSC_FRAME_VERSION >> 16, QSC_FRAME_VERSION & 0xffffU);
+}
+
+/* ---- how fast it is ---- */
+
+/* The time that so many bytes take there, and the echo back. */
+static int probe(struct qsc_link *link, uint32_t number, uint64_t bytes, const char *other,
+		 uint64_t *us, struct qsc_error *err)
+{
+	static const uint8_t zeroes[PROBE_BYTES];
+	uint64_t start = link->env->now_us(link->env->ctx);
+	struct qsc_frame frame;
+	int result = 0;
+
+	do {
+		uint32_t part = (uint32_t)qsc_min_u64(bytes, sizeof(zeroes));
+
+		bytes -= part;
+		frame = (struct qsc_frame){
+			.type = QSC_FRAME_PROBE, .index = number, .arg = bytes ? 0 : 1};
+		/* A failed send shows as a missing echo. */
+		result = qsc_link_send(link, 0, &frame, zeroes, part);
+	} while (result == 0 && bytes);
+	result = qsc_link_expect(link, QSC_FRAME_ECHO, other, &frame, err);
+	if (result == 0 && frame.index != number)
+		result = qsc_error_set(err, EPROTO, NULL, "the %s echoed what was not sent", other);
+	*us = link->env->now_us(link->env->ctx) - start;
+	return result;
+}
+
+int qsc_link_measure(struct qsc_link *link, const char *other, struct qsc_link_speed *speed,
+		     struct qsc_error *err)
+{
+	uint32_t number;
+	uint64_t bytes;
+	uint64_t us;
+	int result = 0;
+
+	*speed = (struct qsc_link_speed){.rtt_us = UINT64_MAX};
+	for (number = 0; number < PROBE_PINGS && result == 0; number++) {
+		result = probe(link, number, 0, other, &us, err);
+		speed->rtt_us = qsc_min_u64(speed->rtt_us, us);
+	}
+	for (bytes = PROBE_BYTES; result == 0 && bytes <= PROBE_MOST; bytes *= 4) {
+		result = probe(link, number++, bytes, other, &us, err);
+		speed->bytes = bytes;
+		speed->us = us > speed->rtt_us ? us - speed->rtt_us : 1;
+		speed->bytes_per_second = bytes * 1000000U / speed->us;
+		if (speed->us >= PROBE_ENOUGH_US)
+			break;
+	}
+	return result;
+}
+
+int qsc_link_echo(struct qsc_link *link, const struct qsc_frame *probe)
+{
+	struct qsc_frame echo = {.type = QSC_FRAME_ECHO, .index = probe->index};
+	int result = qsc_link_skip_payload(link, 0, probe);
+
+	if (result < 0 || probe->arg != 1)
+		return result;
+	return qsc_link_send(link, 0, &echo, NULL, 0);
 }

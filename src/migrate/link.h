@@ -16,11 +16,17 @@
 struct qsc_pace;
 
 struct qsc_link {
+	const struct qsc_env *env;
 	struct qsc_channel *channels[QSC_LINK_MAX_CHANNELS];
 	uint32_t count;
 	uint64_t id;
 	struct qsc_pace *pace; /* borrowed; NULL: no limit */
+	uint32_t version;      /* the other side's; 0 until it is known */
+	bool one_way;	       /* source: nobody answers, what is sent is kept */
 	bool heard_failed;     /* the other side said so itself, it need not be told */
+	/* Of every channel, as in the channel's set_limits. */
+	uint32_t stall_ms;
+	uint64_t deadline_us;
 };
 
 /* Whom a lane tells after frames what they moved; non-zero ends what it does. */
@@ -29,17 +35,29 @@ struct qsc_moved {
 	void *ctx;
 };
 
-/* Called between polls while the destination waits; non-zero ends the wait with -ECANCELED. */
+/* How long the destination waits, and what it does between polls. */
 struct qsc_link_wait {
-	const struct qsc_env *env;
-	uint32_t timeout_ms;
-	int (*step)(void *ctx);
+	uint32_t timeout_ms;	/* for the message */
+	uint64_t deadline_us;	/* until which a source must have come */
+	int (*step)(void *ctx); /* non-zero ends the wait with -ECANCELED */
 	void *ctx;
 };
 
-/* Source: make `count` channels and say HELLO on each. */
+/* What a source measures of a link. */
+struct qsc_link_speed {
+	uint64_t rtt_us;
+	uint64_t bytes_per_second; /* 0: it was not measured */
+	/* What that is computed from. */
+	uint64_t bytes;
+	uint64_t us;
+};
+
+/*
+ * Source: make `count` channels and say HELLO on each, within the link's limits. A channel that
+ * nobody answers is the only one.
+ */
 int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
-		     uint32_t timeout_ms, struct qsc_error *err);
+		     struct qsc_error *err);
 
 /*
  * Destination: wait for a source and for all of its channels. Whoever connects and says anything
@@ -52,6 +70,9 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 
 void qsc_link_close(struct qsc_link *link);
 
+/* New limits for every channel. */
+void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t deadline_us);
+
 /* Wake whoever sends or receives on a channel; it gets an error. */
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel);
 
@@ -62,22 +83,48 @@ int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
 		  const void *payload, uint32_t size);
 
-/* Receive a header. The payload, if any, must be received next. */
+/*
+ * Receive a header. The payload, if any, must be received next. Frames that may be skipped have
+ * been.
+ */
 int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame);
 
 /* -EBADMSG when it is not what was sent. */
 int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
 			  void *buf);
 
+/* Receive a payload and forget it, unless it is not what was sent. */
+int qsc_link_skip_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame);
+
 /* FAILED with a sentence, on channel 0; nothing can be done when it does not arrive. */
 void qsc_link_send_failed(struct qsc_link *link, int number, const char *text);
 
+/* A FAILED has come: its sentence becomes the error, with `other` ("destination") in front. */
+int qsc_link_hear_failed(struct qsc_link *link, const struct qsc_frame *frame, const char *other,
+			 struct qsc_error *err);
+
 /*
  * Receive on channel 0 until a header of `type` comes, its payload next. The other side's FAILED
- * becomes the error, with `other` ("destination") in front; anything else is -EPROTO.
+ * becomes the error, anything else is -EPROTO.
  */
 int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 		    struct qsc_frame *frame, struct qsc_error *err);
+
+/* The other side's version, once it is known: -EPROTONOSUPPORT for another major one. */
+int qsc_link_check_version(const struct qsc_link *link, const char *other, struct qsc_error *err);
+
+/* What a number that the other side sent for an errno means here. */
+int qsc_link_errno(uint32_t number);
+
+/*
+ * Source, between rounds: how long a message takes there and back, and how fast one channel is: a
+ * few megabytes at most, and fewer the slower it is.
+ */
+int qsc_link_measure(struct qsc_link *link, const char *other, struct qsc_link_speed *speed,
+		     struct qsc_error *err);
+
+/* Destination: a PROBE has come. */
+int qsc_link_echo(struct qsc_link *link, const struct qsc_frame *probe);
 
 /* The payload of a FAILED or ANSWER as a printable text. */
 int qsc_link_recv_text(struct qsc_link *link, const struct qsc_frame *frame,

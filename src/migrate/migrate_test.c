@@ -305,7 +305,7 @@ static void test_SET_5_destination_that_cannot_start_leaves_both_stopped(void **
 
 	(void)state;
 	sides_make(&f, sides_p2p_flags, true);
-	fake_fail(f.sides[1].fakes[2], FAKE_SET_STATE, QSC_STATE_RUNNING, 1, EIO, QSC_STATE_ERROR);
+	fake_fail(f.sides[1].fakes[2], FAKE_SET_STATE, QSC_STATE_RUNNING, 2, EIO, QSC_STATE_ERROR);
 	sides_migrate(&f);
 	assert_int_equal(f.sides[0].result, -EIO);
 	assert_string_equal(f.sides[0].err.clause, "SET-5");

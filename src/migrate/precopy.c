@@ -13,6 +13,24 @@
 /* Below this many bytes a rate says nothing. */
 #define RATE_BYTES (64ULL << 10)
 
+/* What the negotiation told of the link and of the destination's waves. */
+static void know_beforehand(struct source *source)
+{
+	const struct qsc_waves *remote = &source->engine.remote;
+	const struct qsc_link_speed *speed = &source->engine.speed;
+	struct qsc_predict *predict = &source->predict;
+
+	if (remote->known) {
+		qsc_time_add(&predict->part[QSC_DOWNTIME_QUIESCE], remote->quiesce_us);
+		qsc_time_add(&predict->part[QSC_DOWNTIME_STOP], remote->stop_us);
+		qsc_time_add(&predict->part[QSC_DOWNTIME_RUN], remote->start_us);
+	}
+	if (speed->bytes_per_second) {
+		qsc_time_add(&predict->part[QSC_DOWNTIME_COMMIT], speed->rtt_us);
+		qsc_rate_add(&predict->link, speed->bytes, speed->us);
+	}
+}
+
 int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
@@ -35,6 +53,7 @@ int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
 	for (i = 0; i < count; i++)
 		predict->members[i].name = qsc_set_name(engine->set, i);
+	know_beforehand(source);
 	return 0;
 }
 
@@ -182,7 +201,7 @@ static int stop_or_give_up(const struct source *source, bool fits, struct qsc_er
 	const struct qsc_engine *engine = &source->engine;
 	char text[QSC_ERROR_TEXT_SIZE];
 
-	if (fits || engine->options.exceed_downtime || qsc_source_is_one_way(source))
+	if (fits || engine->options.exceed_downtime || engine->link.one_way)
 		return 0;
 	qsc_predict_explain(&source->predict, &engine->report->predicted, text, sizeof(text));
 	return qsc_error_set(err, ETIME, NULL, "%s", text);

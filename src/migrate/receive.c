@@ -11,8 +11,11 @@
 
 #include "base/cleanup.h"
 #include "migrate/engine.h"
-#include "migrate/shape.h"
+#include "migrate/negotiate.h"
 #include "set/set.h"
+
+/* For telling the source that it failed. */
+#define LAST_WORDS_MS 1000
 
 struct destination {
 	struct qsc_engine engine;
@@ -21,108 +24,31 @@ struct destination {
 	bool have_user_state;
 	bool touched; /* devices are, or were, in RESUMING */
 	bool said_failed;
-	bool source_failed; /* the source said so: it has the set */
 	bool ready;
 	bool committed;
 };
 
 /* ---- negotiation ---- */
 
-static int cancel_wait(void *ctx)
-{
-	struct destination *destination = ctx;
-
-	return qsc_engine_enter(&destination->engine, "negotiate", 0, NULL);
-}
-
-/* When a send fails here or below, receiving what comes next says why. */
-static void answer(struct destination *destination, int number, const char *text)
-{
-	struct qsc_frame frame = {.type = QSC_FRAME_ANSWER, .arg = (uint32_t)number};
-	size_t size = strlen(text);
-
-	destination->said_failed = number != 0;
-	(void)qsc_link_send(&destination->engine.link, 0, &frame, text,
-			    (uint32_t)qsc_min_u64(size, QSC_FRAME_MAX_TEXT));
-}
-
-static int compare(struct destination *destination, const uint8_t *bytes, size_t size,
-		   struct qsc_error *err)
-{
-	struct qsc_engine *engine = &destination->engine;
-	qsc_cleanup(qsc_shape_release) struct qsc_shape theirs = QSC_SHAPE_NONE;
-	qsc_cleanup(qsc_shape_release) struct qsc_shape ours = QSC_SHAPE_NONE;
-	char text[QSC_ERROR_TEXT_SIZE - 256]; /* and what is said around it, on both sides */
-	unsigned int differences;
-	int result = qsc_shape_describe(&ours, engine->set, engine->user, err);
-
-	if (result < 0)
-		return result;
-	result = qsc_shape_decode(&theirs, bytes, size);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL,
-				     "the source's description of its set cannot be read (%s)",
-				     strerrordesc_np(-result));
-	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
-	if (differences)
-		return qsc_error_set(
-			err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
-			"%u difference%s between the source's set (there) and this one "
-			"(here): %s",
-			differences, differences == 1 ? "" : "s", text);
-	return 0;
-}
-
-static int hear_offer(struct destination *destination, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &destination->engine;
-	qsc_autofree uint8_t *bytes = NULL;
-	struct qsc_frame frame;
-	int result = qsc_link_expect(&engine->link, QSC_FRAME_OFFER, engine->other, &frame, err);
-
-	if (result < 0)
-		return result;
-	bytes = malloc(frame.size + 1U);
-	if (!bytes)
-		return qsc_error_set(err, ENOMEM, NULL, "no memory for the source's offer");
-	result = qsc_link_recv_payload(&engine->link, 0, &frame, bytes);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "the source's offer is broken (%s)",
-				     strerrordesc_np(-result));
-	return compare(destination, bytes, frame.size, err);
-}
-
 static int negotiate(struct destination *destination, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &destination->engine;
-	const struct qsc_link_wait wait = {
-		.env = engine->env,
-		.timeout_ms = engine->options.stall_timeout_ms,
-		.step = cancel_wait,
-		.ctx = destination,
-	};
 	uint64_t start;
-	int result = qsc_link_accept(&engine->link, engine->transport, &wait, err);
+	int result = qsc_negotiate_await(engine, &destination->touched, err);
 
 	start = qsc_engine_now(engine);
 	if (result == 0)
 		result = qsc_engine_make_lanes(engine, err);
-	if (result == 0)
-		result = hear_offer(destination, err);
-	if (result == 0)
-		result = qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
 	if (result == 0) {
 		destination->touched = true;
 		result = qsc_set_resuming(engine->set, err);
 	}
-	if (result < 0) {
-		if (err->number && engine->link.channels[0])
-			answer(destination, err->number, err->text);
-		return result;
-	}
-	answer(destination, 0, "");
-	qsc_engine_phase(engine, "negotiate", QSC_TIMELINE_ALL, start, 0);
-	return 0;
+	if (engine->link.channels[0] && !engine->link.heard_failed)
+		qsc_negotiate_answer(engine, err);
+	destination->said_failed = result < 0;
+	if (result == 0)
+		qsc_engine_phase(engine, "negotiate", QSC_TIMELINE_ALL, start, 0);
+	return result;
 }
 
 /* ---- rounds ---- */
@@ -158,19 +84,6 @@ static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
 					  lane->channel, frame, lane->buffer, &lane->err);
 }
 
-static int receive_failed(struct qsc_lane *lane, const struct qsc_frame *frame)
-{
-	char text[QSC_ERROR_TEXT_SIZE];
-	int number = frame->arg && frame->arg < 4096 ? (int)frame->arg : EIO;
-	int result = lane->channel == 0 ? qsc_link_recv_text(&lane->engine->link, frame, text)
-					: -EPROTO;
-
-	if (result < 0)
-		return result;
-	lane->peer_failed = true;
-	return qsc_error_set(&lane->err, number, NULL, "the source failed: %s", text);
-}
-
 /* One frame, *moved bytes of memory or state; 1 when the lane's round has ended. */
 static int receive_frame(struct qsc_lane *lane, uint64_t *moved)
 {
@@ -191,7 +104,9 @@ static int receive_frame(struct qsc_lane *lane, uint64_t *moved)
 	case QSC_FRAME_ROUND_END:
 		return frame.index == engine->round ? 1 : -EPROTO;
 	case QSC_FRAME_FAILED:
-		return receive_failed(lane, &frame);
+		return lane->channel == 0 ? qsc_link_hear_failed(&engine->link, &frame,
+								 engine->other, &lane->err)
+					  : -EPROTO;
 	default:
 		return -EPROTO;
 	}
@@ -211,18 +126,8 @@ static void receive_lane(void *arg)
 	if (result > 0)
 		return;
 	/* The first to fail says why, so that the source need not send the rest. */
-	if (qsc_engine_lane_failed(lane, result) && !lane->peer_failed)
+	if (qsc_engine_lane_failed(lane, result) && !lane->engine->link.heard_failed)
 		qsc_link_send_failed(&lane->engine->link, lane->err.number, lane->err.text);
-}
-
-static bool source_said_failed(const struct qsc_engine *engine)
-{
-	uint32_t i;
-
-	for (i = 0; i < engine->link.count; i++)
-		if (engine->lanes[i].peer_failed)
-			return true;
-	return false;
 }
 
 static int receive_round(struct destination *destination, const struct qsc_frame *round,
@@ -245,7 +150,6 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 		atomic_store(&engine->streams[i].writer, 0);
 	result = qsc_engine_run_lanes(engine, receive_lane, err);
 	if (result < 0) {
-		destination->source_failed = source_said_failed(engine);
 		destination->said_failed = atomic_load(&engine->first_failed) != NULL;
 		return result;
 	}
@@ -283,19 +187,17 @@ static int receive_user_state(struct destination *destination, const struct qsc_
 	return 0;
 }
 
-static int hear_failed(struct destination *destination, const struct qsc_frame *frame,
-		       struct qsc_error *err)
+/* The next frame between rounds; those that only measure the link are answered. */
+static int next_frame(struct qsc_engine *engine, struct qsc_frame *frame)
 {
-	char text[QSC_ERROR_TEXT_SIZE];
-	int result = qsc_link_recv_text(&destination->engine.link, frame, text);
+	int result = qsc_link_recv(&engine->link, 0, frame);
 
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL,
-				     "the source failed and its reason is "
-				     "broken");
-	destination->source_failed = true;
-	return qsc_error_set(err, frame->arg && frame->arg < 4096 ? (int)frame->arg : EIO, NULL,
-			     "the source failed: %s", text);
+	while (result == 0 && frame->type == QSC_FRAME_PROBE) {
+		result = qsc_link_echo(&engine->link, frame);
+		if (result == 0)
+			result = qsc_link_recv(&engine->link, 0, frame);
+	}
+	return result;
 }
 
 /* Rounds until the last one is in place. */
@@ -311,12 +213,9 @@ static int receive_all(struct destination *destination, struct qsc_error *err)
 					  err);
 		if (result < 0)
 			return result;
-		result = qsc_link_recv(&engine->link, 0, &frame);
+		result = next_frame(engine, &frame);
 		if (result < 0)
-			return qsc_error_set(err, -result, NULL,
-					     "the connection to the source was lost in phase '%s' "
-					     "(%s)",
-					     engine->phase, strerrordesc_np(-result));
+			return qsc_engine_lost(engine, result, err);
 		switch (frame.type) {
 		case QSC_FRAME_ROUND:
 			result = receive_round(destination, &frame, err);
@@ -328,7 +227,7 @@ static int receive_all(struct destination *destination, struct qsc_error *err)
 			result = receive_user_state(destination, &frame, err);
 			break;
 		case QSC_FRAME_FAILED:
-			return hear_failed(destination, &frame, err);
+			return qsc_link_hear_failed(&engine->link, &frame, engine->other, err);
 		default:
 			return qsc_error_set(err, EPROTO, NULL, "the source sent %s between rounds",
 					     qsc_frame_name(frame.type));
@@ -364,6 +263,49 @@ static int load_user(struct destination *destination, struct qsc_error *err)
 	return 0;
 }
 
+/* Whether nobody is at the other end: what a source sent was kept, and is read. */
+static bool is_kept(const struct destination *destination)
+{
+	const struct qsc_channel *control = destination->engine.link.channels[0];
+
+	return control && control->ops->settle;
+}
+
+static int hear_commit(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &destination->engine;
+	struct qsc_frame frame;
+	int result = qsc_link_recv(&engine->link, 0, &frame);
+
+	if (result == 0 && frame.type == QSC_FRAME_FAILED)
+		return qsc_link_hear_failed(&engine->link, &frame, engine->other, err);
+	if (result == 0 && frame.type != QSC_FRAME_COMMIT)
+		result = -EPROTO;
+	if (result < 0)
+		return qsc_error_set(
+			err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
+			"READY was sent and neither COMMIT nor a failure of the source "
+			"has come (%s)",
+			strerrordesc_np(-result));
+	return 0;
+}
+
+/* COMMIT has been read: this side has the set once nobody else can read it. */
+static int settle(struct destination *destination, struct qsc_error *err)
+{
+	struct qsc_channel *ch = destination->engine.link.channels[0];
+	int result = ch->ops->settle(ch, err);
+
+	/* Whether it was taken nobody can tell, as when READY is out. */
+	destination->ready = result == -ENOTRECOVERABLE;
+	if (result < 0 && !err->number)
+		qsc_error_set(err, -result, NULL, "what was saved could not be taken over (%s)",
+			      strerrordesc_np(-result));
+	if (destination->ready)
+		err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
+	return result;
+}
+
 /* ORD-5: every stream is validated here before the source gives up its copy. */
 static int get_ready(struct destination *destination, struct qsc_error *err)
 {
@@ -379,22 +321,16 @@ static int get_ready(struct destination *destination, struct qsc_error *err)
 		result = qsc_engine_enter(engine, "commit", 0, err);
 	if (result < 0)
 		return result;
-	destination->ready = true;
+	/* From here on the source decides, and its limit counts. */
+	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
+	destination->ready = !is_kept(destination);
 	/* It may have arrived also when this fails, so it counts as sent. */
 	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
-	result = qsc_link_recv(&engine->link, 0, &frame);
-	if (result == 0 && frame.type == QSC_FRAME_FAILED)
-		return hear_failed(destination, &frame, err);
-	if (result == 0 && frame.type != QSC_FRAME_COMMIT)
-		result = -EPROTO;
-	if (result < 0)
-		return qsc_error_set(
-			err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
-			"READY was sent and neither COMMIT nor a failure of the source "
-			"has come (%s)",
-			strerrordesc_np(-result));
-	destination->committed = true;
-	return 0;
+	result = hear_commit(destination, err);
+	if (result == 0 && is_kept(destination))
+		result = settle(destination, err);
+	destination->committed = result == 0;
+	return result;
 }
 
 static int take_over(struct destination *destination, struct qsc_error *err)
@@ -402,6 +338,8 @@ static int take_over(struct destination *destination, struct qsc_error *err)
 	struct qsc_engine *engine = &destination->engine;
 	struct qsc_frame frame = {.type = QSC_FRAME_RUNNING};
 	int result;
+
+	uint64_t start = qsc_engine_now(engine);
 
 	engine->phase = "run";
 	result = qsc_set_run(engine->set, err);
@@ -415,12 +353,14 @@ static int take_over(struct destination *destination, struct qsc_error *err)
 		return result;
 	engine->report->owner = QSC_OWNER_DESTINATION;
 	engine->report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
+	frame.offset = qsc_engine_now(engine) - start;
 	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
 		       "the destination runs%s",
-		       result < 0 ? "; the source could not be told, it stays stopped and may be "
-				    "closed"
-				  : "");
+		       result < 0 && !is_kept(destination)
+			       ? "; the source could not be told, it stays stopped and may be "
+				 "closed"
+			       : "");
 	return 0;
 }
 
@@ -433,13 +373,17 @@ static void give_up(struct destination *destination, struct qsc_error *err)
 	struct qsc_error why = QSC_ERROR_NONE;
 	int result;
 
-	if (engine->link.count && !destination->said_failed && !destination->source_failed)
+	/* What stopped in time must also be told in time. */
+	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
+	if (engine->link.count && !destination->said_failed && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
 	result = destination->touched ? qsc_set_reset(engine->set, &why) : 0;
 	engine->report->owner = QSC_OWNER_SOURCE;
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "the migration failed and the source keeps the set; nothing loaded here "
-		       "runs%s%.100s",
+		       "%s; nothing loaded here runs%s%.100s",
+		       is_kept(destination)
+			       ? "the set was not restored, and what was saved still has it"
+			       : "the migration failed and the source keeps the set",
 		       result < 0 ? ", but close all devices: " : ": the devices have been reset",
 		       result < 0 ? why.text : "");
 }
@@ -454,22 +398,31 @@ static void stay_stopped_after_commit(struct destination *destination, struct qs
 	err->clause = err->clause ? err->clause : qsc_clause_id(QSC_CLAUSE_ORD_8);
 	qsc_link_send_failed(&engine->link, err->number, err->text);
 	engine->report->owner = QSC_OWNER_UNPROVED;
-	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "the source gave the set up and it failed to start here: nothing was reset, "
-		       "and the source is stopped; mend the device and run this set, or take the "
-		       "source's%s%.60s",
-		       result < 0 ? "; not all could be stopped: " : "",
-		       result < 0 ? why.text : "");
+	(void)snprintf(
+		engine->report->outcome, sizeof(engine->report->outcome),
+		"the source gave the set up and it failed to start here: nothing was reset%s"
+		"%s%.60s",
+		is_kept(destination)
+			? "; mend the device and run this set, what was saved counts as used"
+			: ", and the source is stopped; mend the device and run this set, or "
+			  "take the source's",
+		result < 0 ? "; not all could be stopped: " : "", result < 0 ? why.text : "");
 }
 
 static void stay_stopped_unproved(struct destination *destination)
 {
-	destination->engine.report->owner = QSC_OWNER_UNPROVED;
+	struct qsc_migrate_report *report = destination->engine.report;
+
+	report->owner = QSC_OWNER_UNPROVED;
 	(void)snprintf(
-		destination->engine.report->outcome, sizeof(destination->engine.report->outcome),
-		"everything is loaded and stopped here, and there is no proof that the "
-		"source gave the set up (COMMIT): look at the source; if it runs reset these "
-		"devices, else run them");
+		report->outcome, sizeof(report->outcome), "%s",
+		is_kept(destination)
+			? "everything is loaded and stopped here, and there is no proof that "
+			  "nobody else can restore what was saved: look at it; if it is still "
+			  "there reset these devices, else run them"
+			: "everything is loaded and stopped here, and there is no proof that "
+			  "the source gave the set up (COMMIT): look at the source; if it "
+			  "runs reset these devices, else run them");
 }
 
 static int migrate(struct destination *destination, struct qsc_error *err)
@@ -500,9 +453,12 @@ int qsc_migrate_receive(struct qsc_set *set, const struct qsc_migrate_user *user
 	destination.engine.other = "source";
 	if (result == 0)
 		result = migrate(&destination, err);
+	/* A wait that the limit ended says so, and not only that it ended. */
+	if (result == -ETIMEDOUT)
+		(void)qsc_engine_check_clock(&destination.engine, err);
 	if (result < 0 && destination.committed)
 		stay_stopped_after_commit(&destination, err);
-	else if (result < 0 && destination.ready && !destination.source_failed)
+	else if (result < 0 && destination.ready && !destination.engine.link.heard_failed)
 		stay_stopped_unproved(&destination);
 	else if (result < 0)
 		give_up(&destination, err);

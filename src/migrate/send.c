@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "migrate/shape.h"
+#include "migrate/negotiate.h"
 #include "migrate/source.h"
 
 /* For the other side's last words once the connection is broken. */
@@ -41,36 +41,6 @@ static int check_running(const struct qsc_engine *engine, const char *why, struc
 	return 0;
 }
 
-static int offer(struct source *source, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &source->engine;
-	struct qsc_frame frame = {.type = QSC_FRAME_OFFER};
-	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
-	char text[QSC_ERROR_TEXT_SIZE];
-	qsc_autofree uint8_t *bytes = NULL;
-	size_t size = 0;
-	int result = qsc_shape_describe(&shape, engine->set, engine->user, err);
-
-	if (result < 0)
-		return result;
-	result = qsc_shape_encode(&shape, &bytes, &size);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "no memory to describe the set");
-	/* A failed send shows as a missing answer, or the answer says why. */
-	(void)qsc_link_send(&engine->link, 0, &frame, bytes, (uint32_t)size);
-	result = qsc_link_expect(&engine->link, QSC_FRAME_ANSWER, engine->other, &frame, err);
-	if (result < 0)
-		return result;
-	result = qsc_link_recv_text(&engine->link, &frame, text);
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "the destination's answer is broken");
-	if (!frame.arg)
-		return 0;
-	engine->link.heard_failed = true;
-	return qsc_error_set(err, frame.arg < 4096 ? (int)frame.arg : EPROTO, NULL,
-			     "the destination refuses the set: %s", text);
-}
-
 static int negotiate(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
@@ -84,12 +54,11 @@ static int negotiate(struct source *source, struct qsc_error *err)
 		result = qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
 	if (result == 0)
 		result = qsc_link_connect(&engine->link, engine->transport,
-					  engine->options.channels,
-					  engine->options.stall_timeout_ms, err);
+					  engine->options.channels, err);
 	if (result == 0)
 		result = qsc_engine_make_lanes(engine, err);
 	if (result == 0)
-		result = offer(source, err);
+		result = qsc_negotiate_offer(engine, false, err);
 	if (result == 0)
 		qsc_engine_phase(engine, "negotiate", QSC_TIMELINE_ALL, start, 0);
 	return result;
@@ -255,29 +224,36 @@ static void record_memory(struct qsc_engine *engine)
 static void hear_last_words(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
-	struct qsc_channel *control = engine->link.channels[0];
-	struct qsc_error said = QSC_ERROR_NONE;
 	struct qsc_frame frame;
 	int i;
 
-	control->ops->set_limits(control, LAST_WORDS_MS, 0);
-	/* At most the acknowledgement of a round stands before it. */
-	for (i = 0; i < 2; i++) {
-		if (qsc_link_recv(&engine->link, 0, &frame) < 0)
-			return;
-		if (frame.type != QSC_FRAME_FAILED)
-			continue;
-		if (qsc_link_recv_text(&engine->link, &frame, said.text) < 0)
-			return;
-		engine->link.heard_failed = true;
-		if (err)
-			qsc_error_set(err, frame.arg && frame.arg < 4096 ? (int)frame.arg : EIO,
-				      NULL, "the destination failed: %s", said.text);
+	if (engine->link.one_way || qsc_engine_check_clock(engine, NULL) < 0)
 		return;
-	}
+	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, engine->link.deadline_us);
+	/* At most the acknowledgement of a round stands before it. */
+	for (i = 0; i < 2 && qsc_link_recv(&engine->link, 0, &frame) == 0; i++)
+		if (frame.type == QSC_FRAME_FAILED) {
+			(void)qsc_link_hear_failed(&engine->link, &frame, engine->other, err);
+			return;
+		}
 }
 
-/* All lanes once, and the destination's word that everything is in place. */
+/* The destination's word that all of a round is in place; where nobody answers, it was kept. */
+static int hear_done(struct qsc_engine *engine, struct qsc_error *err)
+{
+	struct qsc_frame frame;
+	int result;
+
+	if (engine->link.one_way)
+		return 0;
+	result = qsc_link_expect(&engine->link, QSC_FRAME_ROUND_DONE, engine->other, &frame, err);
+	if (result == 0 && frame.index != engine->round)
+		return qsc_error_set(err, EPROTO, NULL,
+				     "the destination acknowledged another round");
+	return result;
+}
+
+/* All lanes once. */
 int qsc_source_send_round(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
@@ -287,22 +263,15 @@ int qsc_source_send_round(struct source *source, struct qsc_error *err)
 	int result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 
 	if (result < 0)
-		qsc_error_set(&local, -result, NULL,
-			      "the connection to the destination was lost in phase '%s' (%s)",
-			      engine->phase, strerrordesc_np(-result));
+		qsc_engine_lost(engine, result, &local);
 	else
 		result = qsc_engine_run_lanes(engine, send_lane, &local);
 	source->sent_us = qsc_engine_now(engine);
 	record_memory(engine);
 	if (result < 0 && qsc_engine_is_lost(result))
 		hear_last_words(source, &local);
-	if (result == 0) {
-		result = qsc_link_expect(&engine->link, QSC_FRAME_ROUND_DONE, engine->other, &frame,
-					 &local);
-		if (result == 0 && frame.index != engine->round)
-			result = qsc_error_set(&local, EPROTO, NULL,
-					       "the destination acknowledged another round");
-	}
+	if (result == 0)
+		result = hear_done(engine, &local);
 	if (result == 0)
 		return 0;
 	if (err)
@@ -372,19 +341,29 @@ static int send_user_state(struct source *source, struct qsc_error *err)
 				     strerrordesc_np((int)-size));
 	result = qsc_link_send(&engine->link, 0, &frame, buffer, (uint32_t)size);
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL,
-				     "the connection to the destination was lost with the user's "
-				     "state (%s)",
-				     strerrordesc_np(-result));
+		return qsc_engine_lost(engine, result, err);
 	qsc_engine_phase(engine, "user-state", QSC_TIMELINE_ALL, start, (uint64_t)size);
 	return 0;
+}
+
+/* What the destination's own timeline shows as load, validate and irqs. */
+static int await_ready(struct qsc_engine *engine, struct qsc_error *err)
+{
+	uint64_t start = qsc_engine_now(engine);
+	struct qsc_frame frame;
+	int result = qsc_engine_enter(engine, "load", 0, err);
+
+	if (result == 0)
+		result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame,
+					 err);
+	if (result == 0)
+		qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
+	return result;
 }
 
 static int switch_over(struct source *source, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
-	struct qsc_frame frame;
-	uint64_t start;
 	int result = stop_everything(source, err);
 
 	if (result == 0)
@@ -405,43 +384,68 @@ static int switch_over(struct source *source, struct qsc_error *err)
 	engine->last_round = true;
 	result = qsc_source_send_round(source, err);
 	qsc_source_part_ends(source, QSC_DOWNTIME_TRANSFER);
-	if (result == 0)
-		result = qsc_engine_enter(engine, "load", 0, err);
-	if (result < 0)
-		return result;
-	start = qsc_engine_now(engine);
-	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
-	if (result < 0)
-		return result;
-	/* What the destination's own timeline shows as load, validate and irqs. */
-	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
-	qsc_source_part_ends(source, QSC_DOWNTIME_LOAD);
-	return qsc_engine_enter(engine, "commit", 0, err);
+	if (result == 0 && !engine->link.one_way) {
+		result = await_ready(engine, err);
+		qsc_source_part_ends(source, QSC_DOWNTIME_LOAD);
+	}
+	return result < 0 ? result : qsc_engine_enter(engine, "commit", 0, err);
 }
 
 /* From here on this side never runs again, whatever comes. */
-static int hand_over(struct source *source, struct qsc_error *err)
+static int commit(struct source *source, uint64_t *run_us, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
 	struct qsc_frame frame = {.type = QSC_FRAME_COMMIT};
-	uint64_t start = qsc_engine_now(engine);
 	int result;
 
 	source->committed = true;
-	engine->report->owner = QSC_OWNER_UNPROVED;
+	/* No time is too long any more, but silence is. */
+	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	if (result < 0)
 		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
 				     "COMMIT may not have reached the destination (%s)",
 				     strerrordesc_np(-result));
 	result = qsc_link_expect(&engine->link, QSC_FRAME_RUNNING, engine->other, &frame, err);
-	if (result < 0) {
-		if (err)
-			err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
+	if (result < 0)
+		err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
+	*run_us = frame.offset;
+	return result;
+}
+
+/* Nobody answers: what was kept has the set as soon as it is final, and not before. */
+static int settle(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_channel *ch = engine->link.channels[0];
+	struct qsc_frame frame = {.type = QSC_FRAME_COMMIT};
+	int result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+
+	if (result < 0)
+		return qsc_engine_lost(engine, result, err);
+	result = ch->ops->settle(ch, err);
+	source->committed = result == 0 || result == -ENOTRECOVERABLE;
+	if (result < 0 && !err->number)
+		qsc_error_set(err, -result, NULL, "what was saved could not be made final (%s)",
+			      strerrordesc_np(-result));
+	if (result == -ENOTRECOVERABLE)
+		err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
+	return result;
+}
+
+static int hand_over(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	uint64_t start = qsc_engine_now(engine);
+	uint64_t run_us = 0;
+	int result = engine->link.one_way ? settle(source, err) : commit(source, &run_us, err);
+
+	if (source->committed)
+		engine->report->owner = QSC_OWNER_UNPROVED;
+	if (result < 0)
 		return result;
-	}
 	engine->report->owner = QSC_OWNER_DESTINATION;
-	qsc_source_stop_ends(source, frame.offset);
+	qsc_source_stop_ends(source, run_us);
 	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);
 	return 0;
 }
@@ -485,7 +489,9 @@ static void roll_back(struct source *source, struct qsc_error *err)
 	uint64_t start = qsc_engine_now(engine);
 	int result;
 
-	if (engine->link.count && !engine->link.heard_failed)
+	/* What stopped in time must also be told in time. */
+	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
+	if (engine->link.count && !engine->link.heard_failed && !engine->link.one_way)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
 	report->owner = QSC_OWNER_SOURCE;
 	if (!source->touched) {
@@ -523,24 +529,34 @@ static void finish(struct source *source)
 
 	stop_logs(source);
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "the destination runs; the source's devices are stopped and may be closed"
-		       "%s%.100s",
+		       "%s; the source's devices are stopped and may be closed%s%.100s",
+		       engine->link.one_way ? "what was saved has the set and can be restored once"
+					    : "the destination runs",
 		       result < 0 ? ", though " : "", result < 0 ? why.text : "");
 }
 
 static void explain_unproved(struct source *source)
 {
+	struct qsc_migrate_report *report = source->engine.report;
+
 	stop_logs(source);
-	(void)snprintf(source->engine.report->outcome, sizeof(source->engine.report->outcome),
-		       "the source gave the set up (COMMIT) and has no proof that the destination "
-		       "runs: nothing runs here, state is kept in STOP_COPY; look at the "
-		       "destination before anything is started");
+	(void)snprintf(
+		report->outcome, sizeof(report->outcome), "%s",
+		source->engine.link.one_way
+			? "there is no proof that what was saved is whole or is not: nothing "
+			  "runs here, state is kept in STOP_COPY; look whether it can be "
+			  "restored before anything is started"
+			: "the source gave the set up (COMMIT) and has no proof that the "
+			  "destination runs: nothing runs here, state is kept in STOP_COPY; "
+			  "look at the destination before anything is started");
 }
 
 static int migrate(struct source *source, struct qsc_error *err)
 {
-	int result = negotiate(source, err);
+	int result;
 
+	qsc_engine_start_clock(&source->engine);
+	result = negotiate(source, err);
 	source->touched = result == 0;
 	if (result == 0)
 		result = qsc_source_predict_init(source, err);
@@ -576,6 +592,9 @@ int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
 		goto out;
 	}
 	result = migrate(&source, err);
+	/* A wait that the limit ended says so, and not only that it ended. */
+	if (result == -ETIMEDOUT)
+		(void)qsc_engine_check_clock(&source.engine, err);
 	if (result == 0)
 		finish(&source);
 	else if (source.committed)

@@ -38,12 +38,6 @@ static inline bool qsc_source_in_precopy(const struct qsc_engine *engine, uint32
 	       qsc_set_session(engine->set, member);
 }
 
-/* Whether what is sent is kept, and nobody answers. */
-static inline bool qsc_source_is_one_way(const struct source *source)
-{
-	return !source->engine.link.channels[0]->ops->recv;
-}
-
 /* All lanes once, and the destination's word that everything is in place (send.c). */
 int qsc_source_send_round(struct source *source, struct qsc_error *err);
 

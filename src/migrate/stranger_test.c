@@ -110,7 +110,7 @@ static void test_a_source_that_does_not_connect_fully_is_told(void **state)
 	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
 	assert_non_null(strstr(f.sides[1].err.text, "1 of 64 connections"));
 	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
-	assert_int_equal(qsc_frame_decode(header, &frame), 0);
+	assert_int_equal(qsc_frame_decode(header, &frame, false), 0);
 	assert_int_equal(frame.type, QSC_FRAME_ANSWER);
 	assert_int_equal(frame.arg, ETIMEDOUT);
 	qsc_fd_close(&fd);
@@ -120,7 +120,7 @@ static void test_a_source_that_does_not_connect_fully_is_told(void **state)
 static void test_other_version_is_told(void **state)
 {
 	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
-				  .arg = 2U << 16,
+				  .arg = 3U << 16,
 				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 1};
 	uint8_t header[QSC_FRAME_SIZE];
 	struct fixture f;
@@ -133,9 +133,9 @@ static void test_other_version_is_told(void **state)
 	fd = stranger(f.path, header, sizeof(header));
 	sides_run_destination(&f.sides[1]);
 	assert_int_equal(f.sides[1].result, -EPROTONOSUPPORT);
-	assert_non_null(strstr(f.sides[1].err.text, "2.0"));
+	assert_non_null(strstr(f.sides[1].err.text, "protocol 3.0 and this side 2.0"));
 	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
-	assert_int_equal(qsc_frame_decode(header, &hello), 0);
+	assert_int_equal(qsc_frame_decode(header, &hello, false), 0);
 	assert_int_equal(hello.type, QSC_FRAME_FAILED);
 	qsc_fd_close(&fd);
 	sides_drop(&f);

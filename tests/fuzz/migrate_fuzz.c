@@ -2,7 +2,8 @@
 /*
  * A hostile source: the input is turned into frames whose digests are right, so that they get past
  * the first check, and the destination of a migration takes them from channels in memory. Whatever
- * comes, it must end, and nothing that was loaded may run unless COMMIT was said.
+ * comes, it must end, and nothing that was loaded may run unless COMMIT was said, and what was kept
+ * has been taken over.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include <quiesce/migrate.h>
 
 #include "base/cleanup.h"
-#include "migrate/frame.h"
+#include "migrate/negotiate.h"
 #include "migrate/shape.h"
 #include "set/fake.h"
 
@@ -22,19 +23,31 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+struct source;
+
 /* What the source says on one channel; what is said to it goes nowhere. */
 struct script {
 	struct qsc_channel channel;
+	struct source *source;
 	uint8_t bytes[ROOM];
 	size_t size;
 	size_t read;
 };
 
+/* How the source begins, by bits of the first byte; 0xff: with nothing. */
+#define MODE_NEWER  1U /* of a newer minor version */
+#define MODE_ASKS   2U
+#define MODE_KEPT   4U	/* its words were kept: a file */
+#define MODE_USED   8U	/* that cannot be taken over */
+#define MODE_UNSURE 16U /* or about which nobody can tell */
+
 struct source {
 	struct qsc_transport transport;
 	struct script scripts[CHANNELS];
 	uint32_t opened;
+	uint64_t mode;
 	bool committed;
+	bool settled;
 };
 
 static int script_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
@@ -87,6 +100,25 @@ static const struct qsc_channel_ops script_ops = {
 	.close = script_shutdown,
 };
 
+static int script_settle(struct qsc_channel *ch, struct qsc_error *err)
+{
+	struct source *source = qsc_container_of(ch, struct script, channel)->source;
+
+	if (source->mode & MODE_USED)
+		return source->mode & MODE_UNSURE ? -ENOTRECOVERABLE : -EIO;
+	source->settled = true;
+	return 0;
+}
+
+static const struct qsc_channel_ops kept_ops = {
+	.send = script_send,
+	.recv = script_recv,
+	.set_limits = script_set_limits,
+	.settle = script_settle,
+	.shutdown = script_shutdown,
+	.close = script_shutdown,
+};
+
 static const struct qsc_transport_ops source_ops = {"fuzz", 0, source_open, source_close};
 
 /* ---- from input to frames ---- */
@@ -122,7 +154,7 @@ static void say_any(struct source *source, const uint8_t **data, size_t *size)
 	uint64_t offset = take(data, size, head & 0x40 ? 8 : 1) * unit;
 	uint64_t extent = take(data, size, head & 0x40 ? 8 : 1) * unit;
 	struct qsc_frame frame = {
-		.type = (uint32_t)(head & 0x1f),
+		.type = (uint32_t)(head & 0x1f) | (head & 0x2000 ? QSC_FRAME_OPTIONAL : 0),
 		.index = (uint32_t)take(data, size, 1),
 		.arg = (uint32_t)take(data, size, 1),
 		.offset = offset,
@@ -145,20 +177,18 @@ static void say_any(struct source *source, const uint8_t **data, size_t *size)
 static void say_hello(struct source *source, struct qsc_set *set,
 		      const struct qsc_migrate_user *user)
 {
-	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
-	struct qsc_frame offer = {.type = QSC_FRAME_OFFER};
+	struct qsc_frame offer = {.type = QSC_FRAME_OFFER, .arg = source->mode & MODE_ASKS ? 1 : 0};
 	qsc_autofree uint8_t *bytes = NULL;
 	size_t size = 0;
 	uint32_t i;
 
-	if (qsc_shape_describe(&shape, set, user, NULL) < 0 ||
-	    qsc_shape_encode(&shape, &bytes, &size) < 0)
+	if (qsc_negotiate_encode(set, user, &bytes, &size, NULL) < 0)
 		abort();
 	for (i = 0; i < CHANNELS; i++) {
 		struct qsc_frame hello = {
 			.type = QSC_FRAME_HELLO,
 			.index = i,
-			.arg = QSC_FRAME_VERSION,
+			.arg = QSC_FRAME_VERSION + (uint32_t)(source->mode & MODE_NEWER),
 			.offset = 1,
 			.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | CHANNELS,
 		};
@@ -198,7 +228,7 @@ static int resume(void *ctx)
 {
 	const struct source *source = ctx;
 
-	if (!source->committed)
+	if (!source->committed || (source->mode & MODE_KEPT && !source->settled))
 		abort();
 	return 0;
 }
@@ -243,9 +273,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (qsc_set_add(set, i ? "b" : "a", &fakes[i]->base, NULL) < 0)
 			abort();
 	}
-	for (i = 0; i < CHANNELS; i++)
-		source.scripts[i].channel.ops = &script_ops;
-	if (size && take(&data, &size, 1) != 0xff)
+	source.mode = size ? take(&data, &size, 1) : 0xff;
+	for (i = 0; i < CHANNELS; i++) {
+		source.scripts[i].source = &source;
+		source.scripts[i].channel.ops = source.mode & MODE_KEPT ? &kept_ops : &script_ops;
+	}
+	if (source.mode != 0xff)
 		say_hello(&source, set, &user);
 	while (size)
 		say_any(&source, &data, &size);

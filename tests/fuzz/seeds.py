@@ -96,6 +96,8 @@ def migrate():
     yield b"\xff" + bytes(range(64))
     for start in range(0, 256, 32):
         yield bytes([start]) + bytes(range(start, start + 32)) * 4
+    for mode in (1, 2, 4, 12, 28):
+        yield bytes([mode]) + bytes(range(32)) * 4
 
 
 def main():

@@ -13,6 +13,7 @@
 /* Small, so that senders wait, and large enough for the last words of either side. */
 #define PIPE_BYTES  8192
 #define FIRST_BYTES 40 /* as the real listener waits for */
+#define BYTES_A_US  10 /* how fast a connection is */
 
 struct pipe {
 	uint8_t bytes[PIPE_BYTES];
@@ -150,12 +151,16 @@ static void at_boundary(const struct sim_net *net)
 static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
 {
 	struct end *end = end_of(ch);
+	size_t size = 0;
 	int result = 0;
 	int i;
 
 	at_boundary(end->wire->net);
-	for (i = 0; i < iovcnt && result == 0; i++)
+	for (i = 0; i < iovcnt && result == 0; i++) {
 		result = send_bytes(end, iov[i].iov_base, iov[i].iov_len);
+		size += iov[i].iov_len;
+	}
+	sim_sleep(size / BYTES_A_US);
 	return result;
 }
 

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* See negotiate.h. */
+#include "migrate/negotiate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "migrate/shape.h"
+#include "set/set.h"
+
+#define MAX_WAVE_US 3600000000ULL /* no set takes longer than an hour; what says so is wrong */
+/* Whoever only asks must not keep the source away. */
+#define ASKING_MS 2000U
+
+/* ---- source ---- */
+
+int qsc_negotiate_encode(const struct qsc_set *set, const struct qsc_migrate_user *user,
+			 uint8_t **bytes, size_t *size, struct qsc_error *err)
+{
+	qsc_cleanup(qsc_shape_release) struct qsc_shape shape = QSC_SHAPE_NONE;
+	qsc_autofree uint8_t *encoded = NULL;
+	struct qsc_items out = {.size = 0};
+	size_t begin;
+	int result = qsc_shape_describe(&shape, set, user, err);
+
+	if (result < 0)
+		return result;
+	result = qsc_shape_encode(&shape, &encoded, size);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "no memory to describe the set");
+	begin = qsc_items_begin(&out, QSC_OFFER_SHAPE);
+	qsc_items_put(&out, encoded, *size);
+	qsc_items_end(&out, begin);
+	qsc_items_put_text(&out, QSC_OFFER_SOFTWARE, qsc_version());
+	*bytes = out.bytes;
+	*size = out.size;
+	if (!out.failed && out.size <= QSC_FRAME_MAX_OFFER)
+		return 0;
+	free(out.bytes);
+	return qsc_error_set(err, out.failed ? ENOMEM : E2BIG, NULL,
+			     "the description of the set takes more than there is room for");
+}
+
+/* Of the answer's items those that are known; each counts once and is as long as it has to be. */
+static int read_waves(struct qsc_waves *waves, const uint8_t *bytes, size_t size)
+{
+	struct qsc_items_reader in = {.at = bytes, .left = size};
+	struct qsc_items_reader item;
+	uint64_t *value;
+	uint16_t tag;
+
+	while (qsc_items_next(&in, &tag, &item)) {
+		value = tag == QSC_ANSWER_QUIESCE_US ? &waves->quiesce_us
+			: tag == QSC_ANSWER_STOP_US  ? &waves->stop_us
+			: tag == QSC_ANSWER_START_US ? &waves->start_us
+						     : NULL;
+		if (!value && tag & QSC_ITEM_OPTIONAL)
+			continue;
+		if (!value)
+			return -EPROTO;
+		*value = qsc_items_get_u64(&item);
+		if (!qsc_items_done(&item) || *value > MAX_WAVE_US)
+			return -EPROTO;
+	}
+	waves->known = !in.bad && size;
+	return in.bad ? -EPROTO : 0;
+}
+
+static int hear_answer(struct qsc_engine *engine, struct qsc_error *err)
+{
+	struct qsc_link *link = &engine->link;
+	char text[QSC_ERROR_TEXT_SIZE];
+	uint8_t bytes[QSC_FRAME_MAX_TEXT];
+	struct qsc_frame frame;
+	int result = qsc_link_expect(link, QSC_FRAME_ANSWER, engine->other, &frame, err);
+
+	if (result < 0)
+		return result;
+	link->version = frame.index;
+	result = qsc_link_check_version(link, engine->other, err);
+	if (result < 0)
+		return result;
+	if (!frame.arg) {
+		result = qsc_link_recv_payload(link, 0, &frame, bytes);
+		if (result == 0)
+			result = read_waves(&engine->remote, bytes, frame.size);
+		if (result == 0)
+			return 0;
+	} else {
+		result = qsc_link_recv_text(link, &frame, text);
+	}
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the destination's answer is broken (%s)",
+				     strerrordesc_np(-result));
+	link->heard_failed = true;
+	return qsc_error_set(err, qsc_link_errno(frame.arg), NULL,
+			     "the destination refuses the set: %s", text);
+}
+
+int qsc_negotiate_offer(struct qsc_engine *engine, bool asking, struct qsc_error *err)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_OFFER, .arg = asking};
+	qsc_autofree uint8_t *bytes = NULL;
+	size_t size = 0;
+	int result = qsc_negotiate_encode(engine->set, engine->user, &bytes, &size, err);
+
+	if (result < 0)
+		return result;
+	result = qsc_link_send(&engine->link, 0, &frame, bytes, (uint32_t)size);
+	if (engine->link.one_way)
+		return result < 0 ? qsc_error_set(err, -result, NULL,
+						  "the description of the set could not be "
+						  "written (%s)",
+						  strerrordesc_np(-result))
+				  : 0;
+	/* A failed send shows as a missing answer, or the answer says why. */
+	result = hear_answer(engine, err);
+	return result < 0 ? result
+			  : qsc_link_measure(&engine->link, engine->other, &engine->speed, err);
+}
+
+/* ---- destination ---- */
+
+static int cancel_wait(void *ctx)
+{
+	return qsc_engine_enter(ctx, "negotiate", 0, NULL);
+}
+
+static int compare(struct qsc_engine *engine, const struct qsc_items_reader *offered,
+		   struct qsc_error *err)
+{
+	qsc_cleanup(qsc_shape_release) struct qsc_shape theirs = QSC_SHAPE_NONE;
+	qsc_cleanup(qsc_shape_release) struct qsc_shape ours = QSC_SHAPE_NONE;
+	char text[QSC_ERROR_TEXT_SIZE - 256]; /* and what is said around it, on both sides */
+	unsigned int differences;
+	int result = qsc_shape_describe(&ours, engine->set, engine->user, err);
+
+	if (result < 0)
+		return result;
+	result = qsc_shape_decode(&theirs, offered->at, offered->left);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
+				     "the source's description of its set cannot be read (%s)",
+				     strerrordesc_np(-result));
+	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
+	if (differences)
+		return qsc_error_set(
+			err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
+			"%u difference%s between the source's set (there) and this one "
+			"(here): %s",
+			differences, differences == 1 ? "" : "s", text);
+	return 0;
+}
+
+static int read_offer(struct qsc_engine *engine, const uint8_t *bytes, size_t size,
+		      struct qsc_error *err)
+{
+	struct qsc_items_reader in = {.at = bytes, .left = size};
+	struct qsc_items_reader shape = {.at = NULL};
+	struct qsc_items_reader item;
+	char software[64] = "";
+	char *at;
+	uint16_t tag;
+
+	while (qsc_items_next(&in, &tag, &item)) {
+		if (tag == QSC_OFFER_SHAPE && !shape.at)
+			shape = item;
+		else if (tag == QSC_OFFER_SOFTWARE)
+			qsc_items_get_text(&item, software, sizeof(software));
+		else if (!(tag & QSC_ITEM_OPTIONAL))
+			in.bad = true;
+	}
+	if (in.bad || !shape.at)
+		return qsc_error_set(err, EPROTO, NULL,
+				     "the source's offer does not describe a set");
+	/* Nothing that a terminal might act on goes into the log. */
+	for (at = software; *at; at++)
+		*at = (char)(*at >= ' ' && *at < 0x7f ? *at : '?');
+	qsc_log(QSC_LOG_INFO, "a source (version '%s', protocol %u.%u) offers its set", software,
+		engine->link.version >> 16, engine->link.version & 0xffffU);
+	return compare(engine, &shape, err);
+}
+
+static int hear_offer(struct qsc_engine *engine, bool *asking, struct qsc_error *err)
+{
+	struct qsc_link *link = &engine->link;
+	qsc_autofree uint8_t *bytes = NULL;
+	struct qsc_frame frame;
+	int result = qsc_link_expect(link, QSC_FRAME_OFFER, engine->other, &frame, err);
+
+	if (result < 0)
+		return result;
+	bytes = malloc(frame.size + 1U);
+	if (!bytes)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for the source's offer");
+	result = qsc_link_recv_payload(link, 0, &frame, bytes);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the source's offer is broken (%s)",
+				     strerrordesc_np(-result));
+	*asking = frame.arg == 1;
+	result = read_offer(engine, bytes, frame.size, err);
+	return result < 0 ? result : qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
+}
+
+static int take_waves(struct qsc_engine *engine, struct qsc_waves *waves, struct qsc_error *err)
+{
+	uint64_t start = qsc_engine_now(engine);
+	uint64_t quiet;
+	uint64_t stopped;
+	int result = qsc_set_quiesce(engine->set, err);
+
+	if (result < 0)
+		return result;
+	quiet = qsc_engine_now(engine);
+	result = qsc_set_stop(engine->set, err);
+	if (result < 0)
+		return result;
+	stopped = qsc_engine_now(engine);
+	result = qsc_set_run(engine->set, err);
+	if (result < 0)
+		return result;
+	*waves = (struct qsc_waves){
+		.known = true,
+		.quiesce_us = quiet - start,
+		.stop_us = stopped - quiet,
+		.start_us = qsc_engine_now(engine) - stopped,
+	};
+	return 0;
+}
+
+/*
+ * What the waves cost here, so that a source can tell how long the stop will be. In the timeline it
+ * is one phase: these waves move nothing and belong to no hand-over.
+ */
+static int measure_waves(struct qsc_engine *engine, struct qsc_error *err)
+{
+	struct qsc_timeline *timeline = engine->set->timeline;
+	uint64_t start = qsc_engine_now(engine);
+	int result;
+
+	engine->set->timeline = NULL;
+	result = take_waves(engine, &engine->remote, err);
+	engine->set->timeline = timeline;
+	qsc_engine_phase(engine, "measure", QSC_TIMELINE_ALL, start, 0);
+	return result;
+}
+
+static void put_time(struct qsc_items *items, uint16_t tag, uint64_t us)
+{
+	size_t begin = qsc_items_begin(items, tag);
+
+	qsc_items_put_u64(items, us);
+	qsc_items_end(items, begin);
+}
+
+void qsc_negotiate_answer(struct qsc_engine *engine, const struct qsc_error *refused)
+{
+	const struct qsc_waves *waves = &engine->remote;
+	struct qsc_items items = {.size = 0};
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_ANSWER,
+		.index = QSC_FRAME_VERSION,
+		.arg = (uint32_t)refused->number,
+	};
+
+	/* When a send fails, receiving what comes next says why. */
+	if (refused->number) {
+		size_t size = strlen(refused->text);
+
+		(void)qsc_link_send(&engine->link, 0, &frame, refused->text,
+				    (uint32_t)qsc_min_u64(size, QSC_FRAME_MAX_TEXT));
+		return;
+	}
+	put_time(&items, QSC_ANSWER_QUIESCE_US, waves->quiesce_us);
+	put_time(&items, QSC_ANSWER_STOP_US, waves->stop_us);
+	put_time(&items, QSC_ANSWER_START_US, waves->start_us);
+	/* Without memory it goes without them. */
+	(void)qsc_link_send(&engine->link, 0, &frame, items.bytes,
+			    items.failed ? 0 : (uint32_t)items.size);
+	free(items.bytes);
+}
+
+/* Whoever only asked may measure the link, and then goes. */
+static void serve_asker(struct qsc_engine *engine)
+{
+	struct qsc_link *link = &engine->link;
+	struct qsc_frame frame;
+
+	qsc_link_set_limits(link, ASKING_MS, qsc_engine_now(engine) + ASKING_MS * 1000U);
+	while (qsc_link_recv(link, 0, &frame) == 0 && frame.type == QSC_FRAME_PROBE)
+		if (qsc_link_echo(link, &frame) < 0)
+			break;
+}
+
+int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_error *err)
+{
+	uint32_t timeout_ms = engine->options.stall_timeout_ms;
+	const struct qsc_link_wait wait = {
+		.timeout_ms = timeout_ms,
+		.deadline_us = qsc_engine_now(engine) + timeout_ms * 1000ULL,
+		.step = cancel_wait,
+		.ctx = engine,
+	};
+
+	for (;;) {
+		struct qsc_error refused = QSC_ERROR_NONE;
+		bool asking = false;
+		int result = qsc_link_accept(&engine->link, engine->transport, &wait, err);
+
+		if (result < 0)
+			return result;
+		qsc_engine_start_clock(engine);
+		result = hear_offer(engine, &asking, &refused);
+		if (result == 0 && !engine->remote.known) {
+			*touched = true;
+			result = measure_waves(engine, &refused);
+		}
+		/* A device that does not go through the waves is this side's trouble. */
+		if (!asking || (result < 0 && *touched && !engine->remote.known)) {
+			if (result < 0 && err)
+				*err = refused;
+			return result;
+		}
+		qsc_negotiate_answer(engine, &refused);
+		serve_asker(engine);
+		qsc_link_close(&engine->link);
+	}
+}
