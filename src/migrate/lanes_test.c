@@ -18,6 +18,7 @@
 #include "migrate/link.h"
 #include "migrate/negotiate.h"
 #include "migrate/sides.h"
+#include "migrate/wrap.h"
 
 #define PATIENCE_S 20 /* before a test gives up what it waits for */
 
@@ -101,109 +102,38 @@ static void test_ready_devices_do_not_wait_for_a_slow_one(void **state)
 
 /* ---- memory by all channels ---- */
 
-/* Looks at what the source sends. */
-struct watched {
-	struct qsc_channel base;
-	struct qsc_channel *inner;
-	uint32_t index;
-};
-
-struct watch {
-	struct qsc_transport base;
-	struct qsc_transport *inner;
-	struct watched channels[4];
-	uint32_t opened;
-	bool late; /* an event did not come */
-};
-
-static struct watch watch;
+static bool late; /* an event did not come */
 
 /* Pages wait on the channel of control until others have gone by another one. */
-static int watched_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+static int watched_send(struct wrap_channel *ch, const struct iovec *iov, int iovcnt)
 {
-	struct watched *watched = qsc_container_of(ch, struct watched, base);
 	uint32_t type = qsc_get_u32(iov[0].iov_base);
 
 	if (type == QSC_FRAME_PAGES || type == QSC_FRAME_ZERO) {
-		if (watched->index)
+		if (ch->index)
 			happen();
 		else if (!await(1))
-			watch.late = true;
+			late = true;
 	}
-	return watched->inner->ops->send(watched->inner, iov, iovcnt);
-}
-
-static int watched_recv(struct qsc_channel *ch, void *buf, size_t size)
-{
-	struct qsc_channel *inner = qsc_container_of(ch, struct watched, base)->inner;
-
-	return inner->ops->recv(inner, buf, size);
-}
-
-static void watched_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us)
-{
-	struct qsc_channel *inner = qsc_container_of(ch, struct watched, base)->inner;
-
-	inner->ops->set_limits(inner, stall_ms, deadline_us);
-}
-
-static void watched_shutdown(struct qsc_channel *ch)
-{
-	struct qsc_channel *inner = qsc_container_of(ch, struct watched, base)->inner;
-
-	inner->ops->shutdown(inner);
-}
-
-static void watched_close(struct qsc_channel *ch)
-{
-	struct qsc_channel *inner = qsc_container_of(ch, struct watched, base)->inner;
-
-	inner->ops->close(inner);
-}
-
-static const struct qsc_channel_ops watched_ops = {
-	.send = watched_send,
-	.recv = watched_recv,
-	.set_limits = watched_set_limits,
-	.shutdown = watched_shutdown,
-	.close = watched_close,
-};
-
-static int watch_open(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
-		      struct qsc_error *err)
-{
-	struct watched *watched = &watch.channels[watch.opened];
-	int result = watch.inner->ops->open(watch.inner, timeout_ms, &watched->inner, err);
-
-	if (result < 0)
-		return result;
-	watched->base.ops = &watched_ops;
-	watched->index = watch.opened++;
-	*ch = &watched->base;
-	return 0;
-}
-
-static void watch_close(struct qsc_transport *transport)
-{
-	qsc_transport_close(watch.inner);
+	return wrap_forward(ch, iov, iovcnt);
 }
 
 static void test_memory_goes_by_every_channel(void **state)
 {
-	static const struct qsc_transport_ops ops = {"watch", 4, watch_open, watch_close};
+	struct wrap wrap = {.opened = 0};
 	struct fixture f;
 
 	(void)state;
 	happened = 0;
 	sides_make(&f, sides_p2p_flags, true);
-	watch = (struct watch){.base = {&ops}, .inner = f.sides[0].transport};
-	f.sides[0].transport = &watch.base;
+	wrap_init(&wrap, f.sides[0].transport, 4, watched_send);
+	f.sides[0].transport = &wrap.base;
 	f.sides[0].options.channels = 9;
 	sides_migrate(&f);
 	sides_expect_moved(&f);
-	assert_false(watch.late);
+	assert_false(late);
 	/* No more than the transport has to give. */
-	assert_int_equal(watch.opened, 4);
+	assert_int_equal(wrap.opened, 4);
 	sides_drop(&f);
 }
 

@@ -211,6 +211,7 @@ struct claim {
 struct claims {
 	struct claim entries[MAX_CLAIMS];
 	uint32_t turn;
+	bool kept; /* as in the link */
 };
 
 /* A claim begins with channel 0: a source opens that first. NULL for no HELLO of any claim. */
@@ -282,6 +283,11 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t st
 	ch->ops->set_limits(ch, HELLO_TIMEOUT_MS, 0);
 	if (recv_header(ch, &hello, true) == 0)
 		*claim = take_hello(claims, ch, &hello);
+	claims->kept = ch->ops->settle;
+	if (!*claim && claims->kept) {
+		ch->ops->close(ch);
+		return qsc_error_set(err, EPROTO, NULL, "what was saved is no migration");
+	}
 	if (!*claim) {
 		qsc_log(QSC_LOG_WARNING, "dropped a connection that is no channel of a migration");
 		ch->ops->close(ch);
@@ -340,6 +346,7 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 	link->env = env;
 	link->pace = pace;
 	link->stall_ms = stall_ms;
+	link->kept = claims.kept;
 	*claim = (struct claim){0};
 	for (i = 0; i < MAX_CLAIMS; i++)
 		qsc_link_close(&claims.entries[i].link);

@@ -23,6 +23,7 @@ struct qsc_link {
 	struct qsc_pace *pace; /* borrowed; NULL: no limit */
 	uint32_t version;      /* the other side's; 0 until it is known */
 	bool one_way;	       /* source: nobody answers, what is sent is kept */
+	bool kept;	       /* destination: what a source sent was kept, and nobody is there */
 	bool heard_failed;     /* the other side said so itself, it need not be told */
 	/* Of every channel, as in the channel's set_limits. */
 	uint32_t stall_ms;

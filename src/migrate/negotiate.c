@@ -200,7 +200,7 @@ static int hear_offer(struct qsc_engine *engine, bool *asking, struct qsc_error 
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "the source's offer is broken (%s)",
 				     strerrordesc_np(-result));
-	*asking = frame.arg == 1;
+	*asking = frame.arg == 1 && !link->kept;
 	result = read_offer(engine, bytes, frame.size, err);
 	return result < 0 ? result : qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
 }

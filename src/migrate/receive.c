@@ -263,14 +263,6 @@ static int load_user(struct destination *destination, struct qsc_error *err)
 	return 0;
 }
 
-/* Whether nobody is at the other end: what a source sent was kept, and is read. */
-static bool is_kept(const struct destination *destination)
-{
-	const struct qsc_channel *control = destination->engine.link.channels[0];
-
-	return control && control->ops->settle;
-}
-
 static int hear_commit(struct destination *destination, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &destination->engine;
@@ -323,11 +315,11 @@ static int get_ready(struct destination *destination, struct qsc_error *err)
 		return result;
 	/* From here on the source decides, and its limit counts. */
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
-	destination->ready = !is_kept(destination);
+	destination->ready = !destination->engine.link.kept;
 	/* It may have arrived also when this fails, so it counts as sent. */
 	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	result = hear_commit(destination, err);
-	if (result == 0 && is_kept(destination))
+	if (result == 0 && destination->engine.link.kept)
 		result = settle(destination, err);
 	destination->committed = result == 0;
 	return result;
@@ -357,7 +349,7 @@ static int take_over(struct destination *destination, struct qsc_error *err)
 	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
 		       "the destination runs%s",
-		       result < 0 && !is_kept(destination)
+		       result < 0 && !destination->engine.link.kept
 			       ? "; the source could not be told, it stays stopped and may be "
 				 "closed"
 			       : "");
@@ -381,7 +373,7 @@ static void give_up(struct destination *destination, struct qsc_error *err)
 	engine->report->owner = QSC_OWNER_SOURCE;
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
 		       "%s; nothing loaded here runs%s%.100s",
-		       is_kept(destination)
+		       destination->engine.link.kept
 			       ? "the set was not restored, and what was saved still has it"
 			       : "the migration failed and the source keeps the set",
 		       result < 0 ? ", but close all devices: " : ": the devices have been reset",
@@ -402,7 +394,7 @@ static void stay_stopped_after_commit(struct destination *destination, struct qs
 		engine->report->outcome, sizeof(engine->report->outcome),
 		"the source gave the set up and it failed to start here: nothing was reset%s"
 		"%s%.60s",
-		is_kept(destination)
+		destination->engine.link.kept
 			? "; mend the device and run this set, what was saved counts as used"
 			: ", and the source is stopped; mend the device and run this set, or "
 			  "take the source's",
@@ -416,7 +408,7 @@ static void stay_stopped_unproved(struct destination *destination)
 	report->owner = QSC_OWNER_UNPROVED;
 	(void)snprintf(
 		report->outcome, sizeof(report->outcome), "%s",
-		is_kept(destination)
+		destination->engine.link.kept
 			? "everything is loaded and stopped here, and there is no proof that "
 			  "nobody else can restore what was saved: look at it; if it is still "
 			  "there reset these devices, else run them"

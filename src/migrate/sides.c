@@ -148,13 +148,15 @@ static void make_side(struct fixture *f, uint32_t index, const uint32_t *flags, 
 
 void sides_make(struct fixture *f, const uint32_t *flags, bool dirty_log)
 {
+	static unsigned int made;
 	struct qsc_error err = QSC_ERROR_NONE;
 
 	memset(f, 0, sizeof(*f));
 	pthread_mutex_init(&f->world.lock, NULL);
 	make_side(f, 0, flags, dirty_log);
 	make_side(f, 1, flags, dirty_log);
-	(void)snprintf(f->path, sizeof(f->path), "/tmp/quiesce-migrate-test-%d", getpid());
+	(void)snprintf(f->path, sizeof(f->path), "/tmp/quiesce-migrate-test-%d-%u", getpid(),
+		       made++);
 	assert_int_equal(qsc_transport_unix_listen(f->path, &f->sides[1].transport, &err), 0);
 	assert_int_equal(qsc_transport_unix_connect(f->path, &f->sides[0].transport, &err), 0);
 }
@@ -182,6 +184,7 @@ void *sides_run_destination(void *arg)
 
 	side->result = qsc_migrate_receive(side->set, &side->user, side->transport, &side->options,
 					   &side->report, &side->err);
+	side->finished = true;
 	/* Connections that nobody accepted end with it. */
 	qsc_transport_close(side->transport);
 	side->transport = NULL;

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The time limit of a migration: in every phase the source goes on past it and says where it was,
+ * after COMMIT it counts no more, and waiting for the other side ends in time.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "migrate/sides.h"
+
+#define LIMIT_MS 600000 /* never passes by itself */
+#define SHORT_MS 300
+
+/* ---- a clock that jumps past every limit when a test says so ---- */
+
+static _Atomic(uint64_t) jumped_us;
+
+static uint64_t jumping_now(void *ctx)
+{
+	return qsc_env_real()->now_us(qsc_env_real()->ctx) + jumped_us;
+}
+
+static int plain_parallel(void *ctx, void (*task)(void *arg), void *const args[], size_t count)
+{
+	return qsc_env_real()->parallel(qsc_env_real()->ctx, task, args, count);
+}
+
+static const struct qsc_env jumping_env = {jumping_now, plain_parallel, NULL, NULL};
+
+static void jump(void)
+{
+	jumped_us = 2000ULL * LIMIT_MS;
+}
+
+static int jump_in_dirty(void *ctx, uint32_t region, uint64_t *bitmap)
+{
+	jump();
+	return 0;
+}
+
+static int jump_in_pause(void *ctx)
+{
+	((struct side *)ctx)->paused = true;
+	jump();
+	return 0;
+}
+
+static ssize_t jump_in_save(void *ctx, void *buf, size_t max)
+{
+	jump();
+	return 0;
+}
+
+static int jump_in_load(void *ctx, const void *buf, size_t size)
+{
+	jump();
+	return 0;
+}
+
+static int jump_in_resume(void *ctx)
+{
+	((struct side *)ctx)->resumed = true;
+	jump();
+	return 0;
+}
+
+static void make(struct fixture *f)
+{
+	jumped_us = 0;
+	sides_make(f, sides_p2p_flags, true);
+	f->sides[0].options.env = &jumping_env;
+	f->sides[0].options.timeout_ms = LIMIT_MS;
+}
+
+static void test_past_the_limit_the_source_goes_on(void **state)
+{
+	static const char *const phases[] = {"'pre-copy'", "'stop-copy'", "'stop-copy'",
+					     "'commit'"};
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < QSC_ARRAY_SIZE(phases); i++) {
+		struct fixture f;
+
+		make(&f);
+		if (i == 0)
+			f.sides[0].user.dirty = jump_in_dirty;
+		else if (i == 1)
+			f.sides[0].user.pause = jump_in_pause;
+		else if (i == 2)
+			f.sides[0].user.save = jump_in_save;
+		else
+			f.sides[1].user.load = jump_in_load;
+		sides_migrate(&f);
+		sides_expect_source_goes_on(&f, ETIMEDOUT);
+		assert_non_null(strstr(f.sides[0].err.text, phases[i]));
+		assert_non_null(strstr(f.sides[0].err.text, "600000 ms"));
+		/* The destination is told, also one that has sent READY. */
+		assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+		assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
+		assert_non_null(strstr(f.sides[1].err.text, "the source failed"));
+		sides_drop(&f);
+	}
+}
+
+static void test_SET_5_after_commit_no_limit_counts(void **state)
+{
+	uint32_t side;
+
+	(void)state;
+	for (side = 0; side < 2; side++) {
+		struct fixture f;
+
+		make(&f);
+		f.sides[0].options.env = side ? NULL : &jumping_env;
+		f.sides[1].options.env = side ? &jumping_env : NULL;
+		f.sides[side].options.timeout_ms = LIMIT_MS;
+		f.sides[1].user.resume = jump_in_resume;
+		sides_migrate(&f);
+		sides_expect_moved(&f);
+		sides_drop(&f);
+	}
+}
+
+/* ---- waiting for a side that does nothing ---- */
+
+static void wait_for_the_end_of(const struct side *side)
+{
+	while (!side->finished)
+		(void)usleep(1000);
+}
+
+static struct side *waited_for;
+
+static ssize_t slow_write(struct qsc_device *dev, uint64_t session, const void *buf, size_t size)
+{
+	wait_for_the_end_of(waited_for);
+	return -EIO;
+}
+
+static int slow_load(void *ctx, const void *buf, size_t size)
+{
+	wait_for_the_end_of(waited_for);
+	return 0;
+}
+
+static int slow_dirty(void *ctx, uint32_t region, uint64_t *bitmap)
+{
+	wait_for_the_end_of(waited_for);
+	return 0;
+}
+
+static void test_waiting_for_the_destination_ends_in_time(void **state)
+{
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct qsc_device_ops ops;
+		struct fixture f;
+
+		sides_make(&f, sides_p2p_flags, true);
+		f.sides[0].options.timeout_ms = SHORT_MS;
+		f.sides[0].options.stall_timeout_ms = LIMIT_MS;
+		waited_for = &f.sides[0];
+		ops = *f.sides[1].fakes[1]->base.ops;
+		ops.session_write = slow_write;
+		if (i == 0)
+			f.sides[1].fakes[1]->base.ops = &ops;
+		else
+			f.sides[1].user.load = slow_load;
+		sides_migrate(&f);
+		sides_expect_source_goes_on(&f, ETIMEDOUT);
+		assert_non_null(strstr(f.sides[0].err.text, "when its 300 ms were over"));
+		sides_drop(&f);
+	}
+}
+
+static void test_the_destination_has_a_limit_of_its_own(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.timeout_ms = SHORT_MS;
+	f.sides[1].options.stall_timeout_ms = LIMIT_MS;
+	f.sides[0].user.dirty = slow_dirty;
+	waited_for = &f.sides[1];
+	sides_migrate(&f);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
+	assert_non_null(strstr(f.sides[1].err.text, "phase 'pre-copy' when its 300 ms were over"));
+	sides_expect_source_goes_on(&f, -f.sides[0].result);
+	sides_drop(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_past_the_limit_the_source_goes_on),
+		cmocka_unit_test(test_SET_5_after_commit_no_limit_counts),
+		cmocka_unit_test(test_waiting_for_the_destination_ends_in_time),
+		cmocka_unit_test(test_the_destination_has_a_limit_of_its_own),
+	};
+
+	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}
