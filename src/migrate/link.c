@@ -211,7 +211,8 @@ struct claim {
 struct claims {
 	struct claim entries[MAX_CLAIMS];
 	uint32_t turn;
-	bool kept; /* as in the link */
+	bool kept;		 /* as in the link */
+	struct qsc_error nobody; /* why nobody came, as far as the transport knows */
 };
 
 /* A claim begins with channel 0: a source opens that first. NULL for no HELLO of any claim. */
@@ -297,34 +298,50 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t st
 	return refuse_version(&(*claim)->link, err);
 }
 
-/* One step of waiting; *claim stays NULL when nobody came. */
+/*
+ * One step of waiting; *claim stays NULL when nobody came. A file that is being checked is no
+ * silence, however long that takes.
+ */
 static int await_claim(struct claims *claims, struct qsc_transport *transport,
-		       const struct qsc_link_wait *wait, uint32_t stall_ms, struct claim **claim,
-		       struct qsc_error *err)
+		       const struct qsc_link *link, const struct qsc_link_wait *wait,
+		       uint64_t *deadline_us, struct claim **claim, struct qsc_error *err)
 {
-	struct qsc_error nobody = QSC_ERROR_NONE;
 	struct qsc_channel *ch;
 	int result;
 
 	if (wait->step(wait->ctx))
 		return qsc_error_set(err, ECANCELED, NULL,
 				     "cancelled while waiting for the source");
-	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &nobody);
+	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &claims->nobody);
 	if (result == 0)
-		return accept_one(claims, ch, stall_ms, claim, err);
-	if (result == -ETIMEDOUT)
+		return accept_one(claims, ch, link->stall_ms, claim, err);
+	if (result == -EINPROGRESS)
+		*deadline_us = link->env->now_us(link->env->ctx) + wait->timeout_ms * 1000ULL;
+	if (result == -ETIMEDOUT || result == -EINPROGRESS)
 		return 0;
 	if (err)
-		*err = nobody;
+		*err = claims->nobody;
 	return result;
+}
+
+static int give_up(struct claims *claims, const struct qsc_link_wait *wait, struct qsc_error *err)
+{
+	const struct claim *best = fullest(claims);
+
+	if (!best->found)
+		return qsc_error_set(err, ETIMEDOUT, NULL, "no source came within %u ms: %s",
+				     wait->timeout_ms, claims->nobody.text);
+	return qsc_error_set(err, ETIMEDOUT, NULL,
+			     "%u of %u connections of a source came within %u ms", best->found,
+			     best->link.count, wait->timeout_ms);
 }
 
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 		    const struct qsc_link_wait *wait, struct qsc_error *err)
 {
+	const struct qsc_link before = *link;
 	const struct qsc_env *env = link->env;
-	struct qsc_pace *pace = link->pace;
-	uint32_t stall_ms = link->stall_ms;
+	uint64_t deadline_us = wait->deadline_us;
 	struct claims claims = {0};
 	struct claim *claim;
 	uint32_t i;
@@ -332,20 +349,18 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 
 	do {
 		claim = NULL;
-		if (env->now_us(env->ctx) < wait->deadline_us)
-			result = await_claim(&claims, transport, wait, stall_ms, &claim, err);
+		if (env->now_us(env->ctx) < deadline_us)
+			result = await_claim(&claims, transport, &before, wait, &deadline_us,
+					     &claim, err);
 		else
-			result = qsc_error_set(err, ETIMEDOUT, NULL,
-					       "%u of %u connections of a source came within %u ms",
-					       fullest(&claims)->found,
-					       fullest(&claims)->link.count, wait->timeout_ms);
+			result = give_up(&claims, wait, err);
 	} while (result == 0 && !(claim && claim->found == claim->link.count));
 	/* When it failed, whoever came closest to being the source is told. */
 	claim = claim ? claim : fullest(&claims);
 	*link = claim->link;
 	link->env = env;
-	link->pace = pace;
-	link->stall_ms = stall_ms;
+	link->pace = before.pace;
+	link->stall_ms = before.stall_ms;
 	link->kept = claims.kept;
 	*claim = (struct claim){0};
 	for (i = 0; i < MAX_CLAIMS; i++)
