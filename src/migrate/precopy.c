@@ -19,16 +19,23 @@ static void know_beforehand(struct source *source)
 	const struct qsc_waves *remote = &source->engine.remote;
 	const struct qsc_link_speed *speed = &source->engine.speed;
 	struct qsc_predict *predict = &source->predict;
+	int part;
 
 	if (remote->known) {
 		qsc_time_add(&predict->part[QSC_DOWNTIME_QUIESCE], remote->quiesce_us);
 		qsc_time_add(&predict->part[QSC_DOWNTIME_STOP], remote->stop_us);
 		qsc_time_add(&predict->part[QSC_DOWNTIME_RUN], remote->start_us);
+		/* Nobody can load before there is something to be loaded. */
+		qsc_time_add(&predict->part[QSC_DOWNTIME_LOAD], remote->stop_us);
 	}
 	if (speed->bytes_per_second) {
 		qsc_time_add(&predict->part[QSC_DOWNTIME_COMMIT], speed->rtt_us);
 		qsc_rate_add(&predict->link, speed->bytes, speed->us);
 	}
+	/* Into a file: who reads it does the rest, some day. */
+	if (source->engine.link.one_way)
+		for (part = QSC_DOWNTIME_LOAD; part < QSC_DOWNTIME_PARTS; part++)
+			predict->part[part].known = true;
 }
 
 int qsc_source_predict_init(struct source *source, struct qsc_error *err)

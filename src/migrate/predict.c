@@ -123,7 +123,7 @@ struct transfer {
 	double memory; /* bytes */
 	double total;  /* bytes, of devices too */
 	double link_us;
-	double devices_us; /* until the last lane has read its devices */
+	double devices_us; /* until the last lane has sent its devices */
 	uint32_t slowest;  /* member that takes longest */
 	double slowest_us;
 };
@@ -157,6 +157,7 @@ static double memory_bytes(const struct qsc_predict *predict)
 static void plan_transfer(const struct qsc_predict *predict, struct transfer *transfer)
 {
 	double link = (double)qsc_predict_link_per_second(predict) / US_PER_S;
+	double first_us = -1; /* until the first device has given something */
 	double lanes[QSC_LINK_MAX_CHANNELS] = {0};
 	uint32_t count = predict->lanes ? predict->lanes : 1;
 	uint32_t i;
@@ -171,6 +172,8 @@ static void plan_transfer(const struct qsc_predict *predict, struct transfer *tr
 		double bytes = member_bytes(predict, i);
 		double read = speed(&predict->members[i].read);
 		double us = bytes / link + (read > 0 ? bytes / read : 0);
+		double piece = bytes < QSC_FRAME_MAX_DATA ? bytes : QSC_FRAME_MAX_DATA;
+		double piece_us = read > 0 ? piece / read : 0;
 		uint32_t free = 0;
 
 		for (lane = 1; lane < count; lane++)
@@ -178,6 +181,8 @@ static void plan_transfer(const struct qsc_predict *predict, struct transfer *tr
 				free = lane;
 		lanes[free] += us;
 		transfer->total += bytes;
+		if (first_us < 0 || piece_us < first_us)
+			first_us = piece_us;
 		if (us > transfer->slowest_us) {
 			transfer->slowest_us = us;
 			transfer->slowest = i;
@@ -186,7 +191,10 @@ static void plan_transfer(const struct qsc_predict *predict, struct transfer *tr
 	for (lane = 0; lane < count; lane++)
 		if (lanes[lane] > transfer->devices_us)
 			transfer->devices_us = lanes[lane];
+	/* Where there is no memory to carry meanwhile, the link waits for the devices. */
 	transfer->link_us = transfer->total / link;
+	if (first_us > transfer->memory / link)
+		transfer->link_us += first_us - transfer->memory / link;
 }
 
 void qsc_predict_stop(const struct qsc_predict *predict, struct qsc_downtime *downtime)

@@ -166,11 +166,21 @@ static void test_a_device_gives_no_faster_than_it_can(void **state)
 		f.members[i].fixed = 1 * MB;
 		qsc_rate_add(&f.members[i].read, 1 * MB, 190000);
 	}
-	/* Side by side: 190 ms to read and 10 to send; the link alone would take 30. */
-	assert_in_range(transfer_us(&f), 7000 + 199999, 7000 + 200000);
+	/* Side by side: 190 ms until they have given it, and then 30 of the link. */
+	assert_in_range(transfer_us(&f), 7000 + 219999, 7000 + 220000);
 	/* Memory goes on by a channel of its own. */
 	f.predict.memory_left = 10 * MB;
+	assert_in_range(transfer_us(&f), 7000 + 219999, 7000 + 220000);
+	f.predict.memory_left = 18 * MB;
+	assert_in_range(transfer_us(&f), 7000 + 219999, 7000 + 220000);
+	f.predict.memory_left = 30 * MB;
+	assert_in_range(transfer_us(&f), 7000 + 329999, 7000 + 330000);
+	/* A device that is quick needs the link no later. */
+	f.predict.memory_left = 0;
+	f.members[0].read = (struct qsc_rate){0};
 	assert_in_range(transfer_us(&f), 7000 + 199999, 7000 + 200000);
+	f.members[0].read = f.members[1].read;
+	f.predict.memory_left = 10 * MB;
 	/* Two lanes: one takes two of them. */
 	f.predict.lanes = 2;
 	assert_in_range(transfer_us(&f), 7000 + 399999, 7000 + 400000);
