@@ -74,7 +74,8 @@ struct qsc_env {
 	/*
 	 * Run task(arg[i]) for every i below count, side by side, and return when all have
 	 * returned. Tasks may block on one another only through channels and devices.
-	 * 0, or -errno when the tasks could not all be run (then none was).
+	 * 0, or -errno when they could not be run (then none was). Where threads are short, some
+	 * of more than 16 tasks may wait for others to end.
 	 */
 	int (*parallel)(void *ctx, void (*task)(void *arg), void *const args[], size_t count);
 	/* Sleep; used only between polls of something that has no event to wait for. */

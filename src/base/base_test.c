@@ -2,6 +2,7 @@
 /* Unit tests of base: errors, ranges, bitmaps, guarded memory, running tasks side by side. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +20,7 @@
 #include <quiesce/base.h>
 
 #include "base/bitmap.h"
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/guard.h"
 #include "base/log.h"
@@ -151,34 +153,53 @@ static void test_eventfd_is_told_without_proc(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-struct rendezvous {
-	_Atomic int arrived;
-	int all;
-};
-
-/* Returns only when every task has arrived, so it proves that all of them run at once. */
+/* None of the tasks ends before all have begun. */
 static void meet(void *arg)
 {
-	struct rendezvous *r = arg;
-
-	atomic_fetch_add(&r->arrived, 1);
-	while (atomic_load(&r->arrived) < r->all)
-		usleep(100);
+	(void)pthread_barrier_wait(arg);
 }
 
 static void test_parallel_runs_side_by_side(void **state)
 {
 	const struct qsc_env *env = qsc_env_real();
-	struct rendezvous r = {.all = 20};
-	void *args[20];
+	/* A thread each from the beginning, as many as that, and many more. */
+	static const unsigned int counts[] = {1, 2, 16, 17, 18, 300};
+	void *args[300];
+	unsigned int k;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < QSC_ARRAY_SIZE(counts); i++) {
+		pthread_barrier_t all;
+
+		assert_int_equal(pthread_barrier_init(&all, NULL, counts[i]), 0);
+		for (k = 0; k < counts[i]; k++)
+			args[k] = &all;
+		assert_int_equal(env->parallel(env->ctx, meet, args, counts[i]), 0);
+		(void)pthread_barrier_destroy(&all);
+	}
+	assert_int_equal(env->parallel(env->ctx, meet, args, 0), 0);
+}
+
+static void count_up(void *arg)
+{
+	atomic_fetch_add((_Atomic(int) *)arg, 1);
+}
+
+static void test_parallel_runs_each_once(void **state)
+{
+	enum { COUNT = 5000 };
+	const struct qsc_env *env = qsc_env_real();
+	static _Atomic(int) ran[COUNT];
+	static void *args[COUNT];
 	int i;
 
 	(void)state;
-	for (i = 0; i < 20; i++)
-		args[i] = &r;
-	assert_int_equal(env->parallel(env->ctx, meet, args, 20), 0);
-	assert_int_equal(r.arrived, 20);
-	assert_int_equal(env->parallel(env->ctx, meet, args, 0), 0);
+	for (i = 0; i < COUNT; i++)
+		args[i] = &ran[i];
+	assert_int_equal(env->parallel(env->ctx, count_up, args, COUNT), 0);
+	for (i = 0; i < COUNT; i++)
+		assert_int_equal(ran[i], 1);
 }
 
 static void count_line(void *ctx, enum qsc_log_level level, const char *line)
@@ -211,6 +232,7 @@ int main(void)
 		cmocka_unit_test(test_memory_file_keeps_its_size),
 		cmocka_unit_test(test_eventfd_is_told_without_proc),
 		cmocka_unit_test(test_parallel_runs_side_by_side),
+		cmocka_unit_test(test_parallel_runs_each_once),
 		cmocka_unit_test(test_log_level),
 	};
 

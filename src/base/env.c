@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The real environment: the monotonic clock, and a thread for each task. All threads are made
- * before the first task starts, so that a machine that has no more threads to give changes nothing.
+ * The real environment: the monotonic clock, and tasks side by side in threads of their own.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -31,62 +30,131 @@ static void real_sleep_us(void *ctx, uint64_t us)
 		;
 }
 
-struct start {
+/*
+ * Tasks and the threads that take them one after another. A machine that has not even the first
+ * threads to give changes nothing. With more tasks than that, further threads are made only when
+ * tasks are not begun fast enough without them: short tasks cost no thread each, and long ones are
+ * under way side by side no later than if they had.
+ */
+#define FIRST_THREADS 16U
+#define PACE_US	      20U /* a task is begun at least so often, as long as there are threads */
+
+struct crowd {
 	pthread_mutex_t lock;
 	pthread_cond_t decided;
+	pthread_cond_t begun_all;
 	enum { UNDECIDED, GO, GIVE_UP } decision;
-};
-
-struct job {
-	struct start *start;
 	void (*task)(void *arg);
-	void *arg;
-	pthread_t thread;
+	void *const *args;
+	size_t count;
+	size_t begun;	/* tasks */
+	size_t entered; /* threads that have got as far as taking tasks */
 };
 
-static void *run_job(void *arg)
+static void *take_tasks(void *arg)
 {
-	struct job *job = arg;
-	bool go;
+	struct crowd *crowd = arg;
 
-	pthread_mutex_lock(&job->start->lock);
-	while (job->start->decision == UNDECIDED)
-		pthread_cond_wait(&job->start->decided, &job->start->lock);
-	go = job->start->decision == GO;
-	pthread_mutex_unlock(&job->start->lock);
-	if (go)
-		job->task(job->arg);
+	pthread_mutex_lock(&crowd->lock);
+	while (crowd->decision == UNDECIDED)
+		pthread_cond_wait(&crowd->decided, &crowd->lock);
+	crowd->entered++;
+	while (crowd->decision == GO && crowd->begun < crowd->count) {
+		void *own = crowd->args[crowd->begun++];
+
+		if (crowd->begun == crowd->count)
+			pthread_cond_signal(&crowd->begun_all);
+		pthread_mutex_unlock(&crowd->lock);
+		crowd->task(own);
+		pthread_mutex_lock(&crowd->lock);
+	}
+	pthread_mutex_unlock(&crowd->lock);
 	return NULL;
+}
+
+/* Lock held. How many threads are missing for the pace, besides those on their way. */
+static size_t missing(const struct crowd *crowd, uint64_t start_us, size_t made)
+{
+	uint64_t due = qsc_min_u64((real_now_us(NULL) - start_us) / PACE_US, crowd->count);
+	uint64_t soon = crowd->begun + (made - crowd->entered);
+
+	return due > soon ? (size_t)(due - soon) : 0;
+}
+
+/* Lock held. Until every task has begun or it is time to look at the pace again. */
+static void wait_a_little(struct crowd *crowd)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += 2 * PACE_US * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	(void)pthread_cond_clockwait(&crowd->begun_all, &crowd->lock, CLOCK_MONOTONIC, &until);
+}
+
+/* Until every task has begun; returns how many threads there are then. */
+static size_t keep_pace(struct crowd *crowd, pthread_t *threads, size_t made)
+{
+	uint64_t start_us = real_now_us(NULL);
+	bool no_more = false;
+
+	pthread_mutex_lock(&crowd->lock);
+	while (crowd->begun < crowd->count) {
+		size_t more = no_more ? 0 : missing(crowd, start_us, made);
+
+		pthread_mutex_unlock(&crowd->lock);
+		for (; more && !no_more && made < crowd->count; more--) {
+			no_more = pthread_create(&threads[made], NULL, take_tasks, crowd) != 0;
+			made += !no_more;
+		}
+		pthread_mutex_lock(&crowd->lock);
+		if (crowd->begun == crowd->count)
+			break;
+		if (no_more)
+			pthread_cond_wait(&crowd->begun_all, &crowd->lock);
+		else
+			wait_a_little(crowd);
+	}
+	pthread_mutex_unlock(&crowd->lock);
+	return made;
 }
 
 static int real_parallel(void *ctx, void (*task)(void *arg), void *const args[], size_t count)
 {
-	struct start start = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, UNDECIDED};
-	qsc_autofree struct job *jobs = NULL;
+	struct crowd crowd = {
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.decided = PTHREAD_COND_INITIALIZER,
+		.begun_all = PTHREAD_COND_INITIALIZER,
+		.task = task,
+		.args = args,
+		.count = count,
+	};
+	qsc_autofree pthread_t *threads = NULL;
 	size_t made = 0;
 	int result = 0;
 
 	(void)ctx;
 	if (count == 0)
 		return 0;
-	/* The calling thread runs the first task itself. */
-	jobs = calloc(count, sizeof(*jobs));
-	if (!jobs)
+	threads = calloc(count, sizeof(*threads));
+	if (!threads)
 		return -ENOMEM;
-	for (made = 1; made < count; made++) {
-		jobs[made] = (struct job){.start = &start, .task = task, .arg = args[made]};
-		result = -pthread_create(&jobs[made].thread, NULL, run_job, &jobs[made]);
-		if (result)
-			break;
+	/* The calling thread is one of the few, or minds the pace of the many. */
+	while (!result && made < qsc_min_u64(count - 1, FIRST_THREADS)) {
+		result = -pthread_create(&threads[made], NULL, take_tasks, &crowd);
+		made += !result;
 	}
-	pthread_mutex_lock(&start.lock);
-	start.decision = result ? GIVE_UP : GO;
-	pthread_cond_broadcast(&start.decided);
-	pthread_mutex_unlock(&start.lock);
-	if (!result)
-		task(args[0]);
-	while (--made > 0)
-		pthread_join(jobs[made].thread, NULL);
+	pthread_mutex_lock(&crowd.lock);
+	crowd.decision = result ? GIVE_UP : GO;
+	pthread_cond_broadcast(&crowd.decided);
+	pthread_mutex_unlock(&crowd.lock);
+	if (!result && made < count - 1)
+		made = keep_pace(&crowd, threads, made);
+	else if (!result)
+		(void)take_tasks(&crowd);
+	while (made > 0)
+		pthread_join(threads[--made], NULL);
 	return result;
 }
 

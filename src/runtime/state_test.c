@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of the state machine: every path of every flag set, and what each arc does. */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -339,9 +340,11 @@ static void test_impossible_descriptions(void **unused)
 	struct qsc_region_desc region = test_regions[0];
 	struct qsc_doorbell_desc doorbell = test_doorbell;
 	struct qsc_block_desc block = test_block;
+	struct qsc_block_desc many[QSC_LAYOUT_PARTS];
+	char names[QSC_LAYOUT_PARTS][16];
 	struct qsc_runtime *rt;
 
-	for (int i = 0; i < 13; i++) {
+	for (int i = 0; i < 15; i++) {
 		struct qsc_runtime_options options = test_options(NULL, 7);
 		struct qsc_error err = QSC_ERROR_NONE;
 
@@ -380,6 +383,17 @@ static void test_impossible_descriptions(void **unused)
 			block.size = 4095;
 		if (i == 12)
 			block.name = "";
+		if (i == 13)
+			block.name = "\n"; /* names go into messages */
+		if (i == 14) {
+			/* Each is possible, and together with the sections they are too many. */
+			for (uint32_t k = 0; k < QSC_LAYOUT_PARTS; k++) {
+				(void)snprintf(names[k], sizeof(names[k]), "block%u", k);
+				many[k] = (struct qsc_block_desc){names[k], block.size};
+			}
+			options.blocks = many;
+			options.num_blocks = QSC_LAYOUT_PARTS;
+		}
 		assert_int_equal(qsc_runtime_create(&test_model, NULL, &options, &rt, &err),
 				 -EINVAL);
 		assert_int_equal(err.number, EINVAL);

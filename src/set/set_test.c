@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -586,6 +587,52 @@ static void test_mappings_are_checked_and_found(void **state)
 	drop(&f);
 }
 
+static int tells_nothing(struct qsc_device *dev, enum qsc_state *state)
+{
+	(void)dev;
+	(void)state;
+	return -ENOTCONN;
+}
+
+/* A set of the size that one side moves at once; and nobody moves when one does not answer. */
+static void test_a_wide_set(void **state)
+{
+	enum { WIDE = 256 };
+	struct fake_world world = FAKE_WORLD_INIT;
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_device_ops silent;
+	static struct fake *fakes[WIDE];
+	struct qsc_set *set;
+	char name[16];
+	uint32_t i;
+
+	(void)state;
+	assert_int_equal(qsc_set_create(NULL, NULL, &set), 0);
+	for (i = 0; i < WIDE; i++) {
+		const struct fake_options options = {.flags = i % 2 ? 7 : 3, .state_bytes = 8};
+
+		fakes[i] = fake_new(&world, &options);
+		(void)snprintf(name, sizeof(name), "wide%u", i);
+		assert_int_equal(qsc_set_add(set, name, &fakes[i]->base, NULL), i);
+	}
+	assert_int_equal(qsc_set_stop_copy(set, &err), 0);
+	for (i = 0; i < WIDE; i++)
+		assert_int_equal(fakes[i]->state, QSC_STATE_STOP_COPY);
+	assert_int_equal(qsc_set_run(set, &err), 0);
+	silent = *fakes[200]->base.ops;
+	silent.get_state = tells_nothing;
+	fakes[200]->base.ops = &silent;
+	assert_int_equal(qsc_set_quiesce(set, &err), -ENOTCONN);
+	assert_non_null(strstr(err.text, "'wide200' does not tell its state"));
+	assert_string_equal(err.clause, "STATE-4");
+	for (i = 0; i < WIDE; i++)
+		assert_int_equal(fakes[i]->state, QSC_STATE_RUNNING);
+	qsc_set_destroy(set);
+	for (i = 0; i < WIDE; i++)
+		fake_free(fakes[i]);
+	pthread_mutex_destroy(&world.lock);
+}
+
 static void test_timeline_is_in_order_of_start(void **state)
 {
 	static const uint32_t flags[] = {7, 7};
@@ -626,6 +673,7 @@ int main(void)
 		cmocka_unit_test(test_resuming_validates_and_reset_gives_up),
 		cmocka_unit_test(test_revoke_failure_is_reported),
 		cmocka_unit_test(test_mappings_are_checked_and_found),
+		cmocka_unit_test(test_a_wide_set),
 		cmocka_unit_test(test_timeline_is_in_order_of_start),
 	};
 

@@ -16,6 +16,7 @@
 #include "set/set.h"
 
 #define STAY (-1)
+#define FEW  16
 
 /* What one member does in a wave, and what came of it. */
 struct step {
@@ -182,30 +183,41 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 	return failed ? report_failure(failed, failures - 1, err) : 0;
 }
 
-/* Steps that know where each member is and do nothing yet. */
+static void read_state(void *arg)
+{
+	struct step *step = arg;
+
+	step->result = qsc_device_get_state(step->set->members[step->member].dev, &step->before);
+}
+
+/* Steps that know where each member is and do nothing yet: nobody moves before all have told. */
 static int read_states(struct qsc_set *set, struct step **out, struct qsc_error *err)
 {
 	qsc_autofree struct step *steps = calloc(set->count + 1U, sizeof(*steps));
+	qsc_autofree void **asking = calloc(set->count + 1U, sizeof(*asking));
 	uint32_t i;
 
-	if (!steps) {
+	if (!steps || !asking) {
 		qsc_error_set(err, ENOMEM, NULL, "no memory to move %u devices", set->count);
 		return -ENOMEM;
 	}
 	for (i = 0; i < set->count; i++) {
-		int result = qsc_device_get_state(set->members[i].dev, &steps[i].before);
-
-		if (result < 0) {
-			qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
-				      "device '%s' does not tell its state (%s): its server "
-				      "or driver is gone",
-				      set->members[i].name, strerrordesc_np(-result));
-			return result;
-		}
-		steps[i].set = set;
-		steps[i].member = i;
-		steps[i].target = STAY;
+		steps[i] = (struct step){.set = set, .member = i, .target = STAY};
+		asking[i] = &steps[i];
 	}
+	/* A question is answered at once: for a few, threads take longer than they save. */
+	if (set->count > FEW)
+		in_parallel(set, read_state, asking, set->count);
+	else
+		for (i = 0; i < set->count; i++)
+			read_state(&steps[i]);
+	for (i = 0; i < set->count; i++)
+		if (steps[i].result < 0)
+			return qsc_error_set(
+				err, -steps[i].result, qsc_clause_id(QSC_CLAUSE_STATE_4),
+				"device '%s' does not tell its state (%s): its "
+				"server or driver is gone",
+				set->members[i].name, strerrordesc_np(-steps[i].result));
 	*out = qsc_steal(steps);
 	return 0;
 }
