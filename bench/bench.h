@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include <quiesce/runtime.h>
+#include <quiesce/set.h>
 
 enum bench_aim { AIM_NONE, AIM_AT_MOST, AIM_AT_LEAST };
 
@@ -29,13 +30,27 @@ struct bench_figure {
 	bool absolute;
 };
 
+/* A set that moved from one process to another, beside the same bytes without devices. */
+struct bench_move {
+	size_t devices;
+	uint64_t state; /* bytes of each */
+	bool precopy;
+	double downtime_us;
+	double total_us;
+	double socket_us; /* a bare UNIX socket carries as many bytes */
+	double memcpy_us;
+};
+
 #define BENCH_MAX_FIGURES 32
+#define BENCH_MAX_MOVES	  16
 
 struct bench_run {
 	bool quick;
 	int cpus[2]; /* the CPUs to use; both the same when there is only one */
 	struct bench_figure figures[BENCH_MAX_FIGURES];
 	size_t num_figures;
+	struct bench_move moves[BENCH_MAX_MOVES];
+	size_t num_moves;
 };
 
 /* Add a figure; ratio is computed here. */
@@ -46,6 +61,8 @@ void bench_register_read(struct bench_run *run);
 void bench_state_data(struct bench_run *run);
 void bench_log_report(struct bench_run *run);
 void bench_dma(struct bench_run *run);
+void bench_set(struct bench_run *run);
+void bench_moves(struct bench_run *run);
 
 /* ---- tools ---- */
 
@@ -56,6 +73,8 @@ uint64_t bench_now_ns(void);
 /* Sorts the samples. */
 double bench_median(double *samples, size_t count);
 void bench_pin(int cpu);
+/* On any of the CPUs to use, with every thread and process made from now on. */
+void bench_spread(const struct bench_run *run);
 
 /* Private memory, touched, with huge pages where there are any. */
 void *bench_memory(size_t size);
@@ -99,6 +118,26 @@ struct bench_served {
 	void *open_ctx;
 };
 void bench_vfio_user_serve(int fd, const void *arg);
+
+/* ---- many devices ---- */
+
+/* Idle devices with all capabilities, that hold `state` bytes each, in one set. */
+struct bench_fleet {
+	size_t count;
+	uint64_t state;
+	struct qsc_device **devs;
+	struct qsc_runtime **rts; /* of those in this process */
+	struct qsc_set *set;
+	pid_t server; /* of those behind one, else 0 */
+};
+
+/* In this process; filled: with something else than zeroes. */
+void bench_fleet_open(struct bench_fleet *fleet, size_t count, uint64_t state, bool filled);
+/* Whether every device holds what filled ones hold. */
+bool bench_fleet_filled(const struct bench_fleet *fleet);
+/* Over vfio-user, in one process of their own; not while this one has threads. */
+void bench_fleet_connect(struct bench_fleet *fleet, size_t count, uint64_t state);
+void bench_fleet_close(struct bench_fleet *fleet);
 
 /* ---- the model for what dmacopy cannot do: DMA writes on demand ---- */
 

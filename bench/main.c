@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <json-c/json.h>
 
@@ -62,6 +63,23 @@ static bool aim_met(const struct bench_figure *figure)
 	return figure->aim_is == AIM_AT_MOST ? value <= figure->aim : value >= figure->aim;
 }
 
+static void print_moves(const struct bench_run *run)
+{
+	printf("\n%-38s %13s %14s %14s %14s\n", "moving a set between two processes", "downtime",
+	       "total", "bare socket", "memcpy");
+	for (size_t i = 0; i < run->num_moves; i++) {
+		const struct bench_move *move = &run->moves[i];
+		char name[64];
+
+		snprintf(name, sizeof(name), "%zu device%s of %llu MiB, %s", move->devices,
+			 move->devices == 1 ? "" : "s", (unsigned long long)(move->state >> 20),
+			 move->precopy ? "pre-copy" : "stopped first");
+		printf("%-38s %10.2f ms %11.2f ms %11.2f ms %11.2f ms\n", name,
+		       move->downtime_us / 1e3, move->total_us / 1e3, move->socket_us / 1e3,
+		       move->memcpy_us / 1e3);
+	}
+}
+
 static void print_people(const struct bench_run *run)
 {
 	printf("%-38s %16s   %-28s %14s %8s   %s\n", "", "measured", "against", "", "ratio", "aim");
@@ -70,14 +88,30 @@ static void print_people(const struct bench_run *run)
 		char aim[64] = "";
 
 		if (figure->aim_is != AIM_NONE)
-			snprintf(aim, sizeof(aim), "%s %g%s: %s",
+			snprintf(aim, sizeof(aim), "%s %g%s%s: %s",
 				 figure->aim_is == AIM_AT_MOST ? "at most" : "at least",
-				 figure->aim, figure->absolute ? " ns" : "x",
+				 figure->aim, figure->absolute ? " " : "x",
+				 figure->absolute ? figure->unit : "",
 				 aim_met(figure) ? "met" : "missed");
 		printf("%-38s %11.2f %-4s   %-28s %9.2f %-4s %7.3fx   %s\n", figure->name,
 		       figure->value, figure->unit, figure->against, figure->against_value,
 		       figure->unit, figure->ratio, aim);
 	}
+	print_moves(run);
+}
+
+static struct json_object *move_json(const struct bench_move *move)
+{
+	struct json_object *object = json_object_new_object();
+
+	json_object_object_add(object, "devices", json_object_new_uint64(move->devices));
+	json_object_object_add(object, "state_bytes", json_object_new_uint64(move->state));
+	json_object_object_add(object, "precopy", json_object_new_boolean(move->precopy));
+	json_object_object_add(object, "downtime_us", json_object_new_double(move->downtime_us));
+	json_object_object_add(object, "total_us", json_object_new_double(move->total_us));
+	json_object_object_add(object, "socket_us", json_object_new_double(move->socket_us));
+	json_object_object_add(object, "memcpy_us", json_object_new_double(move->memcpy_us));
+	return object;
 }
 
 static struct json_object *figure_json(const struct bench_figure *figure)
@@ -106,13 +140,29 @@ static void print_json(const struct bench_run *run)
 {
 	struct json_object *root = json_object_new_object();
 	struct json_object *figures = json_object_new_array();
+	struct json_object *moves = json_object_new_array();
 
 	json_object_object_add(root, "quick", json_object_new_boolean(run->quick));
 	json_object_object_add(root, "figures", figures);
 	for (size_t i = 0; i < run->num_figures; i++)
 		json_object_array_add(figures, figure_json(&run->figures[i]));
+	json_object_object_add(root, "moves", moves);
+	for (size_t i = 0; i < run->num_moves; i++)
+		json_object_array_add(moves, move_json(&run->moves[i]));
 	puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
 	json_object_put(root);
+}
+
+/* Hundreds of devices have thousands of files. */
+static void allow_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		bench_die("cannot tell how many files may be open", errno);
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		bench_die("cannot have more files open", errno);
 }
 
 /* The first two CPUs that this process may use. */
@@ -140,10 +190,13 @@ int main(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 	run.quick = arguments.quick;
 	choose_cpus(&run);
+	allow_files();
 	bench_register_read(&run);
 	bench_state_data(&run);
 	bench_log_report(&run);
 	bench_dma(&run);
+	bench_set(&run);
+	bench_moves(&run);
 	if (arguments.json)
 		print_json(&run);
 	else

@@ -7,14 +7,16 @@ import subprocess
 import sys
 
 KEYS = {"register_read_one_cpu", "register_read_spinning", "state_data_read",
-        "state_data_read_memcpy", "log_report", "mark_page", "mark_run", "dma_write"}
+        "state_data_read_memcpy", "log_report", "mark_page", "mark_run", "dma_write",
+        "quiesce_device", "quiesce_device_vfio_user"}
 FIELDS = {"key", "name", "unit", "value", "against", "against_value", "ratio"}
 
 
 def main():
     program = sys.argv[1]
     out = subprocess.run([program, "--quick", "--json"], check=True, stdout=subprocess.PIPE).stdout
-    figures = json.loads(out)["figures"]
+    result = json.loads(out)
+    figures = result["figures"]
     want = set(KEYS)
     if len(os.sched_getaffinity(0)) < 2:
         want.remove("register_read_spinning")
@@ -22,9 +24,18 @@ def main():
     for figure in figures:
         assert FIELDS <= set(figure), figure
         assert figure["against_value"] > 0, figure
-        assert figure["key"].startswith("mark") or figure["value"] > 0, figure
+        difference = figure["key"].startswith(("mark", "quiesce"))
+        assert difference or figure["value"] > 0, figure
+    moves = result["moves"]
+    assert {(move["devices"], move["precopy"]) for move in moves} == {
+        (1, False), (4, False), (1, True), (4, True)}, moves
+    for move in moves:
+        assert move["state_bytes"] == 4 << 20, move
+        assert 0 < move["downtime_us"] <= move["total_us"], move
+        assert move["socket_us"] > 0 and move["memcpy_us"] > 0, move
     people = subprocess.run([program, "--quick"], check=True, stdout=subprocess.PIPE).stdout.decode()
     assert all(figure["name"].split(",")[0] in people for figure in figures), people
+    assert "4 devices of 4 MiB, pre-copy" in people, people
     wrong = subprocess.run([program, "fast"], stderr=subprocess.PIPE)
     assert wrong.returncode == 2 and b"no arguments are taken" in wrong.stderr, wrong
     print("every figure is there")

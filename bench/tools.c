@@ -57,6 +57,17 @@ void bench_pin(int cpu)
 		bench_die("cannot stay on one CPU", errno);
 }
 
+void bench_spread(const struct bench_run *run)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)run->cpus[0], &set);
+	CPU_SET((size_t)run->cpus[1], &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		bench_die("cannot use two CPUs", errno);
+}
+
 void *bench_memory(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
