@@ -128,8 +128,8 @@ struct move_view *move_view_create(bool quiet);
 void move_view_progress(struct move_view *view, const struct move *move,
 			const struct move_sample *sample);
 /*
- * On stdout, unless quiet: what happened, with the parts of the stop predicted and measured, for a
- * person. On stderr, also when quiet or without a view: what went wrong and what to do.
+ * On stdout, unless quiet or without a view: what happened, with the parts of the stop predicted and
+ * measured, for a person. On stderr, in any case: what went wrong and what to do.
  */
 void move_view_end(struct move_view *view, const struct move *move);
 void move_view_destroy(struct move_view *view);

@@ -21,8 +21,3 @@ int qsc_transport_address(const struct qsc_transport *t, char *text, size_t size
 {
 	return -EINVAL;
 }
-#include "move.h"
-int move_write_html(const struct move *move, const char *path, struct qsc_error *err)
-{
-	return qsc_error_set(err, ENOSYS, NULL, "not yet");
-}

@@ -238,7 +238,7 @@ void move_view_end(struct move_view *view, const struct move *move)
 		(void)write_now(view->fd, "\r\033[K");
 	if (view)
 		view->line_open = false;
-	if (!view || !view->quiet) {
+	if (view && !view->quiet) {
 		view_style_detect(&style, STDOUT_FILENO);
 		view_report(stdout, &style, move);
 		(void)fflush(stdout);
