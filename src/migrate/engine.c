@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/probe.h"
 
 #define DEFAULT_PASSES	    30
 #define DEFAULT_DOWNTIME_US 300000
@@ -145,6 +146,7 @@ int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t rema
 {
 	bool cancelled;
 
+	QSC_PROBE(migrate__phase, engine->other, phase, engine->report->passes, remaining);
 	engine->phase = phase;
 	engine->remaining = remaining;
 	engine->moved_before = atomic_load(&engine->moved);
@@ -281,6 +283,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 		args[i] = &engine->lanes[i];
 	}
 	atomic_store(&engine->next_member, 0);
+	QSC_PROBE(round__begin, engine->other, engine->round, engine->last_round);
 	result = engine->env->parallel(engine->env->ctx, task, args, engine->link.count);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "no threads for %u channels (%s)",
@@ -295,6 +298,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 			engine->report->stop_bytes += memory + device;
 	}
 	failed = failed_lane(engine);
+	QSC_PROBE(round__end, engine->other, engine->round, failed != NULL);
 	if (!failed)
 		return 0;
 	if (err)

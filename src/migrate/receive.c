@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/probe.h"
 #include "migrate/engine.h"
 #include "migrate/negotiate.h"
 #include "set/set.h"
@@ -315,10 +316,13 @@ static int get_ready(struct destination *destination, struct qsc_error *err)
 		return result;
 	/* From here on the source decides, and its limit counts. */
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
+	QSC_PROBE(migrate__handover, engine->other, "send READY");
 	destination->ready = !destination->engine.link.kept;
 	/* It may have arrived also when this fails, so it counts as sent. */
 	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	result = hear_commit(destination, err);
+	if (result == 0)
+		QSC_PROBE(migrate__handover, engine->other, "heard COMMIT");
 	if (result == 0 && destination->engine.link.kept)
 		result = settle(destination, err);
 	destination->committed = result == 0;
@@ -343,6 +347,7 @@ static int take_over(struct destination *destination, struct qsc_error *err)
 	}
 	if (result < 0)
 		return result;
+	QSC_PROBE(migrate__handover, engine->other, "send RUNNING");
 	engine->report->owner = QSC_OWNER_DESTINATION;
 	engine->report->downtime_us = qsc_engine_now(engine) - engine->stop_us;
 	frame.offset = qsc_engine_now(engine) - start;

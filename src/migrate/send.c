@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/probe.h"
 #include "migrate/negotiate.h"
 #include "migrate/source.h"
 
@@ -387,6 +388,8 @@ static int switch_over(struct source *source, struct qsc_error *err)
 	if (result == 0 && !engine->link.one_way) {
 		result = await_ready(engine, err);
 		qsc_source_part_ends(source, QSC_DOWNTIME_LOAD);
+		if (result == 0)
+			QSC_PROBE(migrate__handover, engine->other, "heard READY");
 	}
 	return result < 0 ? result : qsc_engine_enter(engine, "commit", 0, err);
 }
@@ -401,6 +404,7 @@ static int commit(struct source *source, uint64_t *run_us, struct qsc_error *err
 	source->committed = true;
 	/* No time is too long any more, but silence is. */
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
+	QSC_PROBE(migrate__handover, engine->other, "send COMMIT");
 	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	if (result < 0)
 		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
@@ -444,6 +448,7 @@ static int hand_over(struct source *source, struct qsc_error *err)
 		engine->report->owner = QSC_OWNER_UNPROVED;
 	if (result < 0)
 		return result;
+	QSC_PROBE(migrate__handover, engine->other, "heard RUNNING");
 	engine->report->owner = QSC_OWNER_DESTINATION;
 	qsc_source_stop_ends(source, run_us);
 	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);

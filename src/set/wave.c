@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/probe.h"
 #include "set/set.h"
 
 #define STAY (-1)
@@ -52,11 +53,13 @@ static void change_state(struct step *step)
 	struct qsc_set_member *member = &step->set->members[step->member];
 	uint64_t session = 0;
 
+	QSC_PROBE(state__begin, member->name, step->before, step->target);
 	step->result = qsc_device_set_state(member->dev, (uint32_t)step->target, &session);
 	step->after = (enum qsc_state)step->target;
 	/* ORD-4: what a failed request did is read, not guessed. */
 	if (step->result < 0)
 		step->state_result = qsc_device_get_state(member->dev, &step->after);
+	QSC_PROBE(state__end, member->name, step->before, step->after, step->result);
 	if (session && step->result == 0) {
 		if (member->session)
 			(void)qsc_device_session_close(member->dev, member->session);
@@ -172,6 +175,7 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 			moving[count++] = &steps[i];
 	if (!count)
 		return 0;
+	QSC_PROBE(wave__begin, phase, count);
 	in_parallel(set, take_step, moving, count);
 	qsc_set_phase(set, phase, QSC_TIMELINE_ALL, start, 0);
 	for (i = 0; i < set->count; i++) {
@@ -180,6 +184,7 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 		failed = failed ? failed : &steps[i];
 		failures++;
 	}
+	QSC_PROBE(wave__end, phase, count, failures);
 	return failed ? report_failure(failed, failures - 1, err) : 0;
 }
 
