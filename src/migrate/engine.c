@@ -215,13 +215,7 @@ int qsc_engine_make_lanes(struct qsc_engine *engine, struct qsc_error *err)
 	return 0;
 }
 
-bool qsc_engine_is_lost(int result)
-{
-	return result == -EPIPE || result == -ECONNRESET || result == -ETIMEDOUT ||
-	       result == -ENOTCONN || result == -ESHUTDOWN;
-}
-
-int qsc_engine_lost(const struct qsc_engine *engine, int result, struct qsc_error *err)
+static int describe_lost(const struct qsc_engine *engine, int result, struct qsc_error *err)
 {
 	const char *why = strerrordesc_np(-result);
 
@@ -238,6 +232,12 @@ int qsc_engine_lost(const struct qsc_engine *engine, int result, struct qsc_erro
 			     engine->phase, why);
 }
 
+int qsc_engine_lost(struct qsc_engine *engine, int result, struct qsc_error *err)
+{
+	engine->lost = true;
+	return describe_lost(engine, result, err);
+}
+
 bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 {
 	struct qsc_engine *engine = lane->engine;
@@ -246,13 +246,20 @@ bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 	uint32_t i;
 
 	lane->result = result;
-	if (!lane->err.number)
-		qsc_engine_lost(engine, result, &lane->err);
+	lane->lost = !lane->err.number;
+	if (lane->lost)
+		describe_lost(engine, result, &lane->err);
 	first = atomic_compare_exchange_strong(&engine->first_failed, &none, lane);
 	atomic_store(&engine->failed, true);
 	for (i = 1; first && i < engine->link.count; i++)
 		qsc_link_shutdown(&engine->link, i);
 	return first;
+}
+
+static bool is_lost(int result)
+{
+	return result == -EPIPE || result == -ECONNRESET || result == -ETIMEDOUT ||
+	       result == -ENOTCONN || result == -ESHUTDOWN;
 }
 
 /*
@@ -263,7 +270,7 @@ static const struct qsc_lane *failed_lane(const struct qsc_engine *engine)
 {
 	const struct qsc_lane *first = atomic_load(&engine->first_failed);
 
-	if (first && qsc_engine_is_lost(first->result) && engine->link.heard_failed)
+	if (first && is_lost(first->result) && engine->link.heard_failed)
 		return &engine->lanes[0];
 	return first;
 }
@@ -301,6 +308,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 	QSC_PROBE(round__end, engine->other, engine->round, failed != NULL);
 	if (!failed)
 		return 0;
+	engine->lost = failed->lost;
 	if (err)
 		*err = failed->err;
 	return failed->result;

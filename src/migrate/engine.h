@@ -39,6 +39,7 @@ struct qsc_lane {
 	uint32_t channel;
 	uint8_t *buffer; /* QSC_FRAME_MAX_DATA bytes */
 	int result;
+	bool lost; /* the connection is what failed */
 	struct qsc_error err;
 	uint64_t memory_bytes;
 	uint64_t device_bytes;
@@ -70,6 +71,7 @@ struct qsc_engine {
 	_Atomic(uint32_t) next_member; /* source: whom no lane has taken yet in this round */
 	_Atomic(bool) failed;	       /* a lane of this round failed: the others stop */
 	_Atomic(struct qsc_lane *) first_failed;
+	bool lost; /* the connection is what failed; the other side may have said why before */
 
 	const char *phase;
 	uint64_t start_us;
@@ -130,10 +132,7 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes);
  */
 bool qsc_engine_lane_failed(struct qsc_lane *lane, int result);
 
-/* The sentence about a connection that failed by itself, of either side; returns result. */
-int qsc_engine_lost(const struct qsc_engine *engine, int result, struct qsc_error *err);
-
-/* Whether an error says that the connection, not a device or a frame, is the matter. */
-bool qsc_engine_is_lost(int result);
+/* The connection failed, and no lane runs: the sentence about it; returns result. */
+int qsc_engine_lost(struct qsc_engine *engine, int result, struct qsc_error *err);
 
 #endif

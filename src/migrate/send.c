@@ -221,24 +221,6 @@ static void record_memory(struct qsc_engine *engine)
 	qsc_timeline_add(engine->options.timeline, &phase);
 }
 
-/* What a lost connection hides: the reason that the destination may have sent before. */
-static void hear_last_words(struct source *source, struct qsc_error *err)
-{
-	struct qsc_engine *engine = &source->engine;
-	struct qsc_frame frame;
-	int i;
-
-	if (engine->link.one_way || qsc_engine_check_clock(engine, NULL) < 0)
-		return;
-	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, engine->link.deadline_us);
-	/* At most the acknowledgement of a round stands before it. */
-	for (i = 0; i < 2 && qsc_link_recv(&engine->link, 0, &frame) == 0; i++)
-		if (frame.type == QSC_FRAME_FAILED) {
-			(void)qsc_link_hear_failed(&engine->link, &frame, engine->other, err);
-			return;
-		}
-}
-
 /* The destination's word that all of a round is in place; where nobody answers, it was kept. */
 static int hear_done(struct qsc_engine *engine, struct qsc_error *err)
 {
@@ -260,24 +242,14 @@ int qsc_source_send_round(struct source *source, struct qsc_error *err)
 	struct qsc_engine *engine = &source->engine;
 	struct qsc_frame frame = {
 		.type = QSC_FRAME_ROUND, .index = ++engine->round, .arg = engine->last_round};
-	struct qsc_error local = QSC_ERROR_NONE;
 	int result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 
 	if (result < 0)
-		qsc_engine_lost(engine, result, &local);
-	else
-		result = qsc_engine_run_lanes(engine, send_lane, &local);
+		return qsc_engine_lost(engine, result, err);
+	result = qsc_engine_run_lanes(engine, send_lane, err);
 	source->sent_us = qsc_engine_now(engine);
 	record_memory(engine);
-	if (result < 0 && qsc_engine_is_lost(result))
-		hear_last_words(source, &local);
-	if (result == 0)
-		result = hear_done(engine, &local);
-	if (result == 0)
-		return 0;
-	if (err)
-		*err = local;
-	return -local.number;
+	return result < 0 ? result : hear_done(engine, err);
 }
 
 /* ---- switchover ---- */
@@ -556,6 +528,37 @@ static void explain_unproved(struct source *source)
 			  "look at the destination before anything is started");
 }
 
+/* What a lost connection hides: the reason that the destination may have sent before. */
+static void hear_last_words(struct source *source, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_frame frame;
+	int i;
+
+	if (!engine->link.channels[0] || engine->link.one_way || engine->link.heard_failed)
+		return;
+	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, engine->link.deadline_us);
+	/* At most the acknowledgement of a round stands before it. */
+	for (i = 0; i < 2 && qsc_link_recv(&engine->link, 0, &frame) == 0; i++)
+		if (frame.type == QSC_FRAME_FAILED) {
+			(void)qsc_link_hear_failed(&engine->link, &frame, engine->other, err);
+			return;
+		}
+}
+
+/* The sentence that tells most about why it failed before COMMIT. */
+static int explain(struct source *source, int result, struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+
+	/* A wait that the limit ended says so, and not only that it ended. */
+	if (result == -ETIMEDOUT && qsc_engine_check_clock(engine, err) < 0)
+		return result;
+	if (engine->lost)
+		hear_last_words(source, err);
+	return -err->number;
+}
+
 static int migrate(struct source *source, struct qsc_error *err)
 {
 	int result;
@@ -597,9 +600,8 @@ int qsc_migrate_send(struct qsc_set *set, const struct qsc_migrate_user *user,
 		goto out;
 	}
 	result = migrate(&source, err);
-	/* A wait that the limit ended says so, and not only that it ended. */
-	if (result == -ETIMEDOUT)
-		(void)qsc_engine_check_clock(&source.engine, err);
+	if (result < 0 && !source.committed)
+		result = explain(&source, result, err);
 	if (result == 0)
 		finish(&source);
 	else if (source.committed)

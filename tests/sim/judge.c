@@ -9,6 +9,8 @@
 #include "base/cleanup.h"
 #include "world.h"
 
+#define LATE_US 1500000 /* to say last words and to go back; less than the stall timeout */
+
 static enum qsc_state state_of(const struct sim_side *side, uint32_t member)
 {
 	enum qsc_state state = QSC_STATE_ERROR;
@@ -66,6 +68,17 @@ static bool happened(const struct sim_side *side)
 		if (side->process.troubles[i].happened)
 			return true;
 	return false;
+}
+
+/* A source that has a limit is done soon after it, unless the other side may own the set. */
+static void judge_time(struct sim_world *world, const struct sim_side *side)
+{
+	uint64_t limit_us = side->options.timeout_ms * 1000ULL;
+
+	if (limit_us && side->report.owner == QSC_OWNER_SOURCE &&
+	    side->report.total_us > limit_us + LATE_US)
+		sim_wrong(world, "side %u took %llu us, and its limit was %llu", side->process.side,
+			  (unsigned long long)side->report.total_us, (unsigned long long)limit_us);
 }
 
 /* Whether anything at all went wrong there; the models and the threads count down by themselves. */
@@ -158,6 +171,9 @@ static void judge_both(struct sim_world *world)
 	/* A limit that cannot be kept is no trouble, and everything is as it was. */
 	bool gave_up = source->result == -ETIME && !source->options.exceed_downtime;
 
+	/* And so is a time limit. */
+	gave_up |= source->result == -ETIMEDOUT &&
+		   (source->options.timeout_ms || target->options.timeout_ms);
 	if (source->tenant_runs && target->tenant_runs)
 		sim_wrong(world, "SET-5: two owners");
 	if (!harmed && !gave_up && (source->result || target->result))
@@ -188,6 +204,7 @@ void sim_judge(struct sim_world *world)
 	judge_both(world);
 	if (!world->sides[0].process.dead) {
 		judge_source(world);
+		judge_time(world, &world->sides[0]);
 		judge_words(world, &world->sides[0]);
 	}
 	if (!world->sides[1].process.dead) {

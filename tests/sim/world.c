@@ -290,6 +290,8 @@ static void choose_options(struct sim_world *world)
 			/* Worlds have members without P2P that reach others: SET-3, SET-4. */
 			.quiesce = QSC_QUIESCE_AUTO,
 			.stall_timeout_ms = STALL_MS,
+			/* Now and then too short, in any phase. */
+			.timeout_ms = sim_random(8) ? 0 : 1 + (uint32_t)sim_random(100),
 			.progress = on_progress,
 			.progress_ctx = &world->sides[i],
 		};
