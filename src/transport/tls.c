@@ -67,6 +67,10 @@ static ssize_t pull(gnutls_transport_ptr_t arg, void *data, size_t size)
 			tls->speaks_tls = in->bytes[0] == RECORD_HANDSHAKE ||
 					  in->bytes[0] == RECORD_ALERT;
 		}
+		if (n > 0 && !tls->speaks_tls) {
+			gnutls_transport_set_errno(tls->session, EPROTO);
+			return -1;
+		}
 		in->head = 0;
 		in->tail = (size_t)n;
 	}
