@@ -207,31 +207,34 @@ struct qsc_migrate_plan_member {
 	uint32_t flags; /* QSC_MIGRATION_* */
 	bool dirty_log;
 	uint64_t state_bytes; /* as the device estimates it; 0 where it does not */
-	/* Of the device model and the version of its state; "" and 0 where the device is silent. */
-	char type[64];
-	uint32_t layout;
+	char type[64];	      /* of the device model; "" where the device does not say */
 };
 
 struct qsc_migrate_plan {
 	/* In: room for qsc_set_count() members, the caller's, which is filled in; or NULL. */
 	struct qsc_migrate_plan_member *members;
 	struct qsc_set_plan set; /* how it is made quiescent and why */
-	/* As if everything were stopped after pre-copy, while nobody writes. */
+	/*
+	 * The least that the stop takes: as if nobody wrote any more, and pre-copy had moved all
+	 * state of the members that have it, and the memory unless somebody writes it untracked.
+	 * With no_precopy, the stop as it is.
+	 */
 	struct qsc_downtime predicted;
 	bool fits;		   /* the limit */
 	uint64_t memory_bytes;	   /* of the user */
 	uint64_t bytes_per_second; /* of the link as measured; 0: it is assumed, see reason */
 	uint64_t rtt_us;	   /* to the destination and back; 0: assumed, as above */
 	bool asked;		   /* the destination was asked, and agrees */
-	char reason[256];	   /* one sentence: why it fits or not, and on what that rests */
+	char reason[512];	   /* one sentence: why it fits or not, and on what that rests */
 };
 
 /*
  * What qsc_migrate_send() would do with the same arguments. With a transport the destination is
  * asked: it compares both sets, tells how long its devices take for their state changes, and waits
- * on for a source; NULL asks nobody, and the times of the link and of the destination are assumed:
- * options->bandwidth bytes a second, or 1 GiB where that is 0, 200 µs there and back, 1 ms for
- * every change of state. Changes nothing on either side; members are in any state but ERROR.
+ * on for a source; -EINVAL where nobody answers (a file), before anything is sent. NULL asks
+ * nobody, and the times of the link and of the destination are assumed: options->bandwidth bytes a
+ * second, or 1 GiB where that is 0, 200 µs there and back, 1 ms for every wave. Changes nothing on
+ * either side; members are in any state but ERROR.
  *
  * -errno as qsc_migrate_send() up to and including the answer of the destination; -EOPNOTSUPP with
  * SET-3 from the plan of the set; a prediction above the limit is no failure. *plan holds what was

@@ -19,7 +19,7 @@ static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_opt
 {
 	struct qsc_migrate_options *filled = &engine->options;
 	uint32_t members = qsc_set_count(engine->set);
-	uint32_t most = engine->transport->ops->max_channels;
+	uint32_t most = engine->transport ? engine->transport->ops->max_channels : 0;
 
 	if (options)
 		*filled = *options;

@@ -166,6 +166,10 @@ static int connect_one(struct qsc_link *link, struct qsc_transport *transport, u
 		return result;
 	link->channels[index] = ch;
 	link->count = index + 1;
+	if (!ch->ops->recv && link->must_answer)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "transport '%s' leads to nobody who could be asked",
+				     transport->ops->name);
 	if (!ch->ops->recv) {
 		if (!ch->ops->settle)
 			return qsc_error_set(err, EINVAL, NULL,

@@ -22,6 +22,7 @@ struct qsc_link {
 	uint64_t id;
 	struct qsc_pace *pace; /* borrowed; NULL: no limit */
 	uint32_t version;      /* the other side's; 0 until it is known */
+	bool must_answer;      /* source: a channel that nobody answers is of no use */
 	bool one_way;	       /* source: nobody answers, what is sent is kept */
 	bool kept;	       /* destination: what a source sent was kept, and nobody is there */
 	bool heard_failed;     /* the other side said so itself, it need not be told */

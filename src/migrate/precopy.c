@@ -13,13 +13,16 @@
 /* Below this many bytes a rate says nothing. */
 #define RATE_BYTES (64ULL << 10)
 
-/* What the negotiation told of the link and of the destination's waves. */
-static void know_beforehand(struct source *source)
+void qsc_source_predict_begin(struct source *source)
 {
 	const struct qsc_waves *remote = &source->engine.remote;
 	const struct qsc_link_speed *speed = &source->engine.speed;
 	struct qsc_predict *predict = &source->predict;
+	uint32_t channels = source->engine.link.one_way ? 1 : source->engine.options.channels;
 	int part;
+
+	predict->lanes = channels > 1 ? channels - 1 : 1;
+	predict->memory_shares_lane = channels == 1;
 
 	if (remote->known) {
 		qsc_time_add(&predict->part[QSC_DOWNTIME_QUIESCE], remote->quiesce_us);
@@ -47,8 +50,6 @@ int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 
 	predict->limit_us = engine->options.downtime_limit_us;
 	predict->bandwidth = engine->options.bandwidth;
-	predict->lanes = engine->link.count > 1 ? engine->link.count - 1 : 1;
-	predict->memory_shares_lane = engine->link.count == 1;
 	predict->untracked = engine->memory.cause;
 	for (i = 0; i < engine->user->num_regions; i++)
 		predict->memory_bytes += engine->user->regions[i].size;
@@ -60,7 +61,6 @@ int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");
 	for (i = 0; i < count; i++)
 		predict->members[i].name = qsc_set_name(engine->set, i);
-	know_beforehand(source);
 	return 0;
 }
 

@@ -569,6 +569,8 @@ static int migrate(struct source *source, struct qsc_error *err)
 	if (result == 0)
 		result = qsc_source_predict_init(source, err);
 	if (result == 0)
+		qsc_source_predict_begin(source);
+	if (result == 0)
 		result = start_logs(source, err);
 	if (result == 0)
 		result = qsc_source_precopy(source, err);

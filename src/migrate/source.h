@@ -41,8 +41,10 @@ static inline bool qsc_source_in_precopy(const struct qsc_engine *engine, uint32
 /* All lanes once, and the destination's word that everything is in place (send.c). */
 int qsc_source_send_round(struct source *source, struct qsc_error *err);
 
-/* The negotiation has ended. -ENOMEM; released either way. */
+/* -ENOMEM; released either way. */
 int qsc_source_predict_init(struct source *source, struct qsc_error *err);
+/* The negotiation has ended: what it told of the link and of the destination's waves. */
+void qsc_source_predict_begin(struct source *source);
 void qsc_source_predict_release(struct source *source);
 
 /*

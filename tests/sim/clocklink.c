@@ -177,7 +177,8 @@ static const struct qsc_transport_ops destination_ops = {
 
 void clock_link_init(struct clock_world *world)
 {
-	world->sides[0].transport.ops = &source_ops;
+	if (!world->sides[0].transport.ops)
+		world->sides[0].transport.ops = &source_ops;
 	world->sides[1].transport.ops = &destination_ops;
 }
 

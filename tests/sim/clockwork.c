@@ -159,7 +159,8 @@ bool clock_run(struct clock_world *world)
 {
 	begin(world);
 	sim_spawn(run_source, &world->sides[0]);
-	sim_spawn(run_destination, &world->sides[1]);
+	if (!world->alone)
+		sim_spawn(run_destination, &world->sides[1]);
 	return sim_sched_run();
 }
 
@@ -167,6 +168,7 @@ struct planning {
 	struct clock_side *side;
 	struct qsc_migrate_plan *plan;
 	bool ask;
+	int result;
 };
 
 static void run_plan(void *arg)
@@ -174,26 +176,30 @@ static void run_plan(void *arg)
 	struct planning *planning = arg;
 	struct clock_side *side = planning->side;
 
-	side->result = qsc_migrate_plan(side->set, &side->user,
-					planning->ask ? &side->transport : NULL, &side->options,
-					planning->plan, &side->err);
+	planning->result = qsc_migrate_plan(side->set, &side->user,
+					    planning->ask ? &side->transport : NULL, &side->options,
+					    planning->plan, &side->err);
+	if (planning->ask && planning->result == 0)
+		run_source(side);
 	side->world->closed = true;
 }
 
-bool clock_plan(struct clock_world *world, bool ask, struct qsc_migrate_plan *plan)
+bool clock_plan(struct clock_world *world, bool ask, struct qsc_migrate_plan *plan, int *result)
 {
-	struct planning planning = {&world->sides[0], plan, ask};
+	struct planning planning = {.side = &world->sides[0], .plan = plan, .ask = ask};
+	bool ended;
 
 	begin(world);
 	sim_spawn(run_plan, &planning);
 	if (ask)
 		sim_spawn(run_destination, &world->sides[1]);
-	return sim_sched_run();
+	ended = sim_sched_run();
+	*result = planning.result;
+	return ended;
 }
 
-static void drop_sides(void *arg)
+static void drop_sides(struct clock_world *world)
 {
-	struct clock_world *world = arg;
 	uint32_t i;
 
 	for (i = 0; i < 2; i++) {

@@ -76,6 +76,7 @@ struct clock_world {
 	uint64_t user_pages;	/* among which it writes; at most a quarter */
 	uint64_t user_us;	/* that each of its callbacks takes */
 	uint32_t reports;	/* that it gave */
+	bool alone;		/* the source has a transport of its own, to nobody */
 	/* Of both sides, to be changed before the run. */
 	struct clock_side sides[2];
 	/* Out: what progress() said at the source, as far as there is room. */
@@ -94,8 +95,11 @@ struct clock_world {
 void clock_make(struct clock_world *world, uint32_t members);
 /* False when both sides waited for one another for ever. */
 bool clock_run(struct clock_world *world);
-/* The plan alone, with the destination waiting for it and then for nobody, or none at all. */
-bool clock_plan(struct clock_world *world, bool ask, struct qsc_migrate_plan *plan);
+/*
+ * The plan: of nobody, or of the destination, which then takes the set over in earnest if it was
+ * not refused. *result is the plan's.
+ */
+bool clock_plan(struct clock_world *world, bool ask, struct qsc_migrate_plan *plan, int *result);
 void clock_drop(struct clock_world *world);
 
 /* clocklink.c */

@@ -414,6 +414,190 @@ static void test_progress_tells_rates_and_prediction(void **state)
 	clock_drop(&world);
 }
 
+/* ---- plans ---- */
+
+static void make_plannable(struct clock_world *world)
+{
+	clock_make(world, 3);
+	world->costs[0].flags = 3;
+	world->costs[0].fixed = 100000;
+	world->costs[1].initial = 900000;
+	world->costs[1].stop_us = 30 * MS;
+	world->costs[1].load_us = 30 * MS;
+	world->costs[2].start_us = 20 * MS;
+}
+
+static void test_a_plan_of_nobody_rests_on_assumptions(void **state)
+{
+	struct qsc_migrate_plan_member members[3];
+	struct qsc_migrate_plan plan = {.members = members};
+	struct clock_world world;
+	int result;
+
+	(void)state;
+	make_plannable(&world);
+	world.sides[0].options.bandwidth = 1000000;
+	assert_true(clock_plan(&world, false, &plan, &result));
+	assert_int_equal(result, 0);
+	assert_false(plan.asked);
+	assert_int_equal(plan.bytes_per_second, 0);
+	assert_int_equal(plan.rtt_us, 0);
+	assert_int_equal(plan.memory_bytes, MEMORY);
+	assert_int_equal(plan.set.strategy, QSC_QUIESCE_NATIVE);
+	assert_int_equal(members[0].flags, 3);
+	assert_true(members[2].dirty_log);
+	assert_int_equal(members[1].state_bytes, 901000);
+	assert_string_equal(members[0].type, "");
+	/* What has no pre-copy, at the bandwidth that was asked for. */
+	assert_in_range(plan.predicted.part_us[QSC_DOWNTIME_TRANSFER], 100199, 100200);
+	assert_int_equal(plan.predicted.part_us[QSC_DOWNTIME_STOP], 1000);
+	assert_int_equal(plan.predicted.part_us[QSC_DOWNTIME_RUN], 1000);
+	assert_int_equal(plan.predicted.part_us[QSC_DOWNTIME_COMMIT], 200);
+	assert_true(plan.fits);
+	assert_non_null(strstr(plan.reason, "the stop takes at least 104"));
+	assert_non_null(strstr(plan.reason, "no destination was asked"));
+	assert_int_equal(world.sides[0].devices[0].state, QSC_STATE_RUNNING);
+	assert_int_equal(world.sent, 0);
+	clock_drop(&world);
+	/* All of it, without pre-copy. */
+	make_plannable(&world);
+	world.sides[0].options.bandwidth = 1000000;
+	world.sides[0].options.no_precopy = true;
+	plan.members = NULL;
+	assert_true(clock_plan(&world, false, &plan, &result));
+	assert_int_equal(result, 0);
+	assert_in_range(plan.predicted.part_us[QSC_DOWNTIME_TRANSFER], MEMORY + 1002000 + 199,
+			MEMORY + 1002000 + 200);
+	assert_false(plan.fits);
+	assert_non_null(strstr(plan.reason, "raise the limit to "));
+	assert_non_null(strstr(plan.reason, "no destination was asked"));
+	clock_drop(&world);
+}
+
+static void test_a_destination_that_is_asked_waits_on(void **state)
+{
+	struct qsc_migrate_plan plan = {.members = NULL};
+	struct clock_world world;
+	int result;
+
+	(void)state;
+	make_plannable(&world);
+	assert_true(clock_plan(&world, true, &plan, &result));
+	assert_int_equal(result, 0);
+	assert_true(plan.asked);
+	assert_in_range(plan.bytes_per_second, 9000000, 10100000);
+	assert_in_range(plan.rtt_us, 1000, 1100);
+	assert_in_range(plan.predicted.part_us[QSC_DOWNTIME_STOP], 30 * MS, 31 * MS);
+	assert_in_range(plan.predicted.part_us[QSC_DOWNTIME_RUN], 20 * MS, 21 * MS);
+	assert_in_range(plan.predicted.part_us[QSC_DOWNTIME_TRANSFER], 10 * MS, 13 * MS);
+	assert_true(plan.fits);
+	assert_null(strstr(plan.reason, "assumed"));
+	/* Then it took the set over, and nobody wrote: what was planned came true. */
+	expect_as_predicted(&world);
+	assert_in_range(source_of(&world)->report.downtime_us, plan.predicted.total_us * 9 / 10,
+			plan.predicted.total_us * 11 / 10);
+	clock_drop(&world);
+}
+
+static void test_a_plan_says_what_cannot_fit(void **state)
+{
+	struct qsc_migrate_plan plan = {.members = NULL};
+	struct clock_world world;
+	int result;
+
+	(void)state;
+	make_plannable(&world);
+	world.sides[0].options.downtime_limit_us = 50 * MS;
+	assert_true(clock_plan(&world, true, &plan, &result));
+	assert_int_equal(result, 0);
+	assert_false(plan.fits);
+	assert_non_null(strstr(plan.reason, "changes of state and loading take 8"));
+	assert_int_equal(source_of(&world)->result, -ETIME);
+	clock_drop(&world);
+}
+
+static ssize_t count_bytes_sent;
+
+static int kept_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
+{
+	count_bytes_sent += iovcnt;
+	return 0;
+}
+
+static int kept_settle(struct qsc_channel *ch, struct qsc_error *err)
+{
+	return 0;
+}
+
+static void kept_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_t deadline_us)
+{
+}
+
+static void kept_close(struct qsc_channel *ch)
+{
+}
+
+static int kept_open(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
+		     struct qsc_error *err)
+{
+	static const struct qsc_channel_ops ops = {
+		.send = kept_send,
+		.settle = kept_settle,
+		.set_limits = kept_set_limits,
+		.shutdown = kept_close,
+		.close = kept_close,
+	};
+	static struct qsc_channel channel = {&ops};
+
+	*ch = &channel;
+	return 0;
+}
+
+static const struct qsc_transport_ops kept_ops = {
+	.name = "kept", .max_channels = 1, .open = kept_open};
+
+static void test_into_a_file_the_limit_refuses_nothing(void **state)
+{
+	const struct qsc_migrate_report *report;
+	struct clock_world world;
+
+	(void)state;
+	make_plannable(&world);
+	world.user_rate = 20000000;
+	world.alone = true;
+	world.sides[0].transport.ops = &kept_ops;
+	world.sides[0].options.downtime_limit_us = 1 * MS;
+	assert_true(clock_run(&world));
+	assert_int_equal(source_of(&world)->result, 0);
+	report = &source_of(&world)->report;
+	/* Who will read it some day is nobody's wait. */
+	assert_int_equal(report->predicted.part_us[QSC_DOWNTIME_LOAD], 0);
+	assert_int_equal(report->predicted.part_us[QSC_DOWNTIME_RUN], 0);
+	assert_int_equal(report->measured.part_us[QSC_DOWNTIME_RUN], 0);
+	assert_true(report->passes < 10);
+	clock_drop(&world);
+}
+
+static void test_a_file_is_not_asked(void **state)
+{
+	struct qsc_transport transport = {&kept_ops};
+	struct qsc_migrate_plan plan = {.members = NULL};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct clock_world world;
+	int result;
+
+	(void)state;
+	make_plannable(&world);
+	assert_true(clock_plan(&world, false, &plan, &result));
+	count_bytes_sent = 0;
+	assert_int_equal(qsc_migrate_plan(world.sides[0].set, &world.sides[0].user, &transport,
+					  &world.sides[0].options, &plan, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.text, "'kept'"));
+	assert_int_equal(count_bytes_sent, 0);
+	clock_drop(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +616,11 @@ int main(void)
 		cmocka_unit_test(test_it_waits_for_a_quieter_time),
 		cmocka_unit_test(test_bandwidth_is_kept_and_predicted),
 		cmocka_unit_test(test_progress_tells_rates_and_prediction),
+		cmocka_unit_test(test_a_plan_of_nobody_rests_on_assumptions),
+		cmocka_unit_test(test_a_destination_that_is_asked_waits_on),
+		cmocka_unit_test(test_a_plan_says_what_cannot_fit),
+		cmocka_unit_test(test_into_a_file_the_limit_refuses_nothing),
+		cmocka_unit_test(test_a_file_is_not_asked),
 	};
 
 	return cmocka_run_group_tests_name("deadline", tests, NULL, NULL);
