@@ -135,8 +135,9 @@ struct qsc_migrate_options {
 	bool exceed_downtime; /* stop also when the downtime limit cannot be kept; default: give
 				 up, -ETIME */
 	/*
-	 * Source: bytes a second over all channels together, 0: no limit. Kept within a few percent
-	 * over any second, in pre-copy and in the stop alike: the prediction takes it into account.
+	 * Source: bytes a second over all channels together, at least 64 KiB; 0: no limit. Kept
+	 * within a few percent over any second, in pre-copy and in the stop alike: the prediction
+	 * takes it into account.
 	 */
 	uint64_t bandwidth;
 	/*

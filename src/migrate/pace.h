@@ -20,6 +20,8 @@
 #include <quiesce/transport.h>
 
 #define QSC_PACE_CREDIT_US 16000
+/* Bytes a second below which a channel might wait for seconds while others have their turn. */
+#define QSC_PACE_LEAST 65536U
 
 struct qsc_pace {
 	const struct qsc_env *env;

@@ -149,6 +149,21 @@ static void test_devices_that_do_not_answer_are_named(void **state)
 	sides_drop(&f);
 }
 
+static void test_a_bandwidth_must_carry_something(void **state)
+{
+	struct qsc_migrate_plan plan = {.members = NULL};
+	struct fixture f;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[0].options.bandwidth = 65535;
+	assert_int_equal(plan_of(&f.sides[0], NULL, &plan), -EINVAL);
+	assert_non_null(strstr(f.sides[0].err.text, "65535 bytes a second"));
+	f.sides[0].options.bandwidth = 65536;
+	assert_int_equal(plan_of(&f.sides[0], NULL, &plan), 0);
+	sides_drop(&f);
+}
+
 static void test_nobody_there_is_said(void **state)
 {
 	struct qsc_migrate_plan plan = {.members = NULL};
@@ -172,6 +187,7 @@ int main(void)
 		cmocka_unit_test(test_SESS_11_differences_are_told_to_whoever_asks),
 		cmocka_unit_test(test_SET_3_a_plan_permits_nothing),
 		cmocka_unit_test(test_devices_that_do_not_answer_are_named),
+		cmocka_unit_test(test_a_bandwidth_must_carry_something),
 		cmocka_unit_test(test_nobody_there_is_said),
 	};
 
