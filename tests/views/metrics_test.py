@@ -17,6 +17,8 @@ NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABELS = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"(?:,|$)')
 SUFFIXES = {"counter": ["_total", "_created"], "histogram": ["_bucket", "_count", "_sum"],
             "info": ["_info"], "gauge": [""], "stateset": [""]}
+DEVICES = "devices " + " ".join(f"nic{i}" for i in range(256))
+STATES = [f"state {i} {i % 8}" for i in range(256)]
 TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -248,14 +250,20 @@ def has_loopback6():
 def test_many(program, _):
     """Silent connections do not keep a scrape away, and more than there is room for end."""
     with Host(program, "0") as host:
-        host.tell("devices " + " ".join(f"nic{i}" for i in range(256)))
-        for i in range(256):
-            host.tell(f"state {i} {i % 8}")
+        host.tell(DEVICES)
         silent = [host.connect() for _ in range(12)]
         for connection in silent:
             connection.connect()
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(lambda _: len(host.scrape()), range(10)))
+        progress = "progress " + json.dumps(moves.good(1))
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            # Meanwhile a set moves, its devices change their states and their number.
+            moving = pool.submit(lambda: [host.tell(line) for i in range(100) for line in (
+                progress, f"state {i} {i % 8}", f"blocks {i}", DEVICES, *STATES[:8])])
+            list(pool.map(lambda _: host.scrape(), range(10)))
+            moving.result()
+        for line in STATES:
+            host.tell(line)
+        found = [len(host.scrape()) for _ in range(2)]
         assert len(set(found)) == 1 and found[0] > 2048
         for connection in silent:
             connection.close()

@@ -131,6 +131,8 @@ def test_good(program, folder):
         assert len(halt) == 1 and float(halt[0].get("width")) >= 2
         assert not stop.findall("g[@class='halt']")
         assert "stop 20 ms" in whole.findtext("g[@class='halt']/text")
+        # The passes of a device are apart, those of memory touch.
+        assert devices * 4 < len(bars(whole, "copy")) <= devices * 6 + 2
         assert len(bars(stop, "final")) == devices + 2 and not bars(stop, "copy")
         assert len(curves.findall("path[@class='limit']")) == 1
         assert f"nic{devices - 1}: stop-copy, 9.0 ms" in text

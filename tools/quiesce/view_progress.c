@@ -200,14 +200,17 @@ struct move_view *move_view_create(bool quiet)
 	return view_create_on(STDERR_FILENO, quiet);
 }
 
-/* Whether it went out. A terminal that was stopped (Ctrl-S) or a full pipe takes nothing. */
+/*
+ * Whether it went out. A terminal that was stopped (Ctrl-S) or a full pipe takes nothing; a pipe
+ * whose reader is gone would end this process.
+ */
 static bool write_now(int fd, const char *text)
 {
 	struct pollfd ready = {.fd = fd, .events = POLLOUT};
 	size_t length = strlen(text);
 
-	return poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) &&
-	       write(fd, text, length) == (ssize_t)length;
+	(void)poll(&ready, 1, 0);
+	return ready.revents == POLLOUT && write(fd, text, length) == (ssize_t)length;
 }
 
 void move_view_progress(struct move_view *view, const struct move *move,
