@@ -27,7 +27,8 @@ struct control_client {
 	struct control *control; /* NULL: free */
 	int fd;
 	bool watching;
-	bool doomed; /* close it at the end of the step */
+	bool following; /* what it asked for */
+	bool doomed;	/* close it at the end of the step */
 	uint64_t heard_s;
 	size_t used;
 	char line[MAX_LINE];
@@ -116,12 +117,17 @@ static void drop(struct control_client *client)
 	client->control = NULL;
 }
 
+static bool waits(const struct control_client *client)
+{
+	return client->watching || client->following;
+}
+
 static void set_timer(struct control *control)
 {
 	struct itimerspec spec = {0};
 
 	for (uint32_t i = 0; i < MAX_CLIENTS; i++)
-		if (control->clients[i].control && !control->clients[i].watching)
+		if (control->clients[i].control && !waits(&control->clients[i]))
 			spec.it_value.tv_sec = spec.it_interval.tv_sec = 1;
 	(void)timerfd_settime(control->timer, 0, &spec, NULL);
 }
@@ -134,31 +140,6 @@ static void listen_to(struct control_client *client)
 		event.events |= EPOLLOUT;
 	if (epoll_ctl(client->control->epoll, EPOLL_CTL_MOD, client->fd, &event) < 0)
 		client->doomed = true;
-}
-
-static void accept_clients(struct control *control)
-{
-	int fd;
-
-	while ((fd = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-		struct epoll_event event = {.events = EPOLLIN};
-		struct control_client *client = NULL;
-
-		for (uint32_t i = 0; i < MAX_CLIENTS && !client; i++)
-			if (!control->clients[i].control)
-				client = &control->clients[i];
-		event.data.ptr = client;
-		if (!client || epoll_ctl(control->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-			close(fd);
-			continue;
-		}
-		client->control = control;
-		client->fd = fd;
-		client->watching = client->doomed = false;
-		client->heard_s = now_s();
-		client->used = 0;
-	}
-	set_timer(control);
 }
 
 static void flush(struct control_client *client)
@@ -223,38 +204,48 @@ void control_send(struct control_client *client, struct json_object *object)
 	json_object_put(object);
 }
 
-void control_watch(struct control_client *client, bool watch)
+void control_watch(struct control_client *client)
 {
 	uint32_t watchers = 0;
 
 	for (uint32_t i = 0; i < MAX_CLIENTS; i++)
 		watchers += client->control->clients[i].control &&
 			    client->control->clients[i].watching;
-	if (watch && !client->watching && watchers >= MAX_WATCHERS)
+	if (!client->watching && watchers >= MAX_WATCHERS)
 		client->doomed = true;
-	client->watching = watch;
-	client->heard_s = now_s();
-	set_timer(client->control);
+	client->watching = true;
 }
 
-void control_tell(struct control *control, struct json_object *object)
+void control_follow(struct control_client *client)
+{
+	client->following = true;
+}
+
+void control_tell(struct control *control, struct json_object *object, bool last)
 {
 	for (uint32_t i = 0; i < MAX_CLIENTS; i++) {
 		struct control_client *client = &control->clients[i];
 
-		if (client->control && client->watching)
-			control_send(client, json_object_get(object));
+		if (!client->control || !waits(client))
+			continue;
+		control_send(client, json_object_get(object));
+		if (last) {
+			client->following = false;
+			client->heard_s = now_s();
+		}
 	}
+	if (last)
+		set_timer(control);
 }
 
-static struct json_object *complaint(const char *text)
+static struct json_object *complaint(int code, int number, const char *text)
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *error = json_object_new_object();
 
 	json_object_object_add(object, "event", json_object_new_string("end"));
-	json_object_object_add(object, "code", json_object_new_int(2));
-	json_object_object_add(error, "errno", json_object_new_int(EINVAL));
+	json_object_object_add(object, "code", json_object_new_int(code));
+	json_object_object_add(error, "errno", json_object_new_int(number));
 	json_object_object_add(error, "clause", NULL);
 	json_object_object_add(error, "text", json_object_new_string(text));
 	json_object_object_add(object, "error", error);
@@ -272,7 +263,8 @@ static void take_line(struct control_client *client, const char *line, size_t si
 	if (object)
 		client->control->request(client->control->ctx, client, object);
 	else
-		control_send(client, complaint("a request is one JSON object on a line"));
+		control_send(client,
+			     complaint(2, EINVAL, "a request is one JSON object on a line"));
 	json_object_put(object);
 	if (tokener)
 		json_tokener_free(tokener);
@@ -298,6 +290,44 @@ static void read_lines(struct control_client *client)
 	client->doomed |= client->used == MAX_LINE;
 }
 
+/* A line fits into the buffer of any socket. */
+static void turn_away(int fd)
+{
+	struct json_object *object = complaint(1, EBUSY, "too many are connected to this host");
+	size_t size;
+	const char *text = line_of(object, &size);
+
+	if (text && send(fd, text, size, MSG_NOSIGNAL) > 0)
+		(void)send(fd, "\n", 1, MSG_NOSIGNAL);
+	json_object_put(object);
+	close(fd);
+}
+
+static void accept_clients(struct control *control)
+{
+	int fd;
+
+	while ((fd = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		struct epoll_event event = {.events = EPOLLIN};
+		struct control_client *client = NULL;
+
+		for (uint32_t i = 0; i < MAX_CLIENTS && !client; i++)
+			if (!control->clients[i].control)
+				client = &control->clients[i];
+		event.data.ptr = client;
+		if (!client || epoll_ctl(control->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+			turn_away(fd);
+			continue;
+		}
+		client->control = control;
+		client->fd = fd;
+		client->watching = client->following = client->doomed = false;
+		client->heard_s = now_s();
+		client->used = 0;
+	}
+	set_timer(control);
+}
+
 /* Whoever asks nothing. */
 static void drop_silent(struct control *control)
 {
@@ -307,7 +337,7 @@ static void drop_silent(struct control *control)
 	for (uint32_t i = 0; i < MAX_CLIENTS; i++) {
 		struct control_client *client = &control->clients[i];
 
-		if (client->control && !client->watching && now_s() - client->heard_s >= IDLE_S)
+		if (client->control && !waits(client) && now_s() - client->heard_s >= IDLE_S)
 			client->doomed = true;
 	}
 	set_timer(control);
@@ -331,12 +361,13 @@ void control_step(struct control *control)
 {
 	struct epoll_event events[MAX_CLIENTS + 2];
 	int count = epoll_wait(control->epoll, events, MAX_CLIENTS + 2, 0);
+	bool came = false;
 
 	for (int i = 0; i < count; i++) {
 		struct control_client *client = events[i].data.ptr;
 
 		if (events[i].data.ptr == &control->listener) {
-			accept_clients(control);
+			came = true;
 		} else if (events[i].data.ptr == &control->timer) {
 			drop_silent(control);
 		} else if (client->control) {
@@ -349,6 +380,9 @@ void control_step(struct control *control)
 		}
 	}
 	drop_doomed(control);
+	/* After those who went, so that there is room. */
+	if (came)
+		accept_clients(control);
 }
 
 static int watch_fd(struct control *control, int *fd)

@@ -32,8 +32,9 @@ void control_step(struct control *control);
 
 /* Take the object over, NULL included, and send it. */
 void control_send(struct control_client *client, struct json_object *object);
-/* Whether it gets what control_tell() says. */
-void control_watch(struct control_client *client, bool watch);
-void control_tell(struct control *control, struct json_object *object);
+/* It gets all that control_tell() says from now on, or, when it follows, until the last of it. */
+void control_watch(struct control_client *client);
+void control_follow(struct control_client *client);
+void control_tell(struct control *control, struct json_object *object, bool last);
 
 #endif

@@ -63,6 +63,14 @@ static int make_memory(struct hold *hold, bool *wrong, struct qsc_error *err)
 				     config->memory_file ? " " : "",
 				     config->memory_file ? config->memory_file : "",
 				     strerror(number));
+	/* Servers of devices refuse others: a page of them could take for ever. */
+	if (fcntl(hold->memory_fd, F_GET_SEALS) < 0) {
+		*wrong = true;
+		return qsc_error_set(err, EINVAL, NULL,
+				     "%s is no file in memory; put it in a tmpfs such as /dev/shm, "
+				     "or in hugetlbfs",
+				     config->memory_file);
+	}
 	if (!config->memory_file && ftruncate(hold->memory_fd, (off_t)size) < 0)
 		return qsc_error_set(err, errno, NULL, "cannot make memory: %s", strerror(errno));
 	at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, hold->memory_fd, 0);

@@ -73,14 +73,14 @@ static void finish(struct host *host)
 /* ---- what happened, to those who watch ---- */
 
 /* A command sees its own request; what is a host and nothing else sees them all. */
-static void tell(struct host *host, struct json_object *event)
+static void tell(struct host *host, struct json_object *event, bool last)
 {
 	if (!event)
 		return;
 	if (host->own || host->watch_all)
 		host->watch(host->watch_ctx, event);
 	if (host->control)
-		control_tell(host->control, event);
+		control_tell(host->control, event, last);
 	json_object_put(event);
 }
 
@@ -91,8 +91,10 @@ static void end_request(struct host *host)
 
 	pthread_join(host->worker, NULL);
 	host->working = false;
-	tell(host, host_json_end(host->end_code, &host->end_err, host->moved ? &host->move : NULL,
-				 host->plan));
+	tell(host,
+	     host_json_end(host->end_code, &host->end_err, host->moved ? &host->move : NULL,
+			   host->plan),
+	     true);
 	host->plan = NULL;
 	request_release(&host->request);
 	if (host->own) {
@@ -121,9 +123,9 @@ static void on_wake(struct host *host)
 	host->tell_begin = host->tell_listening = host->tell_sample = false;
 	done = host->done;
 	pthread_mutex_unlock(&host->lock);
-	tell(host, begin);
-	tell(host, listening);
-	tell(host, progress);
+	tell(host, begin, false);
+	tell(host, listening, false);
+	tell(host, progress, false);
 	if (done)
 		end_request(host);
 }
@@ -156,7 +158,7 @@ static int order(struct host *host, struct control_client *client, struct reques
 	case REQUEST_STATUS:
 		break;
 	case REQUEST_WATCH:
-		control_watch(client, true);
+		control_watch(client);
 		break;
 	case REQUEST_CANCEL:
 		if (!host->working)
@@ -169,7 +171,7 @@ static int order(struct host *host, struct control_client *client, struct reques
 	default:
 		result = begin_request(host, request, err);
 		if (!result)
-			control_watch(client, true);
+			control_follow(client);
 		return result;
 	}
 	control_send(client, host_json_status(host));

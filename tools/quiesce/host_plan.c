@@ -162,23 +162,33 @@ static struct json_object *downtime_json(const struct qsc_downtime *downtime)
 	return NULL;
 }
 
+/* How the set is made quiescent, and why; whatever else refuses the move is another matter. */
+static bool add_strategy(struct json_object *object, const struct host *host, enum qsc_quiesce mode)
+{
+	struct qsc_error refused = QSC_ERROR_NONE;
+	struct qsc_set_plan plan = {0};
+	const char *name = "refuse";
+
+	if (qsc_set_plan(host->hold->set, mode, &plan, &refused) == 0)
+		name = plan.strategy == QSC_QUIESCE_REVOKE ? "revoke" : "native";
+	return add_text(object, "strategy", name) &&
+	       add_text(object, "strategy_reason", refused.number ? refused.text : plan.reason) &&
+	       add_number(object, "revoked_mappings", plan.revoked_mappings);
+}
+
 static struct json_object *plan_json(const struct host *host, const struct qsc_migrate_plan *plan,
-				     const struct qsc_error *err, uint64_t limit_us)
+				     const struct qsc_migrate_options *options, bool possible)
 {
 	struct json_object *object = json_object_new_object();
-	const char *strategy = plan->set.strategy == QSC_QUIESCE_REVOKE ? "revoke" : "native";
-	bool known = !err->number || plan->set.reason[0];
-	bool good = add_flag(object, "possible", !err->number) &&
+	bool good = add_flag(object, "possible", possible) &&
 		    host_json_add(object, "devices", devices_json(host, plan)) &&
 		    host_json_add(object, "reach", reach_json(host->hold)) &&
-		    add_text(object, "strategy", known ? strategy : "refuse") &&
-		    add_text(object, "strategy_reason", known ? plan->set.reason : err->text) &&
-		    add_number(object, "revoked_mappings", plan->set.revoked_mappings) &&
-		    add_number(object, "memory_bytes", plan->memory_bytes) &&
+		    add_strategy(object, host, options->quiesce) &&
+		    add_number(object, "memory_bytes", host->config->hold.memory_bytes) &&
 		    add_flag(object, "asked", plan->asked) &&
 		    add_number(object, "bytes_per_second", plan->bytes_per_second) &&
 		    add_number(object, "rtt_us", plan->rtt_us) &&
-		    add_number(object, "downtime_limit_us", limit_us) &&
+		    add_number(object, "downtime_limit_us", options->downtime_limit_us) &&
 		    add_flag(object, "fits", plan->fits) &&
 		    add_text(object, "reason", plan->reason) &&
 		    host_json_add(object, "predicted", downtime_json(&plan->predicted));
@@ -225,7 +235,7 @@ int host_plan(struct host *host, struct json_object **out, bool *wrong, struct q
 		if (result < 0 && !err->number)
 			(void)qsc_error_set(err, -result, NULL, "%s", strerror(-result));
 		describe_members(host, plan.members);
-		*out = plan_json(host, &plan, err, options.downtime_limit_us);
+		*out = plan_json(host, &plan, &options, result == 0);
 	}
 	qsc_transport_close(transport);
 	free(plan.members);

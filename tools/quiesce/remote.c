@@ -26,6 +26,7 @@ struct remote {
 	size_t room;
 	bool (*event)(void *ctx, struct json_object *event);
 	void *ctx;
+	bool begun; /* something is moving */
 	bool over;
 };
 
@@ -63,9 +64,13 @@ static int send_line(struct remote *remote, const struct request *request)
 static void take_line(struct remote *remote, const char *line, size_t size)
 {
 	struct json_tokener *tokener = json_tokener_new();
-	struct json_object *object = tokener ? json_tokener_parse_ex(tokener, line, (int)size)
-					     : NULL;
+	struct json_object *object =
+		tokener ? json_tokener_parse_ex(tokener, line, (int)size) : NULL;
+	struct json_object *name;
 
+	if (json_object_object_get_ex(object, "event", &name) &&
+	    json_object_is_type(name, json_type_string))
+		remote->begun |= !strcmp(json_object_get_string(name), "begin");
 	if (object && !remote->event(remote->ctx, object))
 		remote->over = true;
 	json_object_put(object);
@@ -139,7 +144,6 @@ int remote_ask(const char *path, const struct request *request,
 	       bool (*event)(void *ctx, struct json_object *event), void *ctx)
 {
 	struct remote remote = {.fd = -1, .event = event, .ctx = ctx};
-	bool moves = request->verb <= REQUEST_RESTORE || request->verb == REQUEST_RUN;
 	sigset_t signals;
 	int result;
 
@@ -160,7 +164,8 @@ int remote_ask(const char *path, const struct request *request,
 	if (!result)
 		return TOOL_OK;
 	(void)tool_fail("the host at %s went away before it had an answer%s", path,
-			moves ? "; nothing runs here any more: look whether the other side does"
-			      : "");
-	return moves ? TOOL_UNPROVED : TOOL_FAILED;
+			remote.begun
+				? "; nothing runs here any more: look whether the other side does"
+				: "");
+	return remote.begun ? TOOL_UNPROVED : TOOL_FAILED;
 }

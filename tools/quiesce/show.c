@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -19,7 +20,7 @@ enum {
 
 static const struct argp_option options[] = {
 	{"json", KEY_JSON, NULL, 0, "Print one JSON object at the end", 3},
-	{"quiet", KEY_QUIET, NULL, 0, "Show no progress", 3},
+	{"quiet", KEY_QUIET, NULL, 0, "Show nothing but what goes wrong", 3},
 	{"report", KEY_REPORT, "FILE", 0, "Write a page (HTML) that shows what happened when", 3},
 	{0},
 };
@@ -115,6 +116,15 @@ static void write_report(struct show *show)
 	}
 }
 
+/* The JSON says what there is to say, except what went wrong. */
+static void be_quiet(struct show *show)
+{
+	if (!show->quiet && isatty(STDERR_FILENO))
+		(void)fputc('\n', stderr);
+	move_view_destroy(show->view);
+	show->view = move_view_create(true);
+}
+
 static void on_end(struct show *show, struct json_object *event)
 {
 	struct json_object *error = get(event, "error"), *move = get(event, "move"),
@@ -130,9 +140,11 @@ static void on_end(struct show *show, struct json_object *event)
 		(void)tool_print_json(json_object_get(plan ? plan : move));
 	else if (plan)
 		show_plan(plan);
+	if (show->json)
+		be_quiet(show);
 	/* What went wrong with a move is said there too. */
-	if (moved)
-		move_view_end(show->json ? NULL : show->view, &show->move);
+	if (moved && show->view)
+		move_view_end(show->view, &show->move);
 	(void)fflush(stdout);
 	if (error && !show->move.error_number)
 		say_error(show, error);

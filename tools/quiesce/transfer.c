@@ -19,7 +19,8 @@ enum {
 };
 
 struct transfer {
-	struct request request;
+	enum request_verb verb;
+	struct request request; /* the host's, once it has it */
 	struct host_config config;
 	struct show show;
 	const char *host;
@@ -57,6 +58,18 @@ static bool on_event(void *ctx, struct json_object *event)
 
 	show_event(&transfer->show, event);
 	return !transfer->show.ended;
+}
+
+/* This process goes on with the set, and somebody may wait to hear so. */
+static void on_own_event(void *ctx, struct json_object *event)
+{
+	struct transfer *transfer = ctx;
+	bool ended = transfer->show.ended;
+
+	show_event(&transfer->show, event);
+	if (transfer->show.ended && !ended && !transfer->show.code && !transfer->show.quiet &&
+	    (transfer->verb == REQUEST_RECEIVE || transfer->verb == REQUEST_RESTORE))
+		(void)fprintf(stderr, "%s: holding the set until SIGTERM or SIGINT\n", tool_name);
 }
 
 static void check(struct transfer *transfer, const char *option)
@@ -113,7 +126,7 @@ static int run(struct transfer *transfer)
 		host_config_check(&transfer->config);
 		transfer->config.json = transfer->show.json;
 		keep_output(transfer);
-		code = host_run(&transfer->config, &transfer->request, show_event, &transfer->show);
+		code = host_run(&transfer->config, &transfer->request, on_own_event, transfer);
 		code = code ? code : transfer->show.code;
 	}
 	request_release(&transfer->request);
@@ -159,7 +172,7 @@ static int transfer_run(enum request_verb verb, int argc, char **argv, const cha
 		.doc = doc,
 		.children = children,
 	};
-	struct transfer transfer = {.request = {.verb = verb}};
+	struct transfer transfer = {.verb = verb, .request = {.verb = verb}};
 	bool to = targets[verb].key == KEY_TO;
 
 	tool_parse(&argp, argc, argv, &transfer);

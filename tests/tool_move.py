@@ -1,0 +1,691 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`quiesce host`, send, receive, save, restore, plan and ask from outside, with real processes."""
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+
+TOOL = sys.argv[1]
+MANUAL = pathlib.Path(__file__).parent.parent / "docs"
+TIMEOUT = 120
+
+
+def run(*args, code=0, **options):
+    done = subprocess.run([TOOL, *map(str, args)], text=True, capture_output=True, check=False,
+                          timeout=TIMEOUT, **options)
+    assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stderr}\n{done.stdout}"
+    if code == 2:
+        assert not done.stdout and done.stderr.count("\n") == 1, done
+        assert done.stderr.endswith("--help'\n"), done
+    return done
+
+
+class Process:
+    """A command that runs beside us. What it says on stderr can be waited for."""
+
+    def __init__(self, *args, **options):
+        self.process = subprocess.Popen([TOOL, *map(str, args)], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, **options)
+        self.args = args
+        self.said = []
+        self.news = threading.Condition()
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stderr:
+            with self.news:
+                self.said.append(line)
+                self.news.notify_all()
+        with self.news:
+            self.said.append(None)
+            self.news.notify_all()
+
+    def wait_for(self, text):
+        """The first line with this text that it says, or has said."""
+        found = []
+
+        def look():
+            found[:] = [line for line in self.said if line and text in line]
+            return found or None in self.said
+
+        with self.news:
+            assert self.news.wait_for(look, TIMEOUT), f"{self.args}: no '{text}' in {self.said}"
+        assert found, f"{self.args}: ended without '{text}': {self.said}"
+        return found[0]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, code=0, number=None):
+        """Wait until it ends by itself, or of the signal."""
+        if number:
+            self.signal(number)
+        output = self.process.stdout.read()
+        ended = self.process.wait(TIMEOUT)
+        self.reader.join(TIMEOUT)
+        self.error = "".join(line for line in self.said if line)
+        assert ended == code, f"{self.args}: exit {ended}, not {code}: {self.error}\n{output[-300:]}"
+        return output
+
+
+class World:
+    """A folder with device servers and hosts, all of which end with it."""
+
+    def __init__(self, folder, shared):
+        self.folder = folder
+        self.shared = shared  # for files that are memory
+        self.processes = []
+        self.count = 0
+
+    def path(self, name):
+        return str(self.folder / name)
+
+    def fresh(self, name):
+        self.count += 1
+        return self.path(f"{name}{self.count}")
+
+    def start(self, *args, **options):
+        process = Process(*args, **options)
+        self.processes.append(process)
+        return process
+
+    def ready(self, *args, begins):
+        process = self.start(*args)
+        line = process.process.stdout.readline()
+        assert line.startswith(begins), f"{args}: {line} {process.said}"
+        return process
+
+    def device(self, spec="dmacopy,memory=1M", *args):
+        """The URI of a device that is served."""
+        path = self.fresh("dev")
+        self.ready("serve", spec, "--socket", path, *args, begins="serving ")
+        return f"vfio-user:{path}"
+
+    def devices(self, count=2, spec="dmacopy,memory=1M"):
+        return [f"d{i}={self.device(spec)}" for i in range(count)]
+
+    def host(self, devices, *args):
+        control = self.fresh("host")
+        process = self.ready("host", *devices, "--control", control, *args,
+                             begins="room for" if "--empty" in args else "holding")
+        process.control = control
+        return process
+
+    def receiver(self, transport, *args):
+        process = self.start("receive", "--from", transport, *args)
+        process.wait_for("waiting at")
+        return process
+
+    def close(self):
+        for process in self.processes:
+            if process.process.poll() is None:
+                process.process.kill()
+        for process in self.processes:
+            process.process.wait()
+
+
+@contextlib.contextmanager
+def world():
+    with tempfile.TemporaryDirectory(prefix="q") as name, \
+            tempfile.TemporaryDirectory(prefix="q", dir="/dev/shm") as shared:
+        here = World(pathlib.Path(name), pathlib.Path(shared))
+        try:
+            yield here
+        finally:
+            here.close()
+
+
+def tenant_result(text):
+    """Of a host with --json that ended, as its last object."""
+    decoder, objects, text = json.JSONDecoder(), [], text.strip()
+    while text:
+        value, end = decoder.raw_decode(text)
+        objects.append(value)
+        text = text[end:].strip()
+    return objects[-1]["tenant"]
+
+
+def finish(host, code=0):
+    """The tenant there compares everything: nothing was lost, doubled or wrong."""
+    run("ask", "finish", "--host", host.control)
+    result = tenant_result(host.end(code))
+    assert result["blocks"] > 0 and result["bytes_kept"] > 0, result
+    for key in ("bytes_wrong", "interrupts_lost", "interrupts_doubled"):
+        assert result[key] == 0, result
+    return result
+
+
+def status(host):
+    return json.loads(run("ask", "status", "--host", host.control, "--json").stdout)
+
+
+def state_of(uri):
+    return json.loads(run("info", uri.split("=")[-1], "--json").stdout)["migration"]["state"]
+
+
+TENANT = ("--memory", "8M", "--tenant", "copy", "--json")
+
+
+# ---- the command line ----
+
+def check_usage(here):
+    model = "model:dmacopy"
+    plain = here.path("plain")
+    pathlib.Path(plain).write_bytes(b"x" * 100)
+    pages = here.path("pages")
+    pathlib.Path(pages).write_bytes(bytes(4096))
+    nobody = f"vfio-user:{here.path('nobody')}"
+    control = here.path("c")
+    for args in (["host"], ["host", "nonsense"], ["host", model, "--memory", "5"],
+                 ["host", model, "--memory", "0"], ["host", model, "--memory", "x"],
+                 ["host", model, "--tenant", "some"], ["host", model, "--empty"],
+                 ["host", f"a={model}", f"a={model}"], ["host", f"a b={model}"],
+                 ["host", f"={model}"], ["host", model, "--peer", "0:0"],
+                 ["host", model, "--peer", "0:1"], ["host", model, "--peer", "0"],
+                 ["host", model, model, "--peer", "0:1:x"], ["host", model, "--nonsense"],
+                 ["host", model, model, "--peer", "0:1:2:3"],
+                 ["host", model, "--control", ""], ["host", model, "--control", "x" * 120],
+                 ["host", model, "--control", plain], ["host", model, "--control", "/none/c"],
+                 ["host", model, "--memory-file", here.path("none")],
+                 ["host", model, "--memory-file", plain], ["host", model, "--memory-file", pages],
+                 ["host", model, "--memory-file", plain, "--memory", "1M"],
+                 ["host", model, "--memory", "1M", "--tenant", "copy"],
+                 ["host", "model:dmacopy,memory=64K", "--tenant", "copy"],
+                 ["host", model, model, "--peer", "0:1", "--tenant", "copy"],
+                 ["host", nobody], ["host", "model:none"], ["host", "model:dmacopy,flags=2"],
+                 ["send"], ["send", model], ["send", "--to", "unix:/x"],
+                 ["send", "--to", "nonsense", model], ["send", "--to", "", model],
+                 ["send", "--to", "file:/x", model], ["send", "--to", "unix:/x", nobody],
+                 ["send", "--to", "unix:/x", "--to", "unix:/y", model],
+                 ["send", "--to", "unix:/x", model, "--host", control],
+                 ["send", "--to", "unix:/x", "--host", here.path("nobody")],
+                 ["send", "--to", "unix:/x", "--host", plain],
+                 ["send", "--to", "unix:/x", model, "--downtime-limit", "5"],
+                 ["send", "--to", "unix:/x", model, "--downtime-limit", "0ms"],
+                 ["send", "--to", "unix:/x", model, "--timeout", "1h"],
+                 ["send", "--to", "unix:/x", model, "--bandwidth", "0"],
+                 ["send", "--to", "unix:/x", model, "--channels", "0"],
+                 ["send", "--to", "unix:/x", model, "--channels", "1000"],
+                 ["send", "--to", "unix:/x", model, "--quiesce", "perhaps"],
+                 ["send", "--to", "unix:/x", model, "--tls-anonymous"],
+                 ["receive"], ["receive", model], ["receive", "--from", "unix:/x"],
+                 ["receive", "--from", "unix:/x", model, "--bandwidth", "1M"],
+                 ["receive", "--from", "unix:", model],
+                 ["receive", "--from", "unix:/none/x", model],
+                 ["save"], ["save", model], ["save", "--to", "", model],
+                 ["save", "--to", "-", "--host", control], ["save", "--to", "x"],
+                 ["restore"], ["restore", model], ["restore", "--from", "x"],
+                 ["plan"], ["plan", "--to", "unix:/x"], ["plan", "nonsense"], ["plan", nobody],
+                 ["ask"], ["ask", "status"], ["ask", "nonsense", "--host", control],
+                 ["ask", "status", "finish", "--host", control],
+                 ["ask", "status", "--host", here.path("nobody")]):
+        run(*args, code=2)
+    for command in ("host", "send", "receive", "save", "restore", "plan", "ask"):
+        text = run(command, "--help").stdout
+        assert "--host" in text or command == "host"
+        assert command == "ask" or "--tenant" in text, text
+    for option, command in (("--bandwidth", "receive"), ("--tls-anonymous", "send"),
+                            ("--exceed", "save"), ("--plaintext", "restore")):
+        assert option not in run(command, "--help").stdout, (command, option)
+    assert sorted(os.listdir(here.folder)) == ["pages", "plain"], "nothing was touched"
+
+
+# ---- plan ----
+
+def check_plan(here):
+    devices = [f"a={here.device('dmacopy,memory=1M,flags=5')}", f"b={here.device()}"]
+    plan = run("plan", *devices, "--peer", "a:b", "--peer", "1:0:0", code=1)
+    for words in ("STOP_COPY, PRE_COPY, dirty log", "STOP_COPY, P2P, PRE_COPY, dirty log",
+                  "a can read and write region 2 of b: 1.0 MiB at IOVA 0x10000000000",
+                  "b can read and write region 0 of a: 4.0 KiB", "strategy  refuse"):
+        assert words in plan.stdout, f"{words}: {plan.stdout}"
+    assert "SET-3" in plan.stderr and "'a'" in plan.stderr and "'b'" in plan.stderr, plan.stderr
+
+    plan = json.loads(run("plan", *devices, "--peer", "a:b", "--json", "--quiesce=auto").stdout)
+    assert plan["possible"] and plan["strategy"] == "revoke" and plan["revoked_mappings"] == 1
+    assert [device["flags"] for device in plan["devices"]] == [5, 7]
+    assert all(device["dirty_log"] and device["state_bytes"] and device["type"] == "dmacopy"
+               for device in plan["devices"])
+    assert plan["memory_bytes"] == 64 << 20 and plan["downtime_limit_us"] == 300000
+    reach = {(pair["from"], pair["to"]): pair["mappings"] for pair in plan["reach"]}
+    assert reach == {("a", "b"): [{"iova": 1 << 40, "size": 1 << 20, "region": 2, "offset": 0,
+                                   "read": True, "write": True}], ("b", "a"): []}
+    native = json.loads(run("plan", devices[1], "--json", "--downtime-limit", "10s").stdout)
+    assert native["strategy"] == "native" and native["downtime_limit_us"] == 10000000
+    assert native["strategy_reason"] and not native["asked"]
+    parts = native["predicted"]
+    assert parts["total_us"] == sum(parts.values()) - parts["total_us"] > 0, parts
+    assert native["fits"] and native["reason"], native
+
+    host = here.host(devices[1:])
+    before = status(host)
+    assert json.loads(run("plan", "--host", host.control, "--json").stdout)["possible"]
+    assert status(host) == before
+    host.end(number=signal.SIGTERM)
+    return set_of_keys(plan)
+
+
+def check_plan_asks(here):
+    """A destination that is asked answers, and waits on for the set."""
+    transport = f"unix:{here.fresh('t')}"
+    ours, theirs = here.devices(), here.devices()
+    receiver = here.receiver(transport, *theirs, "--json")
+    for _ in range(2):
+        plan = json.loads(run("plan", *ours, "--to", transport, "--json").stdout)
+        assert plan["asked"] and plan["bytes_per_second"] and plan["rtt_us"], plan
+    done = run("plan", ours[0], "--to", transport, code=1)
+    assert "2 here" in done.stderr or "2 devices" in done.stderr, done.stderr
+    run("send", *ours, "--to", transport)
+    receiver.wait_for("holding the set")
+    receiver.end(number=signal.SIGTERM)
+
+
+def set_of_keys(value):
+    if isinstance(value, list):
+        return set().union(*(set_of_keys(entry) for entry in value))
+    if isinstance(value, dict):
+        return set(value) | set_of_keys(list(value.values()))
+    return set()
+
+
+def check_documented(keys):
+    words = set()
+    for name in ("commands.rst", "seeing.rst"):
+        if (MANUAL / name).exists():
+            words |= set(re.findall(r"[a-z_0-9]+", " ".join(
+                re.findall(r"``(.*?)``", (MANUAL / name).read_text(), re.S))))
+    missing = {key for key in keys if key not in words and key.removesuffix("_us") not in words}
+    assert not missing, f"not in the manual: {missing}"
+
+
+# ---- send and receive ----
+
+def move(source, destination, transport, *args, receive=()):
+    """From one host to another, asked for by two commands."""
+    there = Process("receive", "--from", transport, "--host", destination.control, "--json",
+                    *receive)
+    transport = there.wait_for("waiting at").split()[-1]
+    here = json.loads(run("send", "--to", transport, "--host", source.control, "--json", *args)
+                      .stdout)
+    there = json.loads(there.end())
+    assert here["result"] == there["result"] == "ok", (here, there)
+    assert here["verb"] == "send" and there["verb"] == "receive"
+    assert [device["name"] for device in here["devices"]] == ["d0", "d1"]
+    assert here["report"]["owner"] == there["report"]["owner"] == "destination"
+    assert here["report"]["downtime_us"] > 0 and here["phases"] and here["samples"]
+    assert not status(source)["devices"][0]["state"], "the source has let go of its devices"
+    assert status(source)["state"] == "empty" and status(destination)["state"] == "running"
+    assert status(destination)["devices"][0]["state"] == "RUNNING"
+    return here
+
+
+def check_moves(here, transports):
+    """There and back, again and again; the tenant knows whether anything was lost."""
+    hosts = [here.host(here.devices(), *TENANT),
+             here.host(here.devices(), "--empty", *TENANT)]
+    assert stat.S_IMODE(os.stat(hosts[0].control).st_mode) == 0o600
+    for number, (transport, *args) in enumerate(transports):
+        report = here.path(f"report{number}.html")
+        moved = move(hosts[number % 2], hosts[1 - number % 2], transport, "--report", report,
+                     *args, receive=[arg for arg in args if arg == "--plaintext"])
+        assert pathlib.Path(report).read_text().lstrip().lower().startswith("<!doctype html")
+    keys = set_of_keys(moved) | set_of_keys(status(hosts[0]))
+    holder = hosts[len(transports) % 2]
+    keys |= set(finish(holder))
+    hosts[1 - len(transports) % 2].end(number=signal.SIGTERM)
+    return keys
+
+
+def check_own_hosts(here):
+    """The commands hold the devices themselves; memory is a file on either side."""
+    files = [here.shared / "memory0", here.shared / "memory1"]
+    content = os.urandom(1 << 20) + bytes(1 << 20) + os.urandom(4096)
+    pathlib.Path(files[0]).write_bytes(content)
+    pathlib.Path(files[1]).write_bytes(os.urandom(len(content)))
+    transport = f"unix:{here.fresh('t')}"
+    devices = here.devices()
+    receiver = here.receiver(transport, *devices, "--memory-file", files[1], "--peer", "d0:d1")
+    done = run("send", "--to", transport, *here.devices(), "--memory-file", files[0], "--peer",
+               "d0:d1")
+    assert "the destination runs" in done.stdout, done.stdout
+    receiver.wait_for("holding the set")
+    output = receiver.end(number=signal.SIGTERM)
+    assert "the destination runs" in output, output
+    assert pathlib.Path(files[1]).read_bytes() == content
+
+
+def check_mismatch(here):
+    """Everything that differs is named at once, by both sides, and nothing has changed."""
+    host = here.host(here.devices(), *TENANT)
+    transport = f"unix:{here.fresh('t')}"
+    receiver = here.receiver(transport, f"other={here.device('dmacopy,memory=2M,flags=5')}",
+                             "--memory", "4M")
+    done = run("send", "--to", transport, "--host", host.control, code=1)
+    receiver.end(1)
+    for text in (done.stderr, receiver.error):
+        for words in ("2 devices", "'d0'", "'other'", "flags 7 there and 5 here", "0x800000"):
+            assert words in text, f"{words}: {text}"
+    assert "SESS-11" in receiver.error
+    finish(host)
+
+
+def check_busy(here):
+    """One request at a time; what cannot begin says why, and the one under way goes on."""
+    host = here.host(here.devices(), *TENANT)
+    done = run("receive", "--from", f"unix:{here.fresh('t')}", "--host", host.control, code=1)
+    assert "has a set already" in done.stderr, done.stderr
+    for verb, words in (("cancel", "nothing to cancel"), ("run", "proved to own")):
+        assert words in run("ask", verb, "--host", host.control, code=1).stderr
+    empty = here.host(here.devices(), "--empty")
+    done = run("send", "--to", f"unix:{here.fresh('t')}", "--host", empty.control, code=1)
+    assert "has no set" in done.stderr, done.stderr
+    waiting = Process("receive", "--from", f"unix:{here.fresh('t')}", "--host", empty.control)
+    waiting.wait_for("waiting at")
+    done = run("receive", "--from", f"unix:{here.fresh('t')}", "--host", empty.control, code=1)
+    assert "busy with 'receive'" in done.stderr, done.stderr
+    assert status(empty)["request"] == "receive"
+    run("ask", "cancel", "--host", empty.control)
+    waiting.end(1)
+    assert "cancelled" in waiting.error, waiting.error
+    assert status(empty)["state"] == "empty" and status(empty)["request"] is None
+    done = run("host", "model:dmacopy", "--control", host.control, code=1)
+    assert "another host listens" in done.stderr, done.stderr
+    empty.end(number=signal.SIGTERM)
+    finish(host)
+
+
+# ---- what goes wrong ----
+
+# So slow that there is time to strike in this phase, at either side.
+SLOW = {
+    "pre-copy": ("--bandwidth", "2M"),
+    "stop-copy": ("--bandwidth", "2M", "--no-precopy", "--exceed"),
+}
+
+
+def slow_move(here, phase, *args):
+    """A host, a receiver, and a send that is in this phase between them."""
+    host = here.host(here.devices(), *TENANT)
+    transport = f"unix:{here.fresh('t')}"
+    theirs = here.devices()
+    receiver = here.receiver(transport, *theirs, *TENANT)
+    sender = here.start("send", "--to", transport, "--host", host.control, *SLOW[phase], *args)
+    sender.wait_for(f"send: {phase}")
+    return host, sender, receiver, theirs
+
+
+def check_killed_destination(here, phase):
+    host, sender, receiver, theirs = slow_move(here, phase)
+    receiver.end(-signal.SIGKILL, number=signal.SIGKILL)
+    sender.end(1)
+    assert "the source's devices run" in sender.error, sender.error
+    assert all(state_of(uri) == "RUNNING" for uri in theirs), "let go and reset"
+    assert status(host)["state"] == "running"
+    finish(host)
+
+
+def check_killed_source(here, phase):
+    host, sender, receiver, theirs = slow_move(here, phase)
+    host.end(-signal.SIGKILL, number=signal.SIGKILL)
+    sender.end(3)
+    assert "went away" in sender.error, sender.error
+    receiver.end(1)
+    assert "nothing loaded here runs" in receiver.error, receiver.error
+    assert all(state_of(uri) == "RUNNING" for uri in theirs), "let go and reset"
+    assert os.path.exists(host.control)
+    host = here.ready("host", *theirs, "--control", host.control, *TENANT, begins="holding")
+    host.end(number=signal.SIGTERM)
+
+
+def check_killed_command(here):
+    """Who asked goes; the host, which was asked, goes on."""
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--bandwidth", "40M")
+    sender.end(-signal.SIGKILL, number=signal.SIGKILL)
+    receiver.wait_for("holding the set")
+    tenant_result(receiver.end(number=signal.SIGTERM))
+    assert status(host)["state"] == "empty"
+    host.end(number=signal.SIGINT)
+
+
+def check_cancelled(here, phase):
+    """SIGINT to the one who asked: the source goes on, nothing that was loaded remains."""
+    host, sender, receiver, theirs = slow_move(here, phase)
+    sender.end(1, number=signal.SIGINT)
+    assert "cancel" in sender.error.lower(), sender.error
+    receiver.end(1)
+    assert all(state_of(uri) == "RUNNING" for uri in theirs)
+    assert status(host)["state"] == "running"
+    finish(host)
+
+
+def check_host_told_to_end(here):
+    """SIGTERM to a host that moves: cancelled first, then the tenant compares everything."""
+    host, sender, receiver, _ = slow_move(here, "pre-copy")
+    result = tenant_result(host.end(number=signal.SIGTERM))
+    assert result["blocks"] and not result["bytes_wrong"], result
+    sender.end(1)
+    receiver.end(1)
+
+
+def check_cancelled_receiver(here):
+    host, sender, receiver, theirs = slow_move(here, "pre-copy")
+    receiver.end(1, number=signal.SIGTERM)
+    sender.end(1)
+    assert all(state_of(uri) == "RUNNING" for uri in theirs)
+    finish(host)
+
+
+def check_timeout(here):
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "1s")
+    sender.end(1)
+    assert "1000 ms" in sender.error or "timeout" in sender.error.lower(), sender.error
+    receiver.end(1)
+    finish(host)
+
+
+def check_limit(here):
+    """A limit that cannot be kept: who dirties how fast against what; with --exceed it moves."""
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--downtime-limit", "1ms",
+                                          "--bandwidth", "8M")
+    sender.end(1)
+    assert re.search(r"'d[01]'.*/s", sender.error), sender.error
+    receiver.end(1)
+    empty = here.host(here.devices(), "--empty", *TENANT)
+    move(host, empty, f"unix:{here.fresh('t')}", "--downtime-limit", "1ms", "--exceed")
+    host.end(number=signal.SIGTERM)
+    finish(empty)
+
+
+# ---- files ----
+
+TRACED = re.compile(r" (set-state|session-write|region-write|dma-map|reset)")
+
+
+def saved(here, *args):
+    """A set with a tenant, in a file; what `quiesce save` said of it."""
+    host = here.host(here.devices(), *TENANT)
+    path = here.fresh("saved")
+    run("save", "--to", path, "--host", host.control, *args)
+    assert status(host)["state"] == "empty"
+    host.end(number=signal.SIGTERM)
+    return path
+
+
+def check_file(here):
+    path = saved(here)
+    assert sorted(name for name in os.listdir(here.folder) if "saved" in name) == [
+        os.path.basename(path)]
+    empty = here.host(here.devices(), "--empty", *TENANT)
+    run("restore", "--from", path, "--host", empty.control)
+    assert status(empty)["state"] == "running"
+    second = here.host(here.devices(), "--empty", *TENANT)
+    done = run("restore", "--from", path, "--host", second.control, code=2)
+    assert "No such file" in done.stderr, done.stderr
+    assert os.path.exists(path + ".restored")
+    done = run("save", "--to", path, "--host", empty.control)
+    os.unlink(path + ".restored")
+    restored = here.start("restore", "--from", path, *here.devices(), *TENANT)
+    restored.wait_for("holding the set")
+    result = tenant_result(restored.end(number=signal.SIGTERM))
+    assert result["blocks"] and not result["bytes_wrong"] and not result["interrupts_lost"]
+
+
+def check_bad_file(here):
+    """Cut off or altered anywhere: refused, and no device has seen anything of it."""
+    path = saved(here)
+    whole = pathlib.Path(path).read_bytes()
+    trace = here.path("trace")
+    devices = [f"d{i}={uri}" for i, uri in enumerate([
+        here.device("dmacopy,memory=1M", "--trace", trace), here.device()])]
+    empty = here.host(devices, "--empty", *TENANT)
+    bad = pathlib.Path(here.path("bad"))
+    for change in ("empty", "head", "cut", "last", "first", "middle", "more"):
+        data = bytearray(whole)
+        if change == "first":
+            data[0] ^= 1
+        elif change == "middle":
+            data[len(data) // 2] ^= 0x10
+        bad.write_bytes({"empty": b"", "head": data[:20], "cut": data[:len(data) // 2],
+                         "last": data[:-1], "more": data + b"x"}.get(change, data))
+        done = subprocess.run([TOOL, "restore", "--from", bad, "--host", empty.control, "--quiet"],
+                              capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert done.returncode in (1, 2), f"{change}: {done}"
+        assert str(bad) in done.stderr, f"{change}: {done.stderr}"
+        assert status(empty)["state"] == "empty" and bad.exists()
+        with open(bad, "rb") as pipe:
+            done = subprocess.run([TOOL, "restore", "--from", "-", *devices, *TENANT], stdin=pipe,
+                                  capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert done.returncode in (1, 2), f"{change}: {done}"
+    done = run("restore", "--from", here.path("none"), "--host", empty.control, code=2)
+    assert here.path("none") in done.stderr
+    for line in pathlib.Path(trace).read_text().splitlines():
+        assert " set-state " not in line and " session-write " not in line, line
+    os.replace(path, bad)
+    run("restore", "--from", bad, "--host", empty.control)
+    finish(empty)
+
+
+def check_pipe(here):
+    """From one process into another, and through a file that is redirected."""
+    saver = here.start("save", "--to", "-", *here.devices(), *TENANT, "--quiet")
+    restorer = here.start("restore", "--from", "-", *here.devices(), *TENANT,
+                          stdin=saver.process.stdout)
+    restorer.wait_for("holding the set")
+    result = tenant_result(restorer.end(number=signal.SIGTERM))
+    assert not result["bytes_wrong"] and not result["interrupts_lost"], result
+    saver.process.stdout = open(os.devnull, encoding="ascii")
+    saver.end()
+
+
+def check_full_disk(here):
+    """What cannot be written is not moved."""
+    host = here.host(here.devices(), *TENANT)
+    for target in ("/dev/full", here.path("none/file"), here.folder):
+        done = subprocess.run([TOOL, "save", "--to", target, "--host", host.control],
+                              capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert done.returncode in (1, 2) and done.stderr, done
+        assert status(host)["state"] == "running"
+    finish(host)
+
+
+# ---- the control socket ----
+
+def connect(host):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(TIMEOUT)
+    client.connect(host.control)
+    return client
+
+
+def answer(client, line):
+    client.sendall(line)
+    return json.loads(client.makefile().readline())
+
+
+def check_control(here):
+    host = here.host(here.devices(), *TENANT)
+    for line, words in ((b"nonsense\n", "JSON"), (b"[]\n", "'request'"), (b"{}\n", "'request'"),
+                        (b'{"request":"none"}\n', "'none'"), (b'{"request":7}\n', "no request"),
+                        (b'{"request":"send"}\n', "'transport'"),
+                        (b'{"request":"send","transport":"fd:0"}\n', "pipe"),
+                        (b'{"request":"send","transport":"x","more":1}\n', "'more'"),
+                        (b'{"request":"send","transport":"x","bandwidth":-1}\n', "'bandwidth'"),
+                        (b'{"request":"send","transport":"x","bandwidth":"1"}\n', "'bandwidth'"),
+                        (b'{"request":"receive","transport":"x","bandwidth":1}\n', "belong"),
+                        (b'{"request":"send","transport":"a\\u0000b"}\n', "'transport'"),
+                        (b'{"request":"send","transport":"x","quiesce":"y"}\n', "'quiesce'")):
+        with connect(host) as client:
+            end = answer(client, line)
+            assert end["event"] == "end" and end["code"] == 2, end
+            assert words in end["error"]["text"], end
+            assert answer(client, b'{"request":"status"}\n')["state"] == "running"
+    with connect(host) as client:
+        client.sendall(b"x" * 16384)
+        assert not client.recv(1), "a line without an end is not kept"
+    watchers = [connect(host) for _ in range(12)]
+    for client in watchers:
+        assert answer(client, b'{"request":"watch"}\n')["event"] == "status"
+    with connect(host) as client:
+        client.sendall(b'{"request":"watch"}\n')
+        assert not client.recv(1), "one watcher more than there may be"
+    assert status(host)["state"] == "running", "there is room for who asks"
+    silent = [connect(host) for _ in range(4)]
+    with connect(host) as client:
+        end = json.loads(client.makefile().readline())
+        assert end["code"] == 1 and "too many" in end["error"]["text"], end
+    for client in silent:
+        client.close()
+    here.receiver(f"unix:{here.path('watched')}", *here.devices(), *TENANT)
+    run("send", "--to", f"unix:{here.path('watched')}", "--host", host.control)
+    for client in watchers:
+        events = [json.loads(line)["event"]
+                  for line in read_until(client, b'"event":"end"').splitlines()]
+        assert events[0] == "begin" and "progress" in events and events[-1] == "end", events
+        client.close()
+    host.end(number=signal.SIGTERM)
+
+
+def read_until(client, words):
+    data = b""
+    while words not in data or not data.endswith(b"\n"):
+        piece = client.recv(1 << 16)
+        assert piece, data
+        data += piece
+    return data
+
+
+def main():
+    checks = [check_usage, check_own_hosts, check_mismatch, check_busy, check_control,
+              check_killed_command, check_host_told_to_end, check_cancelled_receiver,
+              check_timeout, check_limit]
+    only = sys.argv[2:]
+    keys = set()
+    for check in checks:
+        if not only or check.__name__ in only:
+            with world() as here:
+                check(here)
+    for check in (check_killed_destination, check_killed_source, check_cancelled):
+        for phase in SLOW:
+            if not only or check.__name__ in only:
+                with world() as here:
+                    check(here, phase)
+    with world() as here:
+        keys |= check_plan(here)
+    with world() as here:
+        keys |= check_moves(here, [(f"unix:{here.path('m0')}",), (f"unix:{here.path('m1')}",)])
+    check_documented(keys)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
