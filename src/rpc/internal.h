@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/syscall.h"
 #include "rpc/rpc.h"
 
 struct qsc_rpc {
@@ -18,10 +19,9 @@ struct qsc_rpc {
 	size_t mapped; /* bytes of the receive buffer */
 	size_t receive_max;
 
-	pthread_mutex_t send_lock; /* one message at a time; never taken inside `lock` */
-
 	pthread_mutex_t lock; /* all below */
-	pthread_cond_t idle;  /* for who waits for a command, a free slot, or the leader's role */
+	/* For who waits for a command, a free slot, the leader's role, or to send. */
+	pthread_cond_t idle;
 	unsigned int idlers;
 	unsigned int taking_fds; /* calls that take descriptors, under way or about to be */
 	pthread_cond_t turn[QSC_RPC_CALLS]; /* one for each waiting call */
@@ -30,11 +30,12 @@ struct qsc_rpc {
 	uint64_t waiting;    /* slots whose owner sleeps */
 	uint16_t generation; /* in the high bits of identifiers, so that a late reply is noticed */
 	bool leading;	     /* somebody receives */
+	bool sending;	     /* somebody sends a message that takes a while */
 	bool plain;	     /* no descriptors: a receive that takes none is cheaper */
 	bool no_command_fds;
 	bool pinned;	     /* a kept command is being worked on where it lies */
 	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
-	_Atomic bool ended;  /* the peer has nothing more to send: it may still wait for our end */
+	bool ended;	     /* the peer has nothing more to send: it may still wait for our end */
 	atomic_bool broken;
 	struct qsc_wire_stream stream;
 	struct qsc_message current; /* the command being worked on, while `pinned` */
@@ -54,15 +55,76 @@ struct qsc_rpc_input {
 	bool ended; /* the peer will send nothing more */
 };
 
+/* Take what a receive brought besides bytes: 0, or -EPROTO and there is none. */
+int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input);
+
+/* One try: bytes, 0 at the end, or -errno. */
+qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t size, int flags,
+				     struct qsc_rpc_input *input)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * QSC_STREAM_MAX_FDS)];
+	} control;
+	struct iovec iov = {.iov_base = where, .iov_len = size};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
+	ssize_t n;
+
+	input->num_fds = 0;
+	if (rpc->plain)
+		return qsc_recv(rpc->fd, where, size, flags);
+	message.msg_controllen = CMSG_SPACE(sizeof(int) * rpc->max_fds);
+	n = qsc_recvmsg(rpc->fd, &message, flags | MSG_CMSG_CLOEXEC);
+	if (n < 0 || !message.msg_controllen)
+		return n;
+	return qsc_rpc_take_fds(&message, input) < 0 ? -EPROTO : n;
+}
+
+/* Go on after a try that brought `n`, which is nothing. */
+int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64_t deadline_us,
+			   ssize_t n, struct qsc_rpc_input *input);
+
 /*
  * Receive once. deadline_us 0: for as long as it takes. 0, -ETIMEDOUT, -ENOTCONN at the end or at
  * an error, -EPROTO when more descriptors came than may.
  */
-int qsc_rpc_receive(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, uint64_t deadline_us,
-		    struct qsc_rpc_input *input);
+qsc_flat int qsc_rpc_receive(struct qsc_rpc *rpc, void *where, size_t size, uint64_t deadline_us,
+			     struct qsc_rpc_input *input)
+{
+	int flags = deadline_us || rpc->poll ? MSG_DONTWAIT : 0;
+	ssize_t n;
 
-/* Send everything, within the message deadline. */
-int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
-		     size_t num_fds);
+	do
+		n = qsc_rpc_try_receive(rpc, where, size, flags, input);
+	while (n == -EAGAIN && rpc->poll && !deadline_us &&
+	       !atomic_load_explicit(&rpc->broken, memory_order_relaxed));
+	input->ended = false;
+	if (n <= 0)
+		return qsc_rpc_keep_receiving(rpc, where, size, deadline_us, n, input);
+	input->size = (size_t)n;
+	return 0;
+}
+
+/* The same for parts and descriptors. */
+ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
+			       const int *fds, size_t num_fds);
+
+/* Send what goes without waiting: how many bytes, or -errno. */
+qsc_flat ssize_t qsc_rpc_try_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
+				  const int *fds, size_t num_fds)
+{
+	ssize_t n;
+
+	if (num_fds || iovcnt != 1)
+		return qsc_rpc_try_send_parts(rpc, iov, iovcnt, fds, num_fds);
+	n = qsc_send(rpc->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n >= 0)
+		return n;
+	return n == -EAGAIN || n == -EINTR ? 0 : -ENOTCONN;
+}
+
+/* Send all that comes after the first `sent` bytes, within the message deadline. */
+int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t sent,
+		     const int *fds, size_t num_fds);
 
 #endif

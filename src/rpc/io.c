@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -38,20 +37,11 @@ static int wait_for(int fd, short events, uint64_t deadline_us)
 	return 0;
 }
 
-static inline void relax(void)
+int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input)
 {
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#else
-	__asm__ volatile("" ::: "memory");
-#endif
-}
-
-/* Descriptors that a control message brought; -EPROTO when the kernel had to drop some. */
-static int take_fds(struct msghdr *message, struct qsc_rpc_input *input)
-{
-	struct cmsghdr *control;
+	/* The kernel had to drop some. */
 	int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+	struct cmsghdr *control;
 
 	for (control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
 		size_t count;
@@ -59,70 +49,48 @@ static int take_fds(struct msghdr *message, struct qsc_rpc_input *input)
 		if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS)
 			continue;
 		count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		if (count > QSC_STREAM_MAX_FDS - input->num_fds)
-			return -EPROTO;
+		if (count > QSC_STREAM_MAX_FDS - input->num_fds) {
+			result = -EPROTO;
+			break;
+		}
 		memcpy(input->fds + input->num_fds, CMSG_DATA(control), count * sizeof(int));
 		input->num_fds += count;
-	}
-	return result;
-}
-
-int qsc_rpc_receive(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, uint64_t deadline_us,
-		    struct qsc_rpc_input *input)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * QSC_STREAM_MAX_FDS)];
-	} control;
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt, .msg_control = &control};
-	bool spin = rpc->poll;
-	int flags = MSG_CMSG_CLOEXEC | (deadline_us || spin ? MSG_DONTWAIT : 0);
-	unsigned int spins = 0;
-	ssize_t n;
-	int result;
-
-	input->num_fds = 0;
-	input->ended = false;
-	for (;;) {
-		if (rpc->plain && iovcnt == 1) {
-			message.msg_controllen = 0;
-			n = recv(rpc->fd, iov->iov_base, iov->iov_len, flags);
-		} else {
-			message.msg_controllen = CMSG_SPACE(sizeof(int) * rpc->max_fds);
-			n = recvmsg(rpc->fd, &message, flags);
-		}
-		if (n >= 0)
-			break;
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
-			return -ENOTCONN;
-		if (atomic_load_explicit(&rpc->broken, memory_order_relaxed))
-			return -ENOTCONN;
-		if (!(flags & MSG_DONTWAIT))
-			return -ETIMEDOUT;
-		if (spin && (++spins % SPINS_PER_CLOCK || !deadline_us)) {
-			relax();
-			continue;
-		}
-		if (spin) {
-			if (qsc_rpc_now_us() >= deadline_us)
-				return -ETIMEDOUT;
-			continue;
-		}
-		result = wait_for(rpc->fd, POLLIN, deadline_us);
-		if (result < 0)
-			return result;
-	}
-	input->size = (size_t)n;
-	result = message.msg_controllen ? take_fds(&message, input) : 0;
-	if (!result && !n) {
-		input->ended = true;
-		result = -ENOTCONN;
 	}
 	while (result < 0 && input->num_fds)
 		qsc_fd_close(&input->fds[--input->num_fds]);
 	return result;
+}
+
+int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64_t deadline_us,
+			   ssize_t n, struct qsc_rpc_input *input)
+{
+	int flags = deadline_us || rpc->poll ? MSG_DONTWAIT : 0;
+	unsigned int spins = 0;
+	int result;
+
+	for (;; n = qsc_rpc_try_receive(rpc, where, size, flags, input)) {
+		if (n > 0)
+			break;
+		input->ended = !n;
+		if (n == -EINTR)
+			continue;
+		if (n == -EPROTO)
+			return -EPROTO;
+		if (n != -EAGAIN || atomic_load_explicit(&rpc->broken, memory_order_relaxed))
+			return -ENOTCONN;
+		if (!(flags & MSG_DONTWAIT))
+			return -ETIMEDOUT;
+		if (!rpc->poll) {
+			result = wait_for(rpc->fd, POLLIN, deadline_us);
+			if (result < 0)
+				return result;
+		} else if (deadline_us && ++spins % SPINS_PER_CLOCK == 0 &&
+			   qsc_rpc_now_us() >= deadline_us) {
+			return -ETIMEDOUT;
+		}
+	}
+	input->size = (size_t)n;
+	return 0;
 }
 
 void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms)
@@ -130,11 +98,10 @@ void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms)
 	uint64_t deadline_us = qsc_rpc_now_us() + (uint64_t)timeout_ms * 1000;
 	struct qsc_rpc_input input;
 	char sink[256];
-	struct iovec iov = {.iov_base = sink, .iov_len = sizeof(sink)};
 
 	if (qsc_rpc_broken(rpc) || shutdown(rpc->fd, SHUT_WR) < 0)
 		return;
-	while (qsc_rpc_receive(rpc, &iov, 1, deadline_us, &input) == 0)
+	while (qsc_rpc_receive(rpc, sink, sizeof(sink), deadline_us, &input) == 0)
 		while (input.num_fds)
 			qsc_fd_close(&input.fds[--input.num_fds]);
 }
@@ -162,8 +129,6 @@ static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int
 	} control;
 	struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt};
 
-	if (!num_fds && iovcnt == 1)
-		return send(fd, iov->iov_base, iov->iov_len, flags);
 	if (num_fds) {
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(sizeof(int) * num_fds);
@@ -176,8 +141,21 @@ static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int
 	return sendmsg(fd, &message, flags);
 }
 
-int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
-		     size_t num_fds)
+ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
+			       const int *fds, size_t num_fds)
+{
+	ssize_t n;
+
+	if (num_fds > QSC_STREAM_MAX_FDS)
+		return -EINVAL;
+	n = send_with_fds(rpc->fd, iov, iovcnt, fds, num_fds, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN || errno == EINTR ? 0 : -ENOTCONN;
+}
+
+int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t sent,
+		     const int *fds, size_t num_fds)
 {
 	uint64_t deadline_us = 0;
 	size_t left = 0;
@@ -185,6 +163,9 @@ int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, cons
 
 	if (num_fds > QSC_STREAM_MAX_FDS)
 		return -EINVAL;
+	skip(&iov, &iovcnt, sent);
+	if (sent)
+		num_fds = 0;
 	for (i = 0; i < iovcnt; i++)
 		left += iov[i].iov_len;
 	for (;;) {

@@ -2,7 +2,7 @@
 /*
  * See rpc.h. Everything shared is under one lock that is never held across a system call that
  * can wait; who receives holds the leader's role instead, and only it touches the free end of the
- * receive buffer.
+ * receive buffer. A short message is sent under the lock, as far as it goes without waiting.
  */
 #include "rpc/rpc.h"
 
@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -23,6 +22,8 @@
 #define SLOT_MASK (QSC_RPC_CALLS - 1)
 /* Below this a second copy is cheaper than a second receive. */
 #define DIRECT_MIN 8192U
+/* Copied so fast that others may as well wait for the lock. */
+#define SHORT_MAX 4096U
 
 _Static_assert(QSC_RPC_CALLS == 64, "slots are bits of a word, and the low bits of a number");
 
@@ -164,7 +165,6 @@ int qsc_rpc_create(const struct qsc_rpc_options *options, struct qsc_rpc **out)
 	rpc->command = options->command;
 	rpc->ctx = options->ctx;
 	pthread_mutex_init(&rpc->lock, NULL);
-	pthread_mutex_init(&rpc->send_lock, NULL);
 	init_conds(rpc);
 	if (options->watchdog) {
 		result = -pthread_create(&rpc->watchdog, NULL, watch, rpc);
@@ -206,7 +206,6 @@ void qsc_rpc_destroy(struct qsc_rpc *rpc)
 		pthread_cond_destroy(&rpc->turn[i]);
 	pthread_cond_destroy(&rpc->watch);
 	pthread_cond_destroy(&rpc->idle);
-	pthread_mutex_destroy(&rpc->send_lock);
 	pthread_mutex_destroy(&rpc->lock);
 	free(rpc);
 }
@@ -240,7 +239,7 @@ bool qsc_rpc_broken(struct qsc_rpc *rpc)
 }
 
 /* Lock held. deadline_us 0: for as long as it takes. Nonzero when it has passed. */
-static int wait_idle(struct qsc_rpc *rpc, uint64_t deadline_us)
+static __attribute__((noinline)) int wait_idle(struct qsc_rpc *rpc, uint64_t deadline_us)
 {
 	struct timespec until = to_timespec(deadline_us);
 	int result;
@@ -261,6 +260,16 @@ static void promote(struct qsc_rpc *rpc)
 		pthread_cond_signal(&rpc->turn[__builtin_ctzll(rpc->waiting)]);
 	else if (rpc->idlers)
 		pthread_cond_broadcast(&rpc->idle);
+}
+
+static size_t total_size(const struct iovec *iov, size_t iovcnt)
+{
+	size_t size = 0;
+	size_t i;
+
+	for (i = 0; i < iovcnt; i++)
+		size += iov[i].iov_len;
+	return size;
 }
 
 /* The call that a reply answers, when it is one that a call can have. */
@@ -348,23 +357,35 @@ static int hand_over(struct qsc_rpc *rpc, const struct qsc_message *message)
 	return result;
 }
 
+/* Lock held, leading. Without a callback it is kept until it is asked for. */
+static int take_command(struct qsc_rpc *rpc, const struct qsc_message *message)
+{
+	int result = 0;
+
+	if (rpc->command) {
+		result = hand_over(rpc, message);
+		qsc_wire_stream_drop(&rpc->stream, message);
+	} else if (rpc->idlers) {
+		pthread_cond_broadcast(&rpc->idle);
+	}
+	return result;
+}
+
 /* Lock held, leading: deal with every message that is whole. */
 static int dispatch(struct qsc_rpc *rpc)
 {
 	struct qsc_message message;
 	bool scanned = false;
-	int result;
+	int result = 0;
 
-	while ((result = qsc_wire_stream_scan(&rpc->stream, &message)) > 0) {
+	while (qsc_wire_stream_partial(&rpc->stream) &&
+	       (result = qsc_wire_stream_scan(&rpc->stream, &message)) > 0) {
 		scanned = true;
 		if ((message.header.flags & QSC_WIRE_TYPE_MASK) == QSC_WIRE_TYPE_REPLY) {
 			result = deliver(rpc, &message);
 			qsc_wire_stream_drop(&rpc->stream, &message);
-		} else if (rpc->command) {
-			result = hand_over(rpc, &message);
-			qsc_wire_stream_drop(&rpc->stream, &message);
-		} else if (rpc->idlers) {
-			pthread_cond_broadcast(&rpc->idle);
+		} else {
+			result = take_command(rpc, &message);
 		}
 		if (result < 0)
 			break;
@@ -411,12 +432,9 @@ static int receive_direct(struct qsc_rpc *rpc, struct qsc_call *call,
 	call->diverted = true;
 	pthread_mutex_unlock(&rpc->lock);
 	while (!result && present < size) {
-		struct iovec iov = {
-			.iov_base = (char *)call->data + (present - call->fixed_size),
-			.iov_len = size - present,
-		};
+		void *where = (char *)call->data + (present - call->fixed_size);
 
-		result = qsc_rpc_receive(rpc, &iov, 1, deadline_us, &input);
+		result = qsc_rpc_receive(rpc, where, size - present, deadline_us, &input);
 		if (!result) {
 			present += input.size;
 			close_fds(input.fds, input.num_fds);
@@ -459,53 +477,73 @@ static void stop_leading(struct qsc_rpc *rpc)
 		pthread_cond_broadcast(&rpc->idle);
 }
 
+/* Lock held, leading. When a message was begun, it has until then to end; else deadline_us. */
+static uint64_t receive_until(struct qsc_rpc *rpc, uint64_t deadline_us)
+{
+	uint64_t until;
+
+	if (!rpc->partial_us)
+		return deadline_us;
+	until = rpc->partial_us + (uint64_t)rpc->message_timeout_ms * 1000;
+	return deadline_us ? qsc_min_u64(until, deadline_us) : until;
+}
+
+/*
+ * Lock held, leading. What comes next has a place of its own, or none: 0 or -errno. 1 for the
+ * common case, with the room in the buffer.
+ */
+static int prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, size_t *size)
+{
+	struct qsc_message message;
+	struct qsc_call *direct;
+
+	rpc->plain = rpc->no_command_fds && !rpc->taking_fds;
+	direct = qsc_wire_stream_partial(&rpc->stream) ? find_direct(rpc, &message) : NULL;
+	if (direct)
+		return receive_direct(rpc, direct, &message);
+	*size = choose_space(rpc, where);
+	if (*size)
+		return 1;
+	/* Commands fill the buffer; their turn must come first. */
+	return wait_idle(rpc, until) ? -ETIMEDOUT : 0;
+}
+
+/* Lock held, leading. */
+static int received(struct qsc_rpc *rpc, struct qsc_rpc_input *input)
+{
+	int result = qsc_wire_stream_received(&rpc->stream, input->size, input->fds,
+					      input->num_fds);
+
+	if (!result)
+		return dispatch(rpc);
+	close_fds(input->fds, input->num_fds);
+	return result;
+}
+
 /*
  * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
  * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
  * ended in time, -ENOTCONN, -EPROTO.
  */
-static int lead(struct qsc_rpc *rpc, uint64_t deadline_us)
+qsc_flat int lead(struct qsc_rpc *rpc, uint64_t deadline_us)
 {
 	struct qsc_rpc_input input;
-	struct qsc_message message;
-	struct qsc_call *direct;
-	uint64_t until = deadline_us;
-	struct iovec iov;
+	uint64_t until = receive_until(rpc, deadline_us);
+	void *where;
+	size_t size;
 	int result;
 
 	rpc->leading = true;
-	rpc->plain = rpc->no_command_fds && !rpc->taking_fds;
-	if (rpc->partial_us) {
-		until = rpc->partial_us + (uint64_t)rpc->message_timeout_ms * 1000;
-		if (deadline_us)
-			until = qsc_min_u64(until, deadline_us);
-	}
-	direct = qsc_wire_stream_partial(&rpc->stream) ? find_direct(rpc, &message) : NULL;
-	if (direct) {
-		result = receive_direct(rpc, direct, &message);
-		stop_leading(rpc);
-		return result;
-	}
-	iov.iov_len = choose_space(rpc, &iov.iov_base);
-	if (!iov.iov_len) {
-		/* Commands fill the buffer; their turn must come first. */
-		result = wait_idle(rpc, until) ? -ETIMEDOUT : 0;
-		stop_leading(rpc);
-		return result;
-	}
-	pthread_mutex_unlock(&rpc->lock);
-	result = qsc_rpc_receive(rpc, &iov, 1, until, &input);
-	pthread_mutex_lock(&rpc->lock);
-	rpc->ended |= input.ended;
-	if (!result) {
-		result = qsc_wire_stream_received(&rpc->stream, input.size, input.fds,
-						  input.num_fds);
-		if (result < 0)
-			close_fds(input.fds, input.num_fds);
-		else
-			result = dispatch(rpc);
-	} else if (result == -ETIMEDOUT && until != deadline_us) {
-		result = -ETIME;
+	result = prepare_receive(rpc, until, &where, &size);
+	if (result > 0) {
+		pthread_mutex_unlock(&rpc->lock);
+		result = qsc_rpc_receive(rpc, where, size, until, &input);
+		pthread_mutex_lock(&rpc->lock);
+		rpc->ended = rpc->ended || input.ended;
+		if (!result)
+			result = received(rpc, &input);
+		else if (result == -ETIMEDOUT && until != deadline_us)
+			result = -ETIME;
 	}
 	stop_leading(rpc);
 	return result;
@@ -573,7 +611,7 @@ static void await_diverted(struct qsc_rpc *rpc, const struct qsc_call *call)
 }
 
 /* Lock held. */
-static int await(struct qsc_rpc *rpc, struct qsc_call *call)
+qsc_flat int await(struct qsc_rpc *rpc, struct qsc_call *call)
 {
 	/* The socket's own timeout serves for a first receive, and the watchdog for all of them. */
 	bool timed = rpc->command && !rpc->poll && !call->until_us;
@@ -602,28 +640,74 @@ static int await(struct qsc_rpc *rpc, struct qsc_call *call)
 	return call->done ? 0 : result;
 }
 
-static int send_message(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
-			size_t num_fds)
+/* Lock held. Messages go one at a time. */
+static void await_turn(struct qsc_rpc *rpc)
 {
+	while (rpc->sending)
+		wait_idle(rpc, 0);
+}
+
+/*
+ * Lock held, and it is this message's turn. What is long, or does not go at once, is sent without
+ * the lock.
+ */
+qsc_flat int send_message(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t size,
+			  const int *fds, size_t num_fds)
+{
+	ssize_t sent = 0;
 	int result;
 
-	pthread_mutex_lock(&rpc->send_lock);
-	result = qsc_rpc_transmit(rpc, iov, iovcnt, fds, num_fds);
-	pthread_mutex_unlock(&rpc->send_lock);
+	if (size <= SHORT_MAX) {
+		sent = qsc_rpc_try_send(rpc, iov, iovcnt, fds, num_fds);
+		if (sent < 0)
+			return (int)sent;
+		if ((size_t)sent == size)
+			return 0;
+	}
+	rpc->sending = true;
+	pthread_mutex_unlock(&rpc->lock);
+	result = qsc_rpc_transmit(rpc, iov, iovcnt, (size_t)sent, fds, num_fds);
+	pthread_mutex_lock(&rpc->lock);
+	rpc->sending = false;
+	if (rpc->idlers)
+		pthread_cond_broadcast(&rpc->idle);
 	return result;
 }
 
-static void fill_header(struct iovec *iov, size_t iovcnt, uint16_t id, uint16_t command,
+static void fill_header(const struct iovec *iov, size_t size, uint16_t id, uint16_t command,
 			uint32_t flags)
 {
-	struct qsc_wire_header header = {.id = id, .command = command, .flags = flags};
-	size_t size = 0;
-	size_t i;
+	struct qsc_wire_header header = {
+		.id = id, .command = command, .size = (uint32_t)size, .flags = flags};
 
-	for (i = 0; i < iovcnt; i++)
-		size += iov[i].iov_len;
-	header.size = (uint32_t)size;
 	memcpy(iov[0].iov_base, &header, sizeof(header));
+}
+
+/* Lock held. */
+qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
+		   const int *fds, size_t num_fds)
+{
+	size_t size = total_size(iov, iovcnt);
+	int result;
+
+	call->deadline_us = coarse_now_us() + (uint64_t)rpc->call_timeout_ms * 1000;
+	if (call->until_us)
+		call->deadline_us = qsc_min_u64(call->deadline_us, call->until_us);
+	result = claim_slot(rpc, call, call->deadline_us);
+	if (result < 0)
+		return result;
+	await_turn(rpc);
+	fill_header(iov, size, call->id, call->command, 0);
+	result = send_message(rpc, iov, iovcnt, size, fds, num_fds);
+	if (result < 0) {
+		break_off(rpc);
+		if (call->expired)
+			result = -ETIMEDOUT;
+		/* A peer may answer a request of which it has not seen the end. */
+		await_diverted(rpc, call);
+		release_slot(rpc, call);
+	}
+	return result;
 }
 
 int qsc_rpc_begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
@@ -631,26 +715,9 @@ int qsc_rpc_begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov,
 {
 	int result;
 
-	call->deadline_us = coarse_now_us() + (uint64_t)rpc->call_timeout_ms * 1000;
-	if (call->until_us)
-		call->deadline_us = qsc_min_u64(call->deadline_us, call->until_us);
 	pthread_mutex_lock(&rpc->lock);
-	result = claim_slot(rpc, call, call->deadline_us);
+	result = begin(rpc, call, iov, iovcnt, fds, num_fds);
 	pthread_mutex_unlock(&rpc->lock);
-	if (result < 0)
-		return result;
-	fill_header(iov, iovcnt, call->id, call->command, 0);
-	result = send_message(rpc, iov, iovcnt, fds, num_fds);
-	if (result < 0) {
-		pthread_mutex_lock(&rpc->lock);
-		break_off(rpc);
-		if (call->expired)
-			result = -ETIMEDOUT;
-		/* A peer may answer a request of which it has not seen the end. */
-		await_diverted(rpc, call);
-		release_slot(rpc, call);
-		pthread_mutex_unlock(&rpc->lock);
-	}
 	return result;
 }
 
@@ -668,9 +735,30 @@ int qsc_rpc_finish(struct qsc_rpc *rpc, struct qsc_call *call)
 int qsc_rpc_call(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
 		 const int *fds, size_t num_fds)
 {
-	int result = qsc_rpc_begin(rpc, call, iov, iovcnt, fds, num_fds);
+	int result;
 
-	return result < 0 ? result : qsc_rpc_finish(rpc, call);
+	pthread_mutex_lock(&rpc->lock);
+	result = begin(rpc, call, iov, iovcnt, fds, num_fds);
+	if (!result) {
+		result = await(rpc, call);
+		release_slot(rpc, call);
+	}
+	pthread_mutex_unlock(&rpc->lock);
+	return result;
+}
+
+/* Lock held, and it is this message's turn. */
+qsc_flat int send_alone(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t size,
+			const int *fds, size_t num_fds)
+{
+	int result;
+
+	if (qsc_rpc_broken(rpc))
+		return -ENOTCONN;
+	result = send_message(rpc, iov, iovcnt, size, fds, num_fds);
+	if (result < 0)
+		break_off(rpc);
+	return result;
 }
 
 int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
@@ -678,29 +766,40 @@ int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const in
 {
 	int result;
 
-	if (qsc_rpc_broken(rpc))
-		return -ENOTCONN;
-	result = send_message(rpc, iov, iovcnt, fds, num_fds);
-	if (result < 0)
-		qsc_rpc_shutdown(rpc);
+	pthread_mutex_lock(&rpc->lock);
+	await_turn(rpc);
+	result = send_alone(rpc, iov, iovcnt, total_size(iov, iovcnt), fds, num_fds);
+	pthread_mutex_unlock(&rpc->lock);
 	return result;
 }
 
 int qsc_rpc_post(struct qsc_rpc *rpc, uint16_t command, struct iovec *iov, size_t iovcnt)
 {
-	fill_header(iov, iovcnt, 0, command, QSC_WIRE_NO_REPLY);
-	return qsc_rpc_send(rpc, iov, iovcnt, NULL, 0);
+	size_t size = total_size(iov, iovcnt);
+	int result;
+
+	pthread_mutex_lock(&rpc->lock);
+	await_turn(rpc);
+	fill_header(iov, size, 0, command, QSC_WIRE_NO_REPLY);
+	result = send_alone(rpc, iov, iovcnt, size, NULL, 0);
+	pthread_mutex_unlock(&rpc->lock);
+	return result;
 }
 
 int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
 		  size_t size, const int *fds, size_t num_fds)
 {
 	struct iovec iov = {.iov_base = message, .iov_len = size};
+	int result;
 
 	if (command->flags & QSC_WIRE_NO_REPLY)
 		return 0;
-	fill_header(&iov, 1, command->id, command->command, QSC_WIRE_TYPE_REPLY);
-	return qsc_rpc_send(rpc, &iov, 1, fds, num_fds);
+	fill_header(&iov, size, command->id, command->command, QSC_WIRE_TYPE_REPLY);
+	pthread_mutex_lock(&rpc->lock);
+	await_turn(rpc);
+	result = send_alone(rpc, &iov, 1, size, fds, num_fds);
+	pthread_mutex_unlock(&rpc->lock);
+	return result;
 }
 
 int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error)
