@@ -312,6 +312,8 @@ int qsc_client_open_fd(int fd, const struct qsc_client_options *options, struct 
 		client_close(&client->dev);
 		return result;
 	}
+	if (client->caps.quiesce)
+		qsc_rpc_promise_plain(client->rpc);
 	learn_state(client);
 	*dev = &client->dev;
 	return 0;

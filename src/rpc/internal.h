@@ -24,6 +24,7 @@ struct qsc_rpc {
 	pthread_cond_t idle;
 	unsigned int idlers;
 	unsigned int taking_fds; /* calls that take descriptors, under way or about to be */
+	unsigned int fd_senders; /* the same of those that bring some */
 	pthread_cond_t turn[QSC_RPC_CALLS]; /* one for each waiting call */
 	struct qsc_call *calls[QSC_RPC_CALLS];
 	uint64_t busy;	     /* slots in use */
@@ -33,6 +34,10 @@ struct qsc_rpc {
 	bool sending;	     /* somebody sends a message that takes a while */
 	bool plain;	     /* no descriptors: a receive that takes none is cheaper */
 	bool no_command_fds;
+	bool promising;	     /* commands carry QSC_WIRE_PLAIN where they can */
+	bool promised;	     /* one did, and the peer may go by it */
+	bool trusting;	     /* the peer's promises are heeded */
+	bool peer_promised;  /* its last command carried QSC_WIRE_PLAIN */
 	bool pinned;	     /* a kept command is being worked on where it lies */
 	uint64_t partial_us; /* since when a message has been incomplete; 0: none is */
 	bool ended;	     /* the peer has nothing more to send: it may still wait for our end */

@@ -217,6 +217,20 @@ void qsc_rpc_set_max_message(struct qsc_rpc *rpc, uint32_t max_message)
 	pthread_mutex_unlock(&rpc->lock);
 }
 
+void qsc_rpc_promise_plain(struct qsc_rpc *rpc)
+{
+	pthread_mutex_lock(&rpc->lock);
+	rpc->promising = true;
+	pthread_mutex_unlock(&rpc->lock);
+}
+
+void qsc_rpc_trust_plain(struct qsc_rpc *rpc)
+{
+	pthread_mutex_lock(&rpc->lock);
+	rpc->trusting = true;
+	pthread_mutex_unlock(&rpc->lock);
+}
+
 int qsc_rpc_set_call_timeout(struct qsc_rpc *rpc, uint32_t timeout_ms)
 {
 	pthread_mutex_lock(&rpc->lock);
@@ -362,6 +376,7 @@ static int take_command(struct qsc_rpc *rpc, const struct qsc_message *message)
 {
 	int result = 0;
 
+	rpc->peer_promised = rpc->trusting && (message->header.flags & QSC_WIRE_PLAIN);
 	if (rpc->command) {
 		result = hand_over(rpc, message);
 		qsc_wire_stream_drop(&rpc->stream, message);
@@ -497,7 +512,7 @@ static int prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, si
 	struct qsc_message message;
 	struct qsc_call *direct;
 
-	rpc->plain = rpc->no_command_fds && !rpc->taking_fds;
+	rpc->plain = !rpc->taking_fds && (rpc->no_command_fds || rpc->peer_promised);
 	direct = qsc_wire_stream_partial(&rpc->stream) ? find_direct(rpc, &message) : NULL;
 	if (direct)
 		return receive_direct(rpc, direct, &message);
@@ -683,6 +698,15 @@ static void fill_header(const struct iovec *iov, size_t size, uint16_t id, uint1
 	memcpy(iov[0].iov_base, &header, sizeof(header));
 }
 
+/* Lock held, and it is the command's turn: what is promised is promised in that order. */
+static uint32_t promise(struct qsc_rpc *rpc)
+{
+	if (!rpc->promising || rpc->fd_senders)
+		return 0;
+	rpc->promised = true;
+	return QSC_WIRE_PLAIN;
+}
+
 /* Lock held. */
 qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
 		   const int *fds, size_t num_fds)
@@ -697,7 +721,7 @@ qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov
 	if (result < 0)
 		return result;
 	await_turn(rpc);
-	fill_header(iov, size, call->id, call->command, 0);
+	fill_header(iov, size, call->id, call->command, promise(rpc));
 	result = send_message(rpc, iov, iovcnt, size, fds, num_fds);
 	if (result < 0) {
 		break_off(rpc);
@@ -710,13 +734,44 @@ qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov
 	return result;
 }
 
+/*
+ * Lock held, which is let go of meanwhile. The peer may be in a receive that loses descriptors: its
+ * reply to a command that promises nothing shows that the next one will not.
+ */
+static int take_back_promise(struct qsc_rpc *rpc)
+{
+	struct {
+		struct qsc_wire_header header;
+		struct qsc_wire_info info;
+	} request = {.info = {.argsz = sizeof(request.info)}};
+	struct qsc_wire_info reply;
+	struct qsc_call call = {.command = QSC_WIRE_GET_INFO,
+				.min_size = sizeof(reply),
+				.fixed = &reply,
+				.fixed_size = sizeof(reply)};
+	struct iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
+	int result;
+
+	pthread_mutex_unlock(&rpc->lock);
+	result = qsc_rpc_call(rpc, &call, &iov, 1, NULL, 0);
+	pthread_mutex_lock(&rpc->lock);
+	if (!result)
+		rpc->promised = false;
+	return result;
+}
+
 int qsc_rpc_begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
 		  const int *fds, size_t num_fds)
 {
-	int result;
+	int result = 0;
 
 	pthread_mutex_lock(&rpc->lock);
-	result = begin(rpc, call, iov, iovcnt, fds, num_fds);
+	rpc->fd_senders += num_fds != 0;
+	if (num_fds && rpc->promised)
+		result = take_back_promise(rpc);
+	if (!result)
+		result = begin(rpc, call, iov, iovcnt, fds, num_fds);
+	rpc->fd_senders -= num_fds != 0;
 	pthread_mutex_unlock(&rpc->lock);
 	return result;
 }
@@ -737,8 +792,12 @@ int qsc_rpc_call(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, 
 {
 	int result;
 
+	if (num_fds) {
+		result = qsc_rpc_begin(rpc, call, iov, iovcnt, fds, num_fds);
+		return result < 0 ? result : qsc_rpc_finish(rpc, call);
+	}
 	pthread_mutex_lock(&rpc->lock);
-	result = begin(rpc, call, iov, iovcnt, fds, num_fds);
+	result = begin(rpc, call, iov, iovcnt, NULL, 0);
 	if (!result) {
 		result = await(rpc, call);
 		release_slot(rpc, call);
@@ -780,7 +839,7 @@ int qsc_rpc_post(struct qsc_rpc *rpc, uint16_t command, struct iovec *iov, size_
 
 	pthread_mutex_lock(&rpc->lock);
 	await_turn(rpc);
-	fill_header(iov, size, 0, command, QSC_WIRE_NO_REPLY);
+	fill_header(iov, size, 0, command, QSC_WIRE_NO_REPLY | promise(rpc));
 	result = send_alone(rpc, iov, iovcnt, size, NULL, 0);
 	pthread_mutex_unlock(&rpc->lock);
 	return result;

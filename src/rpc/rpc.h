@@ -88,6 +88,13 @@ bool qsc_rpc_broken(struct qsc_rpc *rpc);
  */
 void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms);
 
+/*
+ * When both ends know QSC_WIRE_PLAIN: send it, and keep the promise; heed the peer's. Before
+ * anything else is under way.
+ */
+void qsc_rpc_promise_plain(struct qsc_rpc *rpc);
+void qsc_rpc_trust_plain(struct qsc_rpc *rpc);
+
 /* How long a reply may take from now on. Before anything else is under way. */
 int qsc_rpc_set_call_timeout(struct qsc_rpc *rpc, uint32_t timeout_ms);
 

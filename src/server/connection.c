@@ -206,6 +206,8 @@ static int reply_version(struct qsc_connection *connection, const struct qsc_wir
 	connection->peer_xfer_size = (uint32_t)qsc_min_u64(connection->caps.max_data_xfer_size,
 							   caps.max_data_xfer_size);
 	qsc_rpc_set_max_message(connection->rpc, max_message(connection->options));
+	if (caps.quiesce)
+		qsc_rpc_trust_plain(connection->rpc);
 	return qsc_rpc_reply(connection->rpc, header, connection->reply,
 			     QSC_WIRE_HEADER_SIZE + (size_t)result, &peer, peer >= 0);
 }

@@ -6,8 +6,9 @@
  * the 16 bytes of header), trust nothing in it, and return 0 or -EINVAL.
  *
  * What Quiesce adds to the protocol is only used when both ends named it in the VERSION exchange
- * ("quiesce" in the capabilities): the peer flag of a DMA mapping, pre-copy info, and an error
- * (ENOMSG) instead of an empty read for a pre-copy stream that is drained for now.
+ * ("quiesce" in the capabilities): the peer flag of a DMA mapping, pre-copy info, an error (ENOMSG)
+ * instead of an empty read for a pre-copy stream that is drained for now, and the promise to send
+ * no descriptors.
  */
 #ifndef QSC_WIRE_WIRE_H
 #define QSC_WIRE_WIRE_H
@@ -60,6 +61,11 @@ struct qsc_wire_header {
 #define QSC_WIRE_TYPE_REPLY   1U
 #define QSC_WIRE_NO_REPLY     0x10U
 #define QSC_WIRE_ERROR	      0x20U
+/*
+ * Quiesce, in a command of the client: until it has the reply to a later command without this flag
+ * it sends no descriptors, so that the server may receive with a call that takes none.
+ */
+#define QSC_WIRE_PLAIN 0x10000U
 
 /* -EPROTO for a header that no message within max_message bytes can have. */
 int qsc_wire_decode_header(const void *bytes, uint32_t max_message, struct qsc_wire_header *header);

@@ -490,7 +490,10 @@ static void test_no_migration(void **state)
 	pair_close(&pair);
 }
 
-/* Many threads on one connection, reading, writing and being asked for memory at once. */
+/*
+ * Many threads on one connection, reading, writing, passing descriptors and being asked for memory
+ * at once.
+ */
 struct hammer {
 	struct pair *pair;
 	pthread_t thread;
@@ -530,8 +533,39 @@ static void *hammer_dma(void *arg)
 	return NULL;
 }
 
+/* What is passed must come, whatever the others promise meanwhile. */
+static void *hammer_fds(void *arg)
+{
+	struct hammer *hammer = arg;
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct qsc_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = FAKE_MSIX,
+		.start = hammer->index,
+		.count = 1,
+		.fds = &event,
+	};
+	int none = -1;
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		set.fds = &event;
+		if (qsc_device_set_irqs(hammer->pair->dev, &set) < 0 ||
+		    fake_get(hammer->pair->fake, vectors[hammer->index]) < 0)
+			atomic_store(hammer->failed, true);
+		set.fds = &none;
+		if (qsc_device_set_irqs(hammer->pair->dev, &set) < 0 ||
+		    fake_get(hammer->pair->fake, vectors[hammer->index]) >= 0)
+			atomic_store(hammer->failed, true);
+	}
+	close(event);
+	return NULL;
+}
+
 static void pipelined(struct pair *pair)
 {
+	static void *(*const work[])(void *) = {hammer,	    hammer,	hammer,	    hammer,
+						hammer_fds, hammer_dma, hammer_fds, hammer_dma};
 	static uint8_t memory[65536] __attribute__((aligned(4096)));
 	struct qsc_dma_mapping mapping = {.iova = 0x10000,
 					  .size = sizeof(memory),
@@ -545,9 +579,7 @@ static void pipelined(struct pair *pair)
 	assert_int_equal(qsc_device_dma_map(pair->dev, &mapping), 0);
 	for (i = 0; i < QSC_ARRAY_SIZE(hammers); i++) {
 		hammers[i] = (struct hammer){.pair = pair, .index = i, .failed = &failed};
-		assert_int_equal(pthread_create(&hammers[i].thread, NULL,
-						i < 6 ? hammer : hammer_dma, &hammers[i]),
-				 0);
+		assert_int_equal(pthread_create(&hammers[i].thread, NULL, work[i], &hammers[i]), 0);
 	}
 	for (i = 0; i < QSC_ARRAY_SIZE(hammers); i++)
 		pthread_join(hammers[i].thread, NULL);

@@ -359,6 +359,41 @@ static void test_descriptors(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+/* The server goes by the promise to send none, where it was agreed on, until it is taken back. */
+static void test_broken_promise(void **state)
+{
+	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = 4096};
+	int agreed;
+
+	for (agreed = 0; agreed < 2; agreed++) {
+		int before = count_fds();
+		int memory = qsc_fd_memory("test", 4096);
+		struct pair pair;
+		int fd;
+
+		pair_serve(&pair, NULL, &fd);
+		raw_hello(fd, agreed, NULL);
+		raw_send(fd, 1, QSC_WIRE_GET_INFO, QSC_WIRE_PLAIN, U32(16, 0, 0, 0), NULL, 0, 0);
+		assert_int_equal(raw_receive(fd, &reply, NULL, NULL), 1);
+		assert_int_equal(reply.header.flags, QSC_WIRE_TYPE_REPLY);
+		/* As a mapping without a file. */
+		map.address = 0;
+		raw_send(fd, 2, MAP, QSC_WIRE_PLAIN, &map, sizeof(map), &memory, 1, 0);
+		assert_int_equal(raw_receive(fd, &reply, NULL, NULL), 1);
+		assert_int_equal(reply.header.flags, QSC_WIRE_TYPE_REPLY);
+		assert_int_equal(fake_get(pair.fake, mappings[0].fd) < 0, agreed);
+		assert_int_equal(
+			raw_request(fd, QSC_WIRE_GET_INFO, U32(16, 0, 0, 0), NULL, 0, &reply), 0);
+		map.address = 0x1000;
+		assert_int_equal(raw_request(fd, MAP, &map, sizeof(map), &memory, 1, &reply), 0);
+		assert_true(fake_get(pair.fake, mappings[1].fd) >= 0);
+		close(memory);
+		close(fd);
+		pair_join(&pair);
+		assert_int_equal(count_fds(), before);
+	}
+}
+
 /* A file on a disk, or wherever else a page may take for ever: not the server's to wait for. */
 static void test_files_not_in_memory(void **state)
 {
@@ -752,6 +787,7 @@ int main(void)
 		cmocka_unit_test(test_bad_handshakes),
 		cmocka_unit_test(test_bare_handshake),
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_broken_promise),
 		cmocka_unit_test(test_files_not_in_memory),
 		cmocka_unit_test(test_too_many_files),
 		cmocka_unit_test(test_flood_of_descriptors),

@@ -45,7 +45,24 @@ struct liar {
 	} how;
 	uint8_t body[512];
 	size_t size;
+	/* The requests that came, the last ones first. */
+	pthread_mutex_t lock;
+	struct {
+		uint16_t command;
+		bool plain;
+		size_t num_fds;
+	} came[4];
 };
+
+static void remember(struct liar *liar, const struct raw *request, size_t num_fds)
+{
+	pthread_mutex_lock(&liar->lock);
+	memmove(liar->came + 1, liar->came, sizeof(liar->came) - sizeof(liar->came[0]));
+	liar->came[0].command = request->header.command;
+	liar->came[0].plain = request->header.flags & QSC_WIRE_PLAIN;
+	liar->came[0].num_fds = num_fds;
+	pthread_mutex_unlock(&liar->lock);
+}
 
 static void answer(struct liar *liar, const struct raw *request)
 {
@@ -98,6 +115,7 @@ static void *lie(void *arg)
 	size_t num_fds;
 
 	while (raw_receive(liar->fd, request, fds, &num_fds)) {
+		remember(liar, request, num_fds);
 		while (num_fds)
 			close(fds[--num_fds]);
 		if (request->header.command == QSC_WIRE_VERSION && liar->caps) {
@@ -134,6 +152,7 @@ static int start(struct liar *liar)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	liar->fd = pair[0];
 	liar->twin = -1;
+	pthread_mutex_init(&liar->lock, NULL);
 	assert_int_equal(pthread_create(&liar->thread, NULL, lie, liar), 0);
 	return pair[1];
 }
@@ -141,6 +160,7 @@ static int start(struct liar *liar)
 static void stop(struct liar *liar)
 {
 	pthread_join(liar->thread, NULL);
+	pthread_mutex_destroy(&liar->lock);
 	qsc_fd_close(&liar->twin);
 }
 
@@ -371,6 +391,55 @@ static void test_bad_accesses(void **state)
 	stop(&liar);
 }
 
+static void expect_request(struct liar *liar, unsigned int ago, uint16_t command, bool plain,
+			   size_t num_fds)
+{
+	pthread_mutex_lock(&liar->lock);
+	assert_int_equal(liar->came[ago].command, command);
+	assert_int_equal(liar->came[ago].plain, plain);
+	assert_int_equal(liar->came[ago].num_fds, num_fds);
+	pthread_mutex_unlock(&liar->lock);
+}
+
+/*
+ * Descriptors come only when the server has answered a request that does not promise that none
+ * will, so that it is not in a receive that loses them. Nobody is promised anything who does not
+ * know what that is.
+ */
+static void test_promises(void **state)
+{
+	int agreed;
+
+	for (agreed = 0; agreed < 2; agreed++) {
+		struct liar liar = {
+			.caps = agreed ? "{\"capabilities\":{\"quiesce\":{\"version\":1}}}" : "{}",
+			.how = EMPTY_ERROR,
+		};
+		struct qsc_device *dev = open_with(&liar, 20000);
+		int fd = qsc_fd_memory("test", 4096);
+		struct qsc_dma_mapping mapping = {
+			.size = 4096, .flags = QSC_DMA_READ, .fd = fd, .vaddr = NULL};
+		struct qsc_irq_info info;
+
+		assert_int_equal(qsc_device_get_irq_info(dev, 0, &info), -ENOTTY);
+		expect_request(&liar, 0, QSC_WIRE_GET_IRQ_INFO, agreed, 0);
+		assert_int_equal(qsc_device_dma_map(dev, &mapping), -ENOTTY);
+		expect_request(&liar, 0, QSC_WIRE_DMA_MAP, false, 1);
+		if (agreed)
+			expect_request(&liar, 1, QSC_WIRE_GET_INFO, false, 0);
+		expect_request(&liar, 1 + (unsigned int)agreed, QSC_WIRE_GET_IRQ_INFO, agreed, 0);
+		/* Nothing was promised since. */
+		assert_int_equal(qsc_device_dma_map(dev, &mapping), -ENOTTY);
+		expect_request(&liar, 0, QSC_WIRE_DMA_MAP, false, 1);
+		expect_request(&liar, 1, QSC_WIRE_DMA_MAP, false, 1);
+		assert_int_equal(qsc_device_get_irq_info(dev, 0, &info), -ENOTTY);
+		expect_request(&liar, 0, QSC_WIRE_GET_IRQ_INFO, agreed, 0);
+		qsc_device_close(dev);
+		stop(&liar);
+		close(fd);
+	}
+}
+
 static void test_uris(void **state)
 {
 	static const struct {
@@ -408,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_state_unknown_after_a_lost_reply),
 		cmocka_unit_test(test_state_that_does_not_exist),
 		cmocka_unit_test(test_bad_accesses),
+		cmocka_unit_test(test_promises),
 		cmocka_unit_test(test_uris),
 	};
 
