@@ -169,7 +169,7 @@ static int set_up_twin(struct qsc_client *client, int *fds, size_t num_fds)
 {
 	struct qsc_rpc_options options = {
 		.max_message = QSC_CLIENT_DMA_MAX + FIXED_ROOM,
-		.max_fds = 1,
+		.no_command_fds = true,
 		.call_timeout_ms = client->options.request_timeout_ms,
 		.message_timeout_ms = client->options.request_timeout_ms,
 		.command = qsc_client_on_command,

@@ -149,6 +149,7 @@ static int make_twin(struct qsc_connection *connection, int *peer)
 	struct qsc_rpc_options options = {
 		.max_message = connection->options->max_data_xfer_size + FIXED_ROOM,
 		.receive_max = BUFFER_SLACK,
+		.no_command_fds = true,
 		.call_timeout_ms = connection->options->reply_timeout_ms,
 		.message_timeout_ms = connection->options->reply_timeout_ms,
 		.poll = connection->options->poll,

@@ -715,7 +715,10 @@ static void test_dma_answered_slowly(void **state)
 	}
 }
 
-/* Answers that do not fit the question: the access fails; one that fits nothing ends it. */
+/*
+ * Answers that do not fit the question: the access fails; one that fits nothing ends it. What they
+ * bring along is nobody's.
+ */
 static void test_dma_answered_wrongly(void **state)
 {
 	struct qsc_wire_dma_map map = {.argsz = 32, .flags = 3, .size = 4096};
@@ -733,6 +736,7 @@ static void test_dma_answered_wrongly(void **state)
 		{25, 16, 8, 0, -EPROTO, false}, {8, 16, 8, 0, -EPROTO, false},
 		{24, 16, 8, 1, -EPROTO, false},
 	};
+	int before = count_fds();
 	size_t i;
 
 	for (i = 0; i < QSC_ARRAY_SIZE(answers); i++) {
@@ -749,7 +753,7 @@ static void test_dma_answered_wrongly(void **state)
 		memcpy(body, &answers[i].address, 8);
 		memcpy(body + 8, &answers[i].count, 8);
 		raw_send(twin, (uint16_t)(reply.header.id ^ answers[i].id_xor), QSC_WIRE_DMA_READ,
-			 QSC_WIRE_TYPE_REPLY, body, answers[i].size, NULL, 0, 0);
+			 QSC_WIRE_TYPE_REPLY, body, answers[i].size, &twin, 1, 0);
 		assert_int_equal(raw_receive(fd, &reply, NULL, NULL), answers[i].survives);
 		if (!answers[i].survives)
 			fake_wait_closed(pair.fake);
@@ -757,6 +761,7 @@ static void test_dma_answered_wrongly(void **state)
 		close(fd);
 		close(twin);
 		pair_join(&pair);
+		assert_int_equal(count_fds(), before);
 	}
 }
 
