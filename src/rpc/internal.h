@@ -78,6 +78,7 @@ qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t si
 	input->num_fds = 0;
 	if (rpc->plain)
 		return qsc_recv(rpc->fd, where, size, flags);
+	control.align = (struct cmsghdr){.cmsg_len = 0};
 	message.msg_controllen = CMSG_SPACE(sizeof(int) * rpc->max_fds);
 	n = qsc_recvmsg(rpc->fd, &message, flags | MSG_CMSG_CLOEXEC);
 	if (n < 0 || !message.msg_controllen)

@@ -544,8 +544,8 @@ qsc_flat int lead(struct qsc_rpc *rpc, uint64_t deadline_us)
 {
 	struct qsc_rpc_input input;
 	uint64_t until = receive_until(rpc, deadline_us);
-	void *where;
-	size_t size;
+	void *where = NULL;
+	size_t size = 0;
 	int result;
 
 	rpc->leading = true;
