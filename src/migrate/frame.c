@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include <xxhash.h>
 
 #include "base/cleanup.h"
+#include "base/hash.h"
 
 #define DIGESTED 32 /* bytes of the header in front of the digest */
 

@@ -5,9 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include <xxhash.h>
-
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "set/set.h"
 
 int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *set, uint32_t member)

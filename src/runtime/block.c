@@ -9,11 +9,11 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/bitmap.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/hash.h"
 
 _Static_assert(QSC_BLOCK_PAGE_SIZE == QSC_PAGE_SIZE, "a block's page is the contract's page");
 

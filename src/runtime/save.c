@@ -12,10 +12,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/bitmap.h"
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "runtime/section.h"
 
 /* Most pages in one record. */

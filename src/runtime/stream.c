@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "runtime/section.h"
 
 #define PROLOGUE_SIZE 16U
