@@ -126,6 +126,10 @@ static int prepare_socket(const struct qsc_rpc_options *options)
 {
 	int result = set_blocking(options->fd);
 
+	/* Less than asked for only costs time. */
+	if (options->send_buffer)
+		(void)setsockopt(options->fd, SOL_SOCKET, SO_SNDBUF, &options->send_buffer,
+				 sizeof(options->send_buffer));
 	if (!result)
 		result = set_timeout(options->fd, SO_SNDTIMEO, options->message_timeout_ms);
 	/* Without a callback the first receive is a wait for commands, which has no end. */
@@ -845,20 +849,33 @@ int qsc_rpc_post(struct qsc_rpc *rpc, uint16_t command, struct iovec *iov, size_
 	return result;
 }
 
-int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
-		  size_t size, const int *fds, size_t num_fds)
+qsc_flat int reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, struct iovec *iov,
+		   size_t iovcnt, size_t size, const int *fds, size_t num_fds)
 {
-	struct iovec iov = {.iov_base = message, .iov_len = size};
 	int result;
 
 	if (command->flags & QSC_WIRE_NO_REPLY)
 		return 0;
-	fill_header(&iov, size, command->id, command->command, QSC_WIRE_TYPE_REPLY);
+	fill_header(iov, size, command->id, command->command, QSC_WIRE_TYPE_REPLY);
 	pthread_mutex_lock(&rpc->lock);
 	await_turn(rpc);
-	result = send_alone(rpc, &iov, 1, size, fds, num_fds);
+	result = send_alone(rpc, iov, iovcnt, size, fds, num_fds);
 	pthread_mutex_unlock(&rpc->lock);
 	return result;
+}
+
+int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
+		  size_t size, const int *fds, size_t num_fds)
+{
+	struct iovec iov = {.iov_base = message, .iov_len = size};
+
+	return reply(rpc, command, &iov, 1, size, fds, num_fds);
+}
+
+int qsc_rpc_reply_parts(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
+			struct iovec *iov, size_t iovcnt, const int *fds, size_t num_fds)
+{
+	return reply(rpc, command, iov, iovcnt, total_size(iov, iovcnt), fds, num_fds);
 }
 
 int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error)

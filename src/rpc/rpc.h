@@ -60,7 +60,12 @@ struct qsc_rpc_options {
 	 * straight to where its call wants it. 0: as much as fits.
 	 */
 	size_t receive_max;
-	size_t max_fds;		  /* with one message, at most QSC_STREAM_MAX_FDS */
+	size_t max_fds; /* with one message, at most QSC_STREAM_MAX_FDS */
+	/*
+	 * Bytes that may be on their way to the peer before a send has to wait for it, as far as
+	 * the system lets us; 0: what the system thinks. For a side that sends much at once.
+	 */
+	int send_buffer;
 	bool no_command_fds;	  /* only replies to calls that take descriptors bring any */
 	uint32_t call_timeout_ms; /* for a reply */
 	/*
@@ -127,6 +132,9 @@ int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const in
 /* Answer a command: `size` bytes whose first 16 are filled in here, or an error (negative). */
 int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
 		  size_t size, const int *fds, size_t num_fds);
+/* The same in parts, of which the first begins with those 16 bytes. */
+int qsc_rpc_reply_parts(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
+			struct iovec *iov, size_t iovcnt, const int *fds, size_t num_fds);
 int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error);
 
 /*
