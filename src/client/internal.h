@@ -15,7 +15,7 @@
 /* Most data in one message, whatever the server would take. */
 #define QSC_CLIENT_XFER_MAX (4U << 20)
 /* Of a dirty log, under way at once. */
-#define QSC_CLIENT_BITMAP_MAX (512U << 10)
+#define QSC_CLIENT_BITMAP_MAX (1U << 20)
 /* What the server may ask for in one DMA_READ or DMA_WRITE. */
 #define QSC_CLIENT_DMA_MAX (1U << 20)
 #define QSC_CLIENT_MSG_FDS 64

@@ -244,8 +244,46 @@ static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shi
 	}
 }
 
-/* Words that are looked at together. */
-#define CHUNK 64UL
+/* Words that are looked at together, and how far ahead they are fetched. */
+#define CHUNK	   64UL
+#define LOOK_AHEAD (4 * CHUNK)
+
+/* A report walks through more memory than it computes on, and through pages that come one by one.
+ */
+static void fetch_chunk(const void *words)
+{
+	const char *at = words;
+	size_t i;
+
+	for (i = 0; i < CHUNK * sizeof(uint64_t); i += 64)
+		__builtin_prefetch(at + i);
+}
+
+static bool any_active(_Atomic uint64_t *active)
+{
+	uint64_t any[4] = {0};
+	size_t i;
+
+	/* Four sums, which do not wait for one another. */
+	for (i = 0; i < CHUNK; i += 4) {
+		any[0] |= atomic_load_explicit(&active[i], memory_order_relaxed);
+		any[1] |= atomic_load_explicit(&active[i + 1], memory_order_relaxed);
+		any[2] |= atomic_load_explicit(&active[i + 2], memory_order_relaxed);
+		any[3] |= atomic_load_explicit(&active[i + 3], memory_order_relaxed);
+	}
+	return any[0] | any[1] | any[2] | any[3];
+}
+
+static bool any_resting(const uint64_t *resting)
+{
+	uint64_t any = 0;
+	size_t i;
+
+	/* Where one page was written, those beside it mostly were. */
+	for (i = 0; i < CHUNK && !any; i += 4)
+		any = resting[i] | resting[i + 1] | resting[i + 2] | resting[i + 3];
+	return any;
+}
 
 /*
  * A chunk that the report holds word for word. The resting side is the reporter's alone, which the
@@ -255,20 +293,19 @@ static void report_chunk(_Atomic uint64_t *active, _Atomic uint64_t *resting_sid
 			 uint64_t *restrict bitmap)
 {
 	uint64_t *restrict resting = (uint64_t *)resting_side;
-	uint64_t any_active = 0;
-	uint64_t any_resting = 0;
 	size_t i;
 
-	for (i = 0; i < CHUNK; i++)
-		any_active |= atomic_load_explicit(&active[i], memory_order_relaxed);
-	for (i = 0; i < CHUNK; i++)
-		any_resting |= resting[i];
-	if (any_resting) {
-		for (i = 0; i < CHUNK; i++)
+	fetch_chunk(active + LOOK_AHEAD);
+	fetch_chunk(resting + LOOK_AHEAD);
+	if (any_resting(resting)) {
+		for (i = 0; i < CHUNK; i++) {
 			bitmap[i] |= resting[i];
-		memset(resting, 0, CHUNK * sizeof(*resting));
+			resting[i] = 0;
+		}
 	}
-	for (i = 0; any_active && i < CHUNK; i++) {
+	if (!any_active(active))
+		return;
+	for (i = 0; i < CHUNK; i++) {
 		if (atomic_load_explicit(&active[i], memory_order_relaxed))
 			bitmap[i] |= atomic_exchange_explicit(&active[i], 0, memory_order_acq_rel);
 	}
