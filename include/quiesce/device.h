@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <quiesce/base.h>
 #include <quiesce/contract.h>
@@ -212,6 +213,9 @@ struct qsc_device_ops {
 	int (*log_report)(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
 			  uint64_t *bitmap);
 	ssize_t (*session_read)(struct qsc_device *dev, uint64_t session, void *buf, size_t size);
+	/* Optional: without it a lend is a read. */
+	ssize_t (*session_lend)(struct qsc_device *dev, uint64_t session, void *buf, size_t size,
+				struct iovec *iov, size_t max, size_t *count);
 	ssize_t (*session_write)(struct qsc_device *dev, uint64_t session, const void *buf,
 				 size_t size);
 	int (*session_precopy_info)(struct qsc_device *dev, uint64_t session,
@@ -339,6 +343,17 @@ QSC_API int qsc_device_data_size(struct qsc_device *dev, uint64_t *size_bytes);
  */
 QSC_API ssize_t qsc_device_session_read(struct qsc_device *dev, uint64_t session, void *buf,
 					size_t size);
+/*
+ * session_read for one who only passes the bytes on: what the device can leave where it lies is not
+ * copied. The same bytes, results and effect; `iov`, which has `max` entries (at least 1), receives
+ * in *count pieces that follow one another in the stream. A piece lies in `buf`, which has room for
+ * all of `size`, or in memory of the device, to be read only; there it keeps its contents until the
+ * state that it was read in is left, or the device is reset or closed. Who writes to a stopped
+ * device's memory through a mapping that cannot be revoked (ORD-1) makes a stream that fails its
+ * validation.
+ */
+QSC_API ssize_t qsc_device_session_lend(struct qsc_device *dev, uint64_t session, void *buf,
+					size_t size, struct iovec *iov, size_t max, size_t *count);
 /* SESS-5: any segmentation. Returns size, or -errno when the stream is refused (SESS-6, 11). */
 QSC_API ssize_t qsc_device_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 					 size_t size);

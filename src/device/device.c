@@ -325,6 +325,24 @@ ssize_t qsc_device_session_read(struct qsc_device *dev, uint64_t session, void *
 	return session ? dev->ops->session_read(dev, session, buf, size) : -ENODEV;
 }
 
+ssize_t qsc_device_session_lend(struct qsc_device *dev, uint64_t session, void *buf, size_t size,
+				struct iovec *iov, size_t max, size_t *count)
+{
+	ssize_t n;
+
+	*count = 0;
+	if (!iov || !max)
+		return -EINVAL;
+	if (dev->ops->session_lend && size && size <= SSIZE_MAX && buf && session)
+		return dev->ops->session_lend(dev, session, buf, size, iov, max, count);
+	n = qsc_device_session_read(dev, session, buf, size);
+	if (n > 0) {
+		iov[0] = (struct iovec){.iov_base = buf, .iov_len = (size_t)n};
+		*count = 1;
+	}
+	return n;
+}
+
 ssize_t qsc_device_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 				 size_t size)
 {

@@ -397,6 +397,8 @@ static void test_sessions(void **state)
 	struct qsc_device *dev = &yes.device;
 	struct qsc_precopy_info info;
 	uint64_t session = 99;
+	struct iovec piece;
+	size_t count;
 	char byte = 0;
 
 	(void)state;
@@ -407,6 +409,22 @@ static void test_sessions(void **state)
 	assert_int_equal(session, 0);
 	yes.answer = 0;
 	ACCEPTED(qsc_device_session_read(dev, 5, &byte, 1));
+	/* A device that does not lend is read. */
+	ACCEPTED(qsc_device_session_lend(dev, 5, &byte, 1, &piece, 1, &count));
+	yes.answer = 1;
+	assert_int_equal(qsc_device_session_lend(dev, 5, &byte, 1, &piece, 1, &count), 1);
+	assert_int_equal(count, 1);
+	assert_ptr_equal(piece.iov_base, &byte);
+	assert_int_equal(piece.iov_len, 1);
+	yes.answer = -ENOMSG;
+	assert_int_equal(qsc_device_session_lend(dev, 5, &byte, 1, &piece, 1, &count), -ENOMSG);
+	assert_int_equal(count, 0);
+	yes.answer = 0;
+	REFUSED(ENODEV, qsc_device_session_lend(dev, 0, &byte, 1, &piece, 1, &count));
+	REFUSED(EINVAL, qsc_device_session_lend(dev, 5, &byte, 0, &piece, 1, &count));
+	REFUSED(EINVAL, qsc_device_session_lend(dev, 5, NULL, 1, &piece, 1, &count));
+	REFUSED(EINVAL, qsc_device_session_lend(dev, 5, &byte, 1, &piece, 0, &count));
+	REFUSED(EINVAL, qsc_device_session_lend(dev, 5, &byte, 1, NULL, 1, &count));
 	ACCEPTED(qsc_device_session_write(dev, 5, NULL, 0));
 	REFUSED(ENODEV, qsc_device_session_read(dev, 0, &byte, 1));
 	REFUSED(EINVAL, qsc_device_session_read(dev, 5, &byte, 0));

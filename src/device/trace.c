@@ -419,6 +419,19 @@ static ssize_t trace_session_read(struct qsc_device *dev, uint64_t session, void
 	return result;
 }
 
+static ssize_t trace_session_lend(struct qsc_device *dev, uint64_t session, void *buf, size_t size,
+				  struct iovec *iov, size_t max, size_t *count)
+{
+	struct trace *trace = trace_of(dev);
+	struct call call = begin(trace);
+	ssize_t result = qsc_device_session_lend(trace->inner, session, buf, size, iov, max, count);
+
+	if (traced(&call))
+		write_line(trace, &call, "session-lend", result,
+			   " session=%" PRIu64 " size=%zu pieces=%zu", session, size, *count);
+	return result;
+}
+
 static ssize_t trace_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 				   size_t size)
 {
@@ -505,6 +518,7 @@ static const struct qsc_device_ops trace_ops = {
 	.log_stop = trace_log_stop,
 	.log_report = trace_log_report,
 	.session_read = trace_session_read,
+	.session_lend = trace_session_lend,
 	.session_write = trace_session_write,
 	.session_precopy_info = trace_session_precopy_info,
 	.session_close = trace_session_close,

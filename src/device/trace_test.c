@@ -103,6 +103,8 @@ static void test_lines(void **state)
 	enum qsc_state at;
 	uint64_t session;
 	uint32_t value;
+	struct iovec piece;
+	size_t pieces;
 	char big[64];
 
 	(void)state;
@@ -128,10 +130,12 @@ static void test_lines(void **state)
 	assert_line(&lines, "nic0 ? get-state state=ERROR = 0");
 	assert_int_equal(qsc_device_session_read(dev, 3, big, 64), -ENOTTY);
 	assert_line(&lines, "nic0 ERROR session-read session=3 size=64 = -ENOTTY");
+	assert_int_equal(qsc_device_session_lend(dev, 3, big, 64, &piece, 1, &pieces), -ENOTTY);
+	assert_line(&lines, "nic0 ERROR session-lend session=3 size=64 pieces=0 = -ENOTTY");
 	qsc_device_close(dev);
 	assert_line(&lines, "nic0 ERROR close = 0");
 	assert_true(bottom.closed);
-	assert_int_equal(lines.count, 10);
+	assert_int_equal(lines.count, 11);
 }
 
 static void test_state_is_known_when_switched_on_late(void **state)

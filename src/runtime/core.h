@@ -112,6 +112,8 @@ void qsc_runtime_session_drop(struct qsc_runtime *rt);
 int qsc_runtime_op_data_size(struct qsc_device *dev, uint64_t *size_bytes);
 ssize_t qsc_runtime_op_session_read(struct qsc_device *dev, uint64_t session, void *buf,
 				    size_t size);
+ssize_t qsc_runtime_op_session_lend(struct qsc_device *dev, uint64_t session, void *buf,
+				    size_t size, struct iovec *iov, size_t max, size_t *count);
 ssize_t qsc_runtime_op_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 				     size_t size);
 int qsc_runtime_op_session_precopy_info(struct qsc_device *dev, uint64_t session,

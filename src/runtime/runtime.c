@@ -555,6 +555,7 @@ static const struct qsc_device_ops device_ops = {
 	.log_stop = op_log_stop,
 	.log_report = op_log_report,
 	.session_read = qsc_runtime_op_session_read,
+	.session_lend = qsc_runtime_op_session_lend,
 	.session_write = qsc_runtime_op_session_write,
 	.session_precopy_info = qsc_runtime_op_session_precopy_info,
 	.session_close = qsc_runtime_op_session_close,

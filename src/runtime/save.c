@@ -20,6 +20,10 @@
 
 /* Most pages in one record. */
 #define MAX_RUN 256U
+/* Pages that are fetched ahead of the one that is looked at. */
+#define LOOK_AHEAD 8U
+/* Bytes below which a copy is cheaper than a piece of its own. */
+#define LEND_MIN (16U << 10)
 
 /* Pages of one block, a bit each. */
 struct progress {
@@ -162,10 +166,17 @@ void qsc_save_freeze(struct qsc_save *save)
 
 /* ---- pages ---- */
 
-static void clear_mark(struct qsc_block *block, uint64_t page)
+/* Ordered before the look at the pages, against the mark that follows a write. */
+static void clear_marks(struct qsc_block *block, uint64_t first, uint64_t count)
 {
-	/* Ordered before the look at the page, against the mark that follows a write. */
-	atomic_fetch_and(&block->dirty[page / 64], ~(1ULL << (page % 64)));
+	while (count) {
+		unsigned int bit = (unsigned int)(first % 64);
+		unsigned int n = (unsigned int)qsc_min_u64(count, 64 - bit);
+
+		atomic_fetch_and(&block->dirty[first / 64], ~qsc_bitmap_mask(bit, n));
+		first += n;
+		count -= n;
+	}
 }
 
 /* Take what was marked since into what is to be sent, for another pass. */
@@ -224,7 +235,7 @@ static bool send_copy(struct qsc_save *save, uint64_t page)
 	struct qsc_block *block = block_of(save, save->block);
 	struct progress *progress = &save->blocks[save->block];
 
-	clear_mark(block, page);
+	clear_marks(block, page, 1);
 	qsc_bitmap_clear(progress->pending, page);
 	save->page = page + 1;
 	memcpy(save->bounce, block->memory + (page << QSC_BLOCK_PAGE_SHIFT), sizeof(save->bounce));
@@ -241,26 +252,40 @@ static bool send_copy(struct qsc_save *save, uint64_t page)
 	return true;
 }
 
+/*
+ * The pages from `page` to the first one that is zero, at most to `end`. Their first bytes mostly
+ * tell; those of the pages further on are on their way meanwhile.
+ */
+static uint64_t find_zero(const struct qsc_block *block, uint64_t page, uint64_t end)
+{
+	for (; page < end; page++) {
+		__builtin_prefetch(block->memory + ((page + LOOK_AHEAD) << QSC_BLOCK_PAGE_SHIFT));
+		if (qsc_block_page_is_zero(block, page))
+			break;
+	}
+	return page;
+}
+
 /* The same for as many pages as can go in one piece, straight from the block. */
 static bool send_run(struct qsc_save *save, uint64_t page)
 {
 	struct qsc_block *block = block_of(save, save->block);
 	struct progress *progress = &save->blocks[save->block];
+	uint64_t most = qsc_min_u64(block->pages, page + MAX_RUN);
+	uint64_t end = qsc_bitmap_next_clear(progress->pending, most, page);
 	uint64_t at;
 
-	for (at = page; at < block->pages && at - page < MAX_RUN; at++) {
-		if (!qsc_bitmap_test(progress->pending, at))
-			break;
-		clear_mark(block, at);
-		if (qsc_block_page_is_zero(block, at))
-			break;
-		qsc_bitmap_clear(progress->pending, at);
-		qsc_bitmap_set(progress->sent, at);
-	}
-	if (at > page) {
-		save->page = at;
+	/* Those that do not go out in this piece stay pending. */
+	clear_marks(block, page, end - page);
+	end = find_zero(block, page, end);
+	if (end > page) {
+		for (at = page; at < end; at++) {
+			qsc_bitmap_clear(progress->pending, at);
+			qsc_bitmap_set(progress->sent, at);
+		}
+		save->page = end;
 		begin_pages(save, page, block->memory + (page << QSC_BLOCK_PAGE_SHIFT),
-			    (size_t)(at - page) << QSC_BLOCK_PAGE_SHIFT);
+			    (size_t)(end - page) << QSC_BLOCK_PAGE_SHIFT);
 		return true;
 	}
 	/* The first of them is zero. */
@@ -401,17 +426,55 @@ static int next_item(struct qsc_save *save)
 	}
 }
 
-ssize_t qsc_save_read(struct qsc_save *save, void *buf, size_t size)
+/* What lies behind the last piece belongs to it. */
+static void add_piece(struct qsc_save_sink *to, void *at, size_t size)
 {
-	uint8_t *to = buf;
-	size_t done = 0;
+	struct iovec *last = to->count ? &to->iov[to->count - 1] : NULL;
+
+	if (last && (uint8_t *)last->iov_base + last->iov_len == at)
+		last->iov_len += size;
+	else
+		to->iov[to->count++] = (struct iovec){.iov_base = at, .iov_len = size};
+}
+
+static void hand_out(struct qsc_save_sink *to, const uint8_t *bytes, size_t size)
+{
+	uint8_t *at = to->buf + to->done;
+
+	memcpy(at, bytes, size);
+	to->done += size;
+	if (to->iov)
+		add_piece(to, at, size);
+}
+
+/*
+ * Pages of a block at rest stay where they are, when there are enough of them to be worth an entry;
+ * the entry after that is kept for everything else.
+ */
+static void hand_out_run(struct qsc_save *save, struct qsc_save_sink *to, size_t size)
+{
+	if (save->frozen && size >= LEND_MIN && to->count + 2 <= to->max) {
+		(void)XXH3_64bits_update(save->hash, save->run, size);
+		add_piece(to, (void *)(uintptr_t)save->run, size);
+		to->done += size;
+	} else {
+		/* Hashed as it went out: the memory may be changing. */
+		hand_out(to, save->run, size);
+		(void)XXH3_64bits_update(save->hash, to->buf + to->done - size, size);
+	}
+	save->run += size;
+	save->run_left -= size;
+}
+
+ssize_t qsc_save_read(struct qsc_save *save, struct qsc_save_sink *to)
+{
 	int result = 1;
 
 	save->looked = false;
-	while (done < size) {
+	while (to->done < to->size) {
 		bool small = save->small_at < save->small_end;
 		size_t left = small ? save->small_end - save->small_at : save->run_left;
-		size_t n = (size_t)qsc_min_u64(left, size - done);
+		size_t n = (size_t)qsc_min_u64(left, to->size - to->done);
 
 		if (!left) {
 			result = next_item(save);
@@ -420,21 +483,14 @@ ssize_t qsc_save_read(struct qsc_save *save, void *buf, size_t size)
 			/* The end has been taken into the hash as far as it belongs there. */
 			if (save->phase != PHASE_DONE)
 				(void)XXH3_64bits_update(save->hash, save->small, save->small_end);
-			continue;
-		}
-		if (small) {
-			memcpy(to + done, save->small + save->small_at, n);
+		} else if (small) {
+			hand_out(to, save->small + save->small_at, n);
 			save->small_at += n;
 		} else {
-			/* Hashed as it went out: the memory may be changing. */
-			memcpy(to + done, save->run, n);
-			(void)XXH3_64bits_update(save->hash, to + done, n);
-			save->run += n;
-			save->run_left -= n;
+			hand_out_run(save, to, n);
 		}
-		done += n;
 	}
-	return done || result >= 0 ? (ssize_t)done : result;
+	return to->done || result >= 0 ? (ssize_t)to->done : result;
 }
 
 /* ---- how much is left ---- */

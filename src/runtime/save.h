@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <quiesce/device.h>
 #include <quiesce/runtime.h>
@@ -38,11 +39,22 @@ void qsc_save_destroy(struct qsc_save *save);
 /* The device has stopped and its blocks are marked: from here on the stream comes to its end. */
 void qsc_save_freeze(struct qsc_save *save);
 
+/* Where a read goes. The caller fills the first part. */
+struct qsc_save_sink {
+	uint8_t *buf;
+	size_t size;
+	struct iovec *iov; /* NULL: everything is copied; see qsc_device_session_lend() */
+	size_t max;
+
+	size_t count; /* of iov */
+	size_t done;
+};
+
 /*
- * Fill buf. Returns how much, which is 0 when there is nothing: for now, or, frozen, at the end.
- * -errno when the model cannot save.
+ * Hand out as much as fits. Returns how much, which is 0 when there is nothing: for now, or,
+ * frozen, at the end. -errno when the model cannot save.
  */
-ssize_t qsc_save_read(struct qsc_save *save, void *buf, size_t size);
+ssize_t qsc_save_read(struct qsc_save *save, struct qsc_save_sink *to);
 
 /* SESS-4. Looks for changes that left no mark, too. */
 void qsc_save_precopy_info(struct qsc_save *save, struct qsc_precopy_info *info);

@@ -87,19 +87,36 @@ int qsc_runtime_op_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 	return result;
 }
 
-ssize_t qsc_runtime_op_session_read(struct qsc_device *dev, uint64_t session, void *buf,
-				    size_t size)
+static ssize_t read_session(struct qsc_device *dev, uint64_t session, struct qsc_save_sink *to)
 {
 	struct qsc_runtime *rt = qsc_runtime_of(dev);
 	ssize_t result = begin_call(rt, QSC_ACTION_DATA_READ, session);
 
 	if (result < 0)
 		return result;
-	result = qsc_save_read(rt->save, buf, size);
+	result = qsc_save_read(rt->save, to);
 	/* SESS-3: drained for now is not the end. */
-	if (!result && size && qsc_runtime_present_state(rt) != QSC_STATE_STOP_COPY)
+	if (!result && to->size && qsc_runtime_present_state(rt) != QSC_STATE_STOP_COPY)
 		result = -ENOMSG;
 	qsc_runtime_end(rt);
+	return result;
+}
+
+ssize_t qsc_runtime_op_session_read(struct qsc_device *dev, uint64_t session, void *buf,
+				    size_t size)
+{
+	struct qsc_save_sink to = {.buf = buf, .size = size};
+
+	return read_session(dev, session, &to);
+}
+
+ssize_t qsc_runtime_op_session_lend(struct qsc_device *dev, uint64_t session, void *buf,
+				    size_t size, struct iovec *iov, size_t max, size_t *count)
+{
+	struct qsc_save_sink to = {.buf = buf, .size = size, .iov = iov, .max = max};
+	ssize_t result = read_session(dev, session, &to);
+
+	*count = to.count;
 	return result;
 }
 

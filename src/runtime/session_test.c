@@ -121,6 +121,92 @@ static void test_save_load_save_is_equal(void **unused)
 	}
 }
 
+/* Whether a piece lies in the device's memory; else it must lie in the buffer. */
+static bool is_lent(struct test_device *device, const struct iovec *piece, const uint8_t *buf,
+		    size_t size)
+{
+	const uint8_t *memory = qsc_block_data(device->rt, 0);
+	const uint8_t *at = piece->iov_base;
+
+	if (at >= buf && at + piece->iov_len <= buf + size)
+		return false;
+	assert_true(at >= memory && at + piece->iov_len <= memory + TEST_BAR2_SIZE);
+	return true;
+}
+
+/* As drain(), in lent pieces, at most `max` at once; *lent: bytes that stayed in the device. */
+static ssize_t drain_lent(struct test_device *device, uint64_t session, struct stream *stream,
+			  size_t size, size_t max, size_t *lent)
+{
+	uint8_t *buf = malloc(size);
+	struct iovec *pieces = calloc(max, sizeof(*pieces));
+	size_t count;
+	ssize_t n;
+
+	*lent = 0;
+	assert_non_null(buf);
+	assert_non_null(pieces);
+	while ((n = qsc_device_session_lend(device->dev, session, buf, size, pieces, max, &count)) >
+	       0) {
+		size_t before = stream->size;
+
+		assert_true(count > 0 && count <= max);
+		stream->bytes = realloc(stream->bytes, stream->size + (size_t)n);
+		assert_non_null(stream->bytes);
+		for (size_t i = 0; i < count; i++) {
+			*lent += is_lent(device, &pieces[i], buf, size) ? pieces[i].iov_len : 0;
+			assert_true(stream->size + pieces[i].iov_len <= before + (size_t)n);
+			memcpy(stream->bytes + stream->size, pieces[i].iov_base, pieces[i].iov_len);
+			stream->size += pieces[i].iov_len;
+		}
+		assert_int_equal(stream->size, before + (size_t)n);
+	}
+	assert_int_equal(count, 0);
+	free(pieces);
+	free(buf);
+	return n;
+}
+
+/* The same stream, whatever stays in the device; and while that runs, nothing does. */
+static void test_lent_stream_is_the_same(void **unused)
+{
+	static const size_t sizes[] = {1, 4096, 50000, 1 << 20};
+	static const size_t most[] = {1, 2, 3, 64};
+	struct test_device *device = busy_device(7);
+	struct stream want;
+	uint8_t bytes[100000];
+	size_t lent;
+
+	memset(bytes, 0x5a, sizeof(bytes));
+	assert_int_equal(qsc_device_region_write(device->dev, 2, 65536, bytes, sizeof(bytes)),
+			 sizeof(bytes));
+	want = save(device, 1000);
+	for (size_t i = 0; i < 16; i++) {
+		size_t size = sizes[i / 4];
+		struct stream got = {NULL, 0};
+		struct stream early = {NULL, 0};
+		uint64_t session;
+
+		test_go(device, QSC_STATE_RUNNING);
+		session = enter(device, QSC_STATE_STOP_COPY);
+		assert_int_equal(drain_lent(device, session, &got, size, most[i % 4], &lent), 0);
+		assert_streams_equal(&got, &want);
+		/* One piece for what comes before, and one for what follows. */
+		if (size > 50000 && most[i % 4] > 2)
+			assert_true(lent >= 65536);
+		test_go(device, QSC_STATE_RUNNING);
+		session = enter(device, QSC_STATE_PRE_COPY);
+		assert_int_equal(drain_lent(device, session, &early, size, most[i % 4], &lent),
+				 -ENOMSG);
+		assert_true(early.size > sizeof(bytes));
+		assert_int_equal(lent, 0);
+		free(early.bytes);
+		free(got.bytes);
+	}
+	free(want.bytes);
+	test_end(device);
+}
+
 /* SESS-1: inside the saving group the session is kept, and outside it is another one. */
 static void test_SESS_1_one_session_lives_through_the_saving_states(void **unused)
 {
@@ -535,6 +621,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_save_load_save_is_equal),
+		cmocka_unit_test(test_lent_stream_is_the_same),
 		cmocka_unit_test(test_SESS_1_one_session_lives_through_the_saving_states),
 		cmocka_unit_test(test_SESS_4_precopy_follows_changes),
 		cmocka_unit_test(test_mapped_writes_are_found),

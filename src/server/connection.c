@@ -18,6 +18,8 @@
 #define MIN_XFER     4096U
 #define MAX_XFER     (64U << 20)
 #define BUFFER_SLACK (64U << 10)
+/* State data and dirty logs are made while the client takes what came before. */
+#define SEND_BUFFER (1 << 20)
 
 struct command {
 	qsc_handler_fn *handle;
@@ -82,6 +84,7 @@ int qsc_connection_create(const struct qsc_server_options *options, int fd,
 		/* Replies must be found behind a large command that waits for its turn. */
 		.slack = max_message(options) + BUFFER_SLACK,
 		.max_fds = QSC_SERVER_MSG_FDS,
+		.send_buffer = SEND_BUFFER,
 		.call_timeout_ms = options->reply_timeout_ms,
 		.message_timeout_ms = options->message_timeout_ms,
 		.poll = options->poll,
@@ -298,13 +301,16 @@ static int serve_one(struct qsc_connection *connection, const struct qsc_message
 	request.out = connection->reply + QSC_WIRE_HEADER_SIZE;
 	request.out_max = connection->reply_size - QSC_WIRE_HEADER_SIZE;
 	request.num_out_fds = 0;
+	request.num_parts = 1;
 	size = dispatch(connection, &request);
+	request.parts[0].iov_base = connection->reply;
+	request.parts[0].iov_len = QSC_WIRE_HEADER_SIZE + (size_t)size;
 	if (size < 0)
 		result = qsc_rpc_reply_error(connection->rpc, &request.header, (int)size);
 	else
-		result = qsc_rpc_reply(connection->rpc, &request.header, connection->reply,
-				       QSC_WIRE_HEADER_SIZE + (size_t)size, request.out_fds,
-				       request.num_out_fds);
+		result = qsc_rpc_reply_parts(connection->rpc, &request.header, request.parts,
+					     request.num_parts, request.out_fds,
+					     request.num_out_fds);
 	while (request.num_out_fds)
 		qsc_fd_close(&request.out_fds[--request.num_out_fds]);
 	return result;

@@ -19,6 +19,8 @@
 /* Largest bitmap of one log report: 128 GiB in pages of 4 KiB. */
 #define QSC_SERVER_BITMAP_MAX (4U << 20)
 #define QSC_SERVER_IO_FDS_MAX QSC_SERVER_MSG_FDS
+/* Pieces of one reply, its beginning among them. */
+#define QSC_SERVER_PARTS_MAX 64
 
 struct qsc_connection {
 	const struct qsc_server_options *options; /* no field 0 */
@@ -49,9 +51,12 @@ struct qsc_request {
 	size_t out_max;
 	int out_fds[QSC_SERVER_IO_FDS_MAX]; /* closed when they have been sent */
 	size_t num_out_fds;
+	/* From part 1 on: what follows that, as it lies in the device's memory or elsewhere. */
+	struct iovec parts[QSC_SERVER_PARTS_MAX];
+	size_t num_parts;
 };
 
-/* Size of the reply's body, or -errno for an error reply. */
+/* Size of the reply's body at `out`, or -errno for an error reply. */
 typedef ssize_t qsc_handler_fn(struct qsc_connection *connection, struct qsc_request *request);
 
 /*

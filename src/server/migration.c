@@ -247,17 +247,51 @@ ssize_t qsc_server_feature(struct qsc_connection *connection, struct qsc_request
 	return (ssize_t)sizeof(wire) + n;
 }
 
+static void add_part(struct qsc_request *request, struct iovec part)
+{
+	struct iovec *last = &request->parts[request->num_parts - 1];
+
+	if (request->num_parts > 1 && (char *)last->iov_base + last->iov_len == part.iov_base)
+		last->iov_len += part.iov_len;
+	else
+		request->parts[request->num_parts++] = part;
+}
+
+/* More of the stream, in `room` where it cannot stay in the device. */
+static ssize_t read_more(struct qsc_connection *connection, struct qsc_request *request,
+			 uint8_t *room, size_t size)
+{
+	struct iovec *parts = request->parts + request->num_parts;
+	size_t left = QSC_SERVER_PARTS_MAX - request->num_parts;
+	size_t count = 1;
+	size_t i;
+	ssize_t n;
+
+	/* The last one is for all that still comes, however small the pieces. */
+	if (left > 1) {
+		n = qsc_device_session_lend(connection->dev, connection->session, room, size, parts,
+					    left - 1, &count);
+		for (i = 0; i < count; i++)
+			add_part(request, parts[i]);
+		return n;
+	}
+	n = qsc_device_session_read(connection->dev, connection->session, room, size);
+	if (n > 0)
+		add_part(request, (struct iovec){.iov_base = room, .iov_len = (size_t)n});
+	return n;
+}
+
 /*
  * A read that is shorter than asked for says "no more" on the wire, so this one goes on until the
  * stream ends or is drained, whatever pieces the device hands out.
  */
-static ssize_t read_fully(struct qsc_connection *connection, uint8_t *out, size_t size)
+static ssize_t read_fully(struct qsc_connection *connection, struct qsc_request *request,
+			  uint8_t *room, size_t size)
 {
 	size_t done = 0;
 
 	while (done < size) {
-		ssize_t n = qsc_device_session_read(connection->dev, connection->session,
-						    out + done, size - done);
+		ssize_t n = read_more(connection, request, room + done, size - done);
 
 		if (n < 0 && !done)
 			return n;
@@ -276,7 +310,7 @@ ssize_t qsc_server_mig_data_read(struct qsc_connection *connection, struct qsc_r
 
 	if (n < 0)
 		return n;
-	n = read_fully(connection, request->out + sizeof(wire), wire.size);
+	n = read_fully(connection, request, request->out + sizeof(wire), wire.size);
 	/* SESS-3: only one who knows the difference is told that more may come. */
 	if (n == -ENOMSG && !connection->caps.quiesce)
 		n = 0;
@@ -285,7 +319,7 @@ ssize_t qsc_server_mig_data_read(struct qsc_connection *connection, struct qsc_r
 	wire.size = (uint32_t)n;
 	wire.argsz = (uint32_t)(sizeof(wire) + (size_t)n);
 	memcpy(request->out, &wire, sizeof(wire));
-	return (ssize_t)sizeof(wire) + n;
+	return sizeof(wire);
 }
 
 ssize_t qsc_server_mig_data_write(struct qsc_connection *connection, struct qsc_request *request)

@@ -419,6 +419,38 @@ static void test_save_and_load(void **state)
 	for_each_way(save_and_load);
 }
 
+/* In order and complete, with more pieces than a message has parts, and with fewer. */
+static void lent_state(struct pair *pair)
+{
+	static const size_t chunks[] = {700, 3000, 100000, 0};
+	qsc_autofree uint8_t *buf = malloc(FAKE_STREAM);
+	uint64_t session;
+	uint64_t none;
+	size_t i;
+
+	fake_set(pair->fake, lends, true);
+	for (i = 0; i < QSC_ARRAY_SIZE(chunks); i++) {
+		size_t done = 0;
+		ssize_t n;
+
+		fake_set(pair->fake, chunk, chunks[i]);
+		assert_int_equal(qsc_device_set_state(pair->dev, QSC_STATE_STOP_COPY, &session), 0);
+		while ((n = qsc_device_session_read(pair->dev, session, buf + done,
+						    FAKE_STREAM - done + 1)) > 0)
+			done += (size_t)n;
+		assert_int_equal(n, 0);
+		assert_int_equal(done, FAKE_STREAM);
+		for (done = 0; done < FAKE_STREAM; done++)
+			assert_int_equal(buf[done], fake_stream_byte(done));
+		assert_int_equal(qsc_device_set_state(pair->dev, QSC_STATE_RUNNING, &none), 0);
+	}
+}
+
+static void test_lent_state(void **state)
+{
+	for_each_way(lent_state);
+}
+
 static void test_session_survives_a_failed_change(void **state)
 {
 	struct pair pair;
@@ -602,6 +634,7 @@ int main(void)
 		cmocka_unit_test(test_interrupts),
 		cmocka_unit_test(test_dma),
 		cmocka_unit_test(test_save_and_load),
+		cmocka_unit_test(test_lent_state),
 		cmocka_unit_test(test_session_survives_a_failed_change),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_errnos_pass),

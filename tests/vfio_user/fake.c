@@ -362,6 +362,36 @@ static ssize_t session_read(struct qsc_device *dev, uint64_t session, void *buf,
 	return n;
 }
 
+/* In three pieces, when it may: copied, as it lies in `stream`, copied. */
+static ssize_t session_lend(struct qsc_device *dev, uint64_t session, void *buf, size_t size,
+			    struct iovec *iov, size_t max, size_t *count)
+{
+	struct fake *fake = fake_of(dev);
+	ssize_t n = session_read(dev, session, buf, size);
+	uint8_t *bytes = buf;
+	uint8_t *lent;
+	size_t third;
+
+	if (n <= 0)
+		return n;
+	third = (size_t)n / 3;
+	pthread_mutex_lock(&fake->lock);
+	if (fake->lends && max >= 3 && third) {
+		lent = fake->stream + fake->stream_at - (size_t)n + third;
+		memcpy(lent, bytes + third, third);
+		memset(bytes + third, 0xee, third);
+		iov[0] = (struct iovec){bytes, third};
+		iov[1] = (struct iovec){lent, third};
+		iov[2] = (struct iovec){bytes + 2 * third, (size_t)n - 2 * third};
+		*count = 3;
+	} else {
+		iov[0] = (struct iovec){bytes, (size_t)n};
+		*count = 1;
+	}
+	pthread_mutex_unlock(&fake->lock);
+	return n;
+}
+
 static ssize_t session_write(struct qsc_device *dev, uint64_t session, const void *buf, size_t size)
 {
 	struct fake *fake = fake_of(dev);
@@ -494,6 +524,7 @@ static const struct qsc_device_ops ops = {
 	.log_stop = log_stop,
 	.log_report = log_report,
 	.session_read = session_read,
+	.session_lend = session_lend,
 	.session_write = session_write,
 	.session_precopy_info = session_precopy_info,
 	.reset = reset,

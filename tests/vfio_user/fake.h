@@ -59,6 +59,7 @@ struct fake {
 	size_t stream_at; /* bytes read or written in this session */
 	size_t drained;	  /* PRE_COPY reads end there for now */
 	size_t chunk;	  /* most that one session_read gives; 0: no limit */
+	bool lends;	  /* the middle of what is read stays in the device */
 	uint8_t registers[4096];
 	uint8_t config[256];
 	uint8_t *big;
