@@ -59,6 +59,7 @@ void bench_add(struct bench_run *run, struct bench_figure figure);
 /* The benchmarks; they end the program when they cannot be run. */
 void bench_register_read(struct bench_run *run);
 void bench_state_data(struct bench_run *run);
+void bench_state_load(struct bench_run *run);
 void bench_log_report(struct bench_run *run);
 void bench_dma(struct bench_run *run);
 void bench_set(struct bench_run *run);
@@ -96,11 +97,13 @@ void bench_peer_resume(const struct bench_peer *peer);
 void bench_peer_end(struct bench_peer *peer);
 
 /*
- * The bare peer (arg: struct bench_bare): reads requests of `request` bytes and answers each with
- * `header` bytes and then `payload` bytes taken from `memory` bytes of memory in turn.
+ * The bare peer (arg: struct bench_bare): reads requests of `request` bytes, and `upload` bytes
+ * that follow them, and answers each with `header` bytes and then `payload` bytes taken from
+ * `memory` bytes of memory in turn.
  */
 struct bench_bare {
 	size_t request;
+	size_t upload;
 	size_t header;
 	size_t payload;
 	size_t memory;
@@ -109,6 +112,8 @@ struct bench_bare {
 void bench_bare_serve(int fd, const void *arg);
 /* One request and its reply into buf, which holds header and payload. */
 void bench_bare_ask(int fd, const struct bench_bare *bare, void *buf);
+/* One request with its upload, and the header that answers it. */
+void bench_bare_give(int fd, const struct bench_bare *bare, const void *upload);
 
 /* The device under test (arg: struct bench_served), behind a vfio-user server. */
 struct bench_served {

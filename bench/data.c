@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* State data read over vfio-user against a bare request and reply, and against memcpy. */
+/*
+ * State data over vfio-user: read, against a bare request and reply and against memcpy, and
+ * written, against a bare request that carries them and its short reply.
+ */
 #include "bench.h"
 
 #include <errno.h>
@@ -143,4 +146,105 @@ void bench_state_data(struct bench_run *run)
 					     .unit = "GB/s",
 					     .value = bench_median(device, rounds),
 					     .against_value = bench_median(copy, rounds)});
+}
+
+/* The stream of the device, to be freed. */
+static char *save(struct qsc_device *dev, size_t room, size_t *size)
+{
+	char *stream = malloc(room);
+	uint64_t session;
+	ssize_t got;
+	int ret = qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session);
+
+	if (ret || !stream)
+		bench_die("the device does not stop", ret ? ret : ENOMEM);
+	*size = 0;
+	while ((got = qsc_device_session_read(dev, session, stream + *size, room - *size)) > 0)
+		*size += (size_t)got;
+	if (got < 0)
+		bench_die("the device's state cannot be read", (int)got);
+	ret = qsc_device_set_state(dev, QSC_STATE_STOP, &session);
+	if (ret)
+		bench_die("the device does not stop", ret);
+	return stream;
+}
+
+/* Bytes per second until all is written; its validation is not counted. */
+static double load_round(struct qsc_device *dev, const char *stream, size_t size)
+{
+	uint64_t session;
+	uint64_t start;
+	uint64_t elapsed;
+	int ret = qsc_device_set_state(dev, QSC_STATE_RESUMING, &session);
+
+	if (ret)
+		bench_die("the device does not load", ret);
+	start = bench_now_ns();
+	for (size_t done = 0; done < size;) {
+		size_t part = size - done < CHUNK ? size - done : CHUNK;
+		ssize_t n = qsc_device_session_write(dev, session, stream + done, part);
+
+		if (n < 0)
+			bench_die("the device's state cannot be written", (int)n);
+		done += part;
+	}
+	elapsed = bench_now_ns() - start;
+	ret = qsc_device_set_state(dev, QSC_STATE_STOP, &session);
+	if (ret)
+		bench_die("the device refuses its own state", ret);
+	return (double)size * 1e9 / (double)elapsed;
+}
+
+static double give_round(int fd, const struct bench_bare *bare, const char *stream, size_t size)
+{
+	uint64_t start = bench_now_ns();
+	size_t done;
+
+	for (done = 0; done + bare->upload <= size; done += bare->upload)
+		bench_bare_give(fd, bare, stream + done);
+	return (double)done * 1e9 / (double)(bench_now_ns() - start);
+}
+
+void bench_state_load(struct bench_run *run)
+{
+	const size_t size = (run->quick ? 8 : 256) * CHUNK;
+	const size_t rounds = run->quick ? 3 : 9;
+	const struct bench_bare bare = {
+		.request = HEADER_SIZE, .upload = CHUNK, .header = HEADER_SIZE};
+	struct source source;
+	struct bench_served served = {.open = open_source, .open_ctx = &source};
+	double device[16];
+	double socket[16];
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct bench_peer server;
+	struct bench_peer peer;
+	struct qsc_device *dev;
+	size_t stream_size;
+	char *stream;
+
+	snprintf(source.spec, sizeof(source.spec), "dmacopy,memory=%zu", size);
+	bench_pin(run->cpus[0]);
+	bench_peer_start(&peer, run->cpus[1], bench_bare_serve, &bare);
+	bench_peer_start(&server, run->cpus[1], bench_vfio_user_serve, &served);
+	if (qsc_client_open_fd(server.fd, NULL, &dev, &err))
+		bench_die(err.text, err.number);
+	server.fd = -1;
+	fill(dev, size);
+	stream = save(dev, size + size / 8, &stream_size);
+	for (size_t i = 0; i < rounds; i++) {
+		device[i] = load_round(dev, stream, stream_size) / 1e9;
+		socket[i] = give_round(peer.fd, &bare, stream, stream_size) / 1e9;
+	}
+	qsc_device_close(dev);
+	bench_peer_end(&server);
+	bench_peer_end(&peer);
+	free(stream);
+	bench_add(run, (struct bench_figure){.key = "state_data_write",
+					     .name = "state data written over vfio-user",
+					     .against = "bare request of its size",
+					     .unit = "GB/s",
+					     .value = bench_median(device, rounds),
+					     .against_value = bench_median(socket, rounds),
+					     .aim_is = AIM_AT_LEAST,
+					     .aim = 0.9});
 }

@@ -193,6 +193,7 @@ int main(int argc, char **argv)
 	allow_files();
 	bench_register_read(&run);
 	bench_state_data(&run);
+	bench_state_load(&run);
 	bench_log_report(&run);
 	bench_dma(&run);
 	bench_set(&run);

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 KEYS = {"register_read_one_cpu", "register_read_spinning", "state_data_read",
-        "state_data_read_memcpy", "log_report", "mark_page", "mark_run", "dma_write",
-        "quiesce_device", "quiesce_device_vfio_user"}
+        "state_data_read_memcpy", "state_data_write", "log_report", "mark_page", "mark_run",
+        "dma_write", "quiesce_device", "quiesce_device_vfio_user"}
 FIELDS = {"key", "name", "unit", "value", "against", "against_value", "ratio"}
 
 

@@ -139,7 +139,7 @@ static bool receive(int fd, void *buf, size_t size, bool spin)
 	return true;
 }
 
-static bool reply(int fd, struct iovec *iov, bool spin)
+static bool transmit(int fd, struct iovec *iov, bool spin)
 {
 	size_t left = iov[0].iov_len + iov[1].iov_len;
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = iov[1].iov_len ? 2 : 1};
@@ -168,6 +168,7 @@ void bench_bare_serve(int fd, const void *arg)
 {
 	const struct bench_bare *bare = arg;
 	char *memory = bare->memory ? bench_memory(bare->memory) : NULL;
+	char *upload = bare->upload ? bench_memory(bare->upload) : NULL;
 	char request[256];
 	char header[256] = {0};
 	size_t at = 0;
@@ -176,7 +177,9 @@ void bench_bare_serve(int fd, const void *arg)
 		struct iovec iov[2] = {{header, bare->header},
 				       {memory ? memory + at : NULL, bare->payload}};
 
-		if (!reply(fd, iov, bare->poll))
+		if (bare->upload && !receive(fd, upload, bare->upload, bare->poll))
+			break;
+		if (!transmit(fd, iov, bare->poll))
 			break;
 		at += bare->payload;
 		if (at + bare->payload > bare->memory)
@@ -190,6 +193,16 @@ void bench_bare_ask(int fd, const struct bench_bare *bare, void *buf)
 
 	if (send(fd, request, bare->request, MSG_NOSIGNAL) != (ssize_t)bare->request ||
 	    !receive(fd, buf, bare->header + bare->payload, bare->poll))
+		bench_die("the bare socket's peer is gone", EPIPE);
+}
+
+void bench_bare_give(int fd, const struct bench_bare *bare, const void *upload)
+{
+	char request[256] = {0};
+	char header[256];
+	struct iovec iov[2] = {{request, bare->request}, {(void *)(uintptr_t)upload, bare->upload}};
+
+	if (!transmit(fd, iov, bare->poll) || !receive(fd, header, bare->header, bare->poll))
 		bench_die("the bare socket's peer is gone", EPIPE);
 }
 
