@@ -354,7 +354,10 @@ QSC_API ssize_t qsc_device_session_read(struct qsc_device *dev, uint64_t session
  */
 QSC_API ssize_t qsc_device_session_lend(struct qsc_device *dev, uint64_t session, void *buf,
 					size_t size, struct iovec *iov, size_t max, size_t *count);
-/* SESS-5: any segmentation. Returns size, or -errno when the stream is refused (SESS-6, 11). */
+/*
+ * SESS-5: any segmentation. Returns size, or -errno when the stream is refused (SESS-6, 11); how
+ * much of the buffer was taken is then not known, and the load must be given up with a reset.
+ */
 QSC_API ssize_t qsc_device_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 					 size_t size);
 /* SESS-4: only in PRE_COPY and PRE_COPY_P2P, else -EINVAL. */

@@ -13,6 +13,10 @@
 #define READ_DEPTH 4U
 #define READ_PIECE (256U << 10)
 
+/* The same of a write. */
+#define WRITE_DEPTH 4U
+#define WRITE_PIECE (256U << 10)
+
 struct piece {
 	struct {
 		struct qsc_wire_header header;
@@ -136,40 +140,86 @@ ssize_t qsc_client_session_read(struct qsc_device *dev, uint64_t session, void *
 	return n;
 }
 
-/* State lock held. */
-static int write_part(struct qsc_client *client, const void *buf, uint32_t size)
-{
+struct part {
 	struct {
 		struct qsc_wire_header header;
 		struct qsc_wire_mig_data data;
-	} request = {.data = {.argsz = (uint32_t)sizeof(request.data) + size, .size = size}};
-	struct qsc_call call = {.command = QSC_WIRE_MIG_DATA_WRITE};
+	} request;
+	struct qsc_call call;
+};
+
+/* State lock held. */
+static int begin_write(struct qsc_client *client, struct part *part, const void *buf, uint32_t size)
+{
 	struct iovec iov[2] = {
-		{.iov_base = &request, .iov_len = sizeof(request)},
+		{.iov_base = &part->request, .iov_len = sizeof(part->request)},
 		{.iov_base = (void *)(uintptr_t)buf, .iov_len = size},
 	};
-	int result = qsc_rpc_call(client->rpc, &call, iov, 2, NULL, 0);
 
-	return result < 0 ? result : call.result;
+	part->request.data.argsz = (uint32_t)sizeof(part->request.data) + size;
+	part->request.data.size = size;
+	part->call = (struct qsc_call){.command = QSC_WIRE_MIG_DATA_WRITE};
+	return qsc_rpc_begin(client->rpc, &part->call, iov, 2, NULL, 0);
+}
+
+/* State lock held. */
+static int finish_write(struct qsc_client *client, struct part *part)
+{
+	int result = qsc_rpc_finish(client->rpc, &part->call);
+
+	return result < 0 ? result : part->call.result;
+}
+
+/*
+ * State lock held. A server works in order, so the parts reach the stream in order. Those that are
+ * under way when one fails may still be taken: the stream then has a hole, and nothing more is
+ * written to it.
+ */
+static int write_parts(struct qsc_client *client, const char *buf, size_t size)
+{
+	struct part parts[WRITE_DEPTH];
+	uint32_t most = client->caps.quiesce ? WRITE_PIECE : client->xfer_size;
+	unsigned int depth = client->caps.quiesce ? WRITE_DEPTH : 1;
+	unsigned int begun = 0;
+	unsigned int finished = 0;
+	size_t asked = 0;
+	int result = 0;
+	bool hole = false;
+
+	most = (uint32_t)qsc_min_u64(most, client->xfer_size);
+	while ((!result && asked < size) || finished < begun) {
+		int n;
+
+		if (!result && asked < size && begun - finished < depth) {
+			uint32_t part = (uint32_t)qsc_min_u64(size - asked, most);
+
+			result = begin_write(client, &parts[begun % WRITE_DEPTH], buf + asked,
+					     part);
+			begun += !result;
+			asked += part;
+			continue;
+		}
+		n = finish_write(client, &parts[finished++ % WRITE_DEPTH]);
+		hole = hole || (result && !n);
+		result = result ? result : n;
+	}
+	if (hole)
+		client->session = 0;
+	return result;
 }
 
 ssize_t qsc_client_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
 				 size_t size)
 {
 	struct qsc_client *client = qsc_client_of(dev);
-	size_t done = 0;
 	int result;
 
 	pthread_mutex_lock(&client->state_lock);
 	result = check(client, session, false);
-	while (!result && done < size) {
-		uint32_t part = (uint32_t)qsc_min_u64(size - done, client->xfer_size);
-
-		result = write_part(client, (const char *)buf + done, part);
-		done += part;
-	}
+	if (!result)
+		result = write_parts(client, buf, size);
 	pthread_mutex_unlock(&client->state_lock);
-	return result < 0 ? result : (ssize_t)done;
+	return result < 0 ? result : (ssize_t)size;
 }
 
 int qsc_client_session_close(struct qsc_device *dev, uint64_t session)

@@ -451,6 +451,30 @@ static void test_lent_state(void **state)
 	for_each_way(lent_state);
 }
 
+/* A stream with a hole is not gone on with; one that was refused at its end may be. */
+static void test_write_fails_with_others_under_way(void **state)
+{
+	qsc_autofree uint8_t *buf = calloc(1, FAKE_STREAM);
+	struct pair pair;
+	uint64_t session;
+	uint64_t none;
+
+	pair_open(&pair, NULL, NULL);
+	assert_int_equal(qsc_device_set_state(pair.dev, QSC_STATE_RESUMING, &session), 0);
+	fake_set(pair.fake, fail[FAKE_OP_SESSION_WRITE], -ENOMEM);
+	assert_int_equal(qsc_device_session_write(pair.dev, session, buf, 10), -ENOMEM);
+	assert_int_equal(qsc_device_session_write(pair.dev, session, buf, 10), 10);
+	fake_set(pair.fake, fail[FAKE_OP_SESSION_WRITE], -ENOMEM);
+	assert_int_equal(qsc_device_session_write(pair.dev, session, buf, FAKE_STREAM / 2),
+			 -ENOMEM);
+	assert_int_equal(qsc_device_session_write(pair.dev, session, buf, 10), -ENODEV);
+	assert_int_equal(qsc_device_reset(pair.dev), 0);
+	assert_int_equal(qsc_device_set_state(pair.dev, QSC_STATE_RESUMING, &session), 0);
+	assert_int_equal(qsc_device_session_write(pair.dev, session, buf, 10), 10);
+	assert_int_equal(qsc_device_set_state(pair.dev, QSC_STATE_STOP, &none), 0);
+	pair_close(&pair);
+}
+
 static void test_session_survives_a_failed_change(void **state)
 {
 	struct pair pair;
@@ -635,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_dma),
 		cmocka_unit_test(test_save_and_load),
 		cmocka_unit_test(test_lent_state),
+		cmocka_unit_test(test_write_fails_with_others_under_way),
 		cmocka_unit_test(test_session_survives_a_failed_change),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_errnos_pass),
