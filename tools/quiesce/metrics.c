@@ -323,12 +323,9 @@ static void put_values(FILE *out, const struct values *values)
 /* A copy of all values; false for no memory. */
 static bool copy_values(struct metrics *metrics, struct values *values)
 {
-	size_t size;
-
 	pthread_mutex_lock(&metrics->lock);
 	*values = metrics->values;
-	size = (values->num_devices + 1U) * sizeof(*values->devices);
-	values->devices = malloc(size);
+	values->devices = calloc(values->num_devices + 1U, sizeof(*values->devices));
 	if (values->devices && values->num_devices)
 		memcpy(values->devices, metrics->values.devices,
 		       values->num_devices * sizeof(*values->devices));

@@ -8,7 +8,7 @@
 struct metrics_server;
 
 /* As metrics_create(); metrics is borrowed. */
-int metrics_serve(const char *address, struct metrics *metrics, struct metrics_server **server,
+int metrics_serve(const char *address, struct metrics *metrics, struct metrics_server **out,
 		  struct qsc_error *err);
 /* NULL is allowed. */
 void metrics_serve_end(struct metrics_server *server);

@@ -131,10 +131,12 @@ static double nice_step(double range, int most)
 
 static void draw_time(FILE *out, const struct scale *scale, double bottom)
 {
-	double step = nice_step(scale->duration_us, 8), at;
+	double step = nice_step(scale->duration_us, 8);
+	int count = (int)(scale->duration_us / step);
 	char text[TEXT_SIZE];
 
-	for (at = 0; at <= scale->duration_us; at += step) {
+	for (int i = 0; i <= count; i++) {
+		double at = i * step;
 		double x = LEFT + at / scale->duration_us * (WIDTH - LEFT - RIGHT);
 		/* The last one must not stick out. */
 		const char *anchor = x > WIDTH - 40 ? "end" : "middle";
@@ -527,9 +529,9 @@ static void draw_prediction(FILE *out, const struct move *move, const struct sca
 	include(&decades, move->report.downtime_us);
 	if (decades.high <= decades.low)
 		return;
-	for (double at = decades.low; at <= decades.high; at++)
-		draw_level(out, y_of_time(&decades, pow(10, at)), "grid",
-			   text_time(text, (uint64_t)pow(10, at), true));
+	for (int i = (int)decades.low; i <= (int)decades.high; i++)
+		draw_level(out, y_of_time(&decades, pow(10, i)), "grid",
+			   text_time(text, (uint64_t)pow(10, i), true));
 	draw_curve(out, move, scale, "quiesce", y_predicted, &decades);
 	(void)fprintf(out,
 		      "<g class=\"key\"><text class=\"quiesce\" x=\"%.0f\" y=\"%.0f\">predicted "
