@@ -67,15 +67,22 @@ static void listen_at(struct pair *pair, enum kind kind)
 			 0);
 }
 
-static void drop(struct pair *pair)
+static void hang_up(struct pair *pair)
 {
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		if (pair->ch[i])
 			pair->ch[i]->ops->close(pair->ch[i]);
-		qsc_transport_close(pair->ends[i]);
+		pair->ch[i] = NULL;
 	}
+}
+
+static void drop(struct pair *pair)
+{
+	hang_up(pair);
+	qsc_transport_close(pair->ends[0]);
+	qsc_transport_close(pair->ends[1]);
 }
 
 static int send_bytes(struct qsc_channel *ch, const void *bytes, size_t size)
@@ -247,8 +254,8 @@ static void test_channels_are_as_many_as_one_likes_and_outlive_the_transport(voi
 		for (i = 0; i < COUNT; i++) {
 			meet(&pair);
 			memcpy(channels[i], pair.ch, sizeof(pair.ch));
+			memset(pair.ch, 0, sizeof(pair.ch));
 		}
-		memset(pair.ch, 0, sizeof(pair.ch));
 		drop(&pair);
 		for (i = COUNT; i-- > 0;)
 			assert_int_equal(send_bytes(channels[i][i % 2], &i, sizeof(i)), 0);
@@ -297,6 +304,7 @@ static void test_silent_strangers_delay_nobody(void **state)
 		assert_int_equal(errno, EAGAIN);
 		for (i = 0; i < COUNT; i++)
 			qsc_fd_close(&strangers[i]);
+		hang_up(&pair);
 		meet(&pair);
 		drop(&pair);
 	}
@@ -504,8 +512,7 @@ static void test_what_was_altered_or_cut_off_is_found(void **state)
 		socket = (struct qsc_socket *)pair.ch[0];
 		assert_true(send(socket->fd, garbage, sizeof(garbage), 0) > 0);
 		assert_int_equal(pair.ch[1]->ops->recv(pair.ch[1], &byte, 1), -EBADMSG);
-		pair.ch[0]->ops->close(pair.ch[0]);
-		pair.ch[1]->ops->close(pair.ch[1]);
+		hang_up(&pair);
 		meet(&pair);
 		/* The end of the connection is not the end of what was said. */
 		assert_int_equal(send_bytes(pair.ch[0], "x", 1), 0);
