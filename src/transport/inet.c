@@ -93,8 +93,8 @@ static int resolve(const struct place *place, bool listening, struct addrinfo **
 static void address_text(const struct sockaddr *address, socklen_t size,
 			 char text[QSC_SOCKET_MAX_NAME])
 {
-	char host[NI_MAXHOST > 256 ? 256 : NI_MAXHOST];
-	char port[NI_MAXSERV];
+	char host[256] = "";
+	char port[NI_MAXSERV] = "";
 
 	if (getnameinfo(address, size, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV))
@@ -106,7 +106,7 @@ static void address_text(const struct sockaddr *address, socklen_t size,
 
 void qsc_inet_peer_name(int fd, char name[QSC_SOCKET_MAX_NAME])
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
 	socklen_t size = sizeof(address);
 
 	if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
@@ -321,7 +321,7 @@ static bool is_repeated(const struct addrinfo *list, const struct addrinfo *addr
 /* On all addresses, those aside that this host has not (a protocol that is switched off). */
 static int listen_all(struct qsc_listener *listener, struct addrinfo *list)
 {
-	struct sockaddr_storage bound;
+	struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
 	int result = -EADDRNOTAVAIL;
 	struct addrinfo *address;
 	uint16_t port = 0;
@@ -353,7 +353,7 @@ static int start_listening(struct qsc_listener *listener, const struct place *pl
 			   struct qsc_error *err)
 {
 	const bool any_port = atoi(place->port) == 0;
-	struct addrinfo *list;
+	struct addrinfo *list = NULL;
 	int tries = any_port ? BIND_TRIES : 1;
 	int result;
 

@@ -124,7 +124,7 @@ static int listener_open(struct qsc_transport *transport, uint32_t timeout_ms,
 
 	while (!timeout_ms || now < end) {
 		uint64_t rest_ms = qsc_min_u64((end - now + 999) / 1000, INT_MAX);
-		struct qsc_socket *socket;
+		struct qsc_socket *socket = NULL;
 		int result = poll_once(listener, timeout_ms ? (int)rest_ms : -1, &socket, err);
 
 		if (result < 0)

@@ -19,7 +19,7 @@ struct qsc_tls;
  * references of their own, so they may outlive it.
  */
 int qsc_tls_create(const struct qsc_tls_options *options, enum qsc_transport_role role,
-		   struct qsc_tls **tls, struct qsc_error *err);
+		   struct qsc_tls **keys, struct qsc_error *err);
 
 /* NULL is allowed. */
 void qsc_tls_put(struct qsc_tls *tls);
@@ -28,6 +28,6 @@ void qsc_tls_put(struct qsc_tls *tls);
  * Takes over the connected fd, also on failure, which is NULL: no memory. `host` is the name that
  * the source connects to; NULL for the destination.
  */
-struct qsc_socket *qsc_tls_socket_create(struct qsc_tls *tls, int fd, const char *host);
+struct qsc_socket *qsc_tls_socket_create(struct qsc_tls *keys, int fd, const char *host);
 
 #endif

@@ -67,7 +67,7 @@ static int read_file(const char *path, char **text, struct qsc_error *err)
 
 static gnutls_datum_t datum(char *text)
 {
-	return (gnutls_datum_t){(unsigned char *)text, (unsigned int)strlen(text)};
+	return (gnutls_datum_t){(unsigned char *)text, text ? (unsigned int)strlen(text) : 0};
 }
 
 /* ---- X.509 ---- */
@@ -315,7 +315,7 @@ static bool keep(char **copy, const char *text)
 }
 
 int qsc_tls_create(const struct qsc_tls_options *options, enum qsc_transport_role role,
-		   struct qsc_tls **result, struct qsc_error *err)
+		   struct qsc_tls **keys, struct qsc_error *err)
 {
 	const char *wrong = contradiction(options, role);
 	struct qsc_tls *tls;
@@ -344,7 +344,7 @@ int qsc_tls_create(const struct qsc_tls_options *options, enum qsc_transport_rol
 		qsc_tls_put(tls);
 		return number;
 	}
-	*result = tls;
+	*keys = tls;
 	return 0;
 }
 
