@@ -100,11 +100,21 @@ def migrate():
         yield bytes([mode]) + bytes(range(32)) * 4
 
 
+def file():
+    """Mode, which byte to damage, then the file or what is in it."""
+    for damage in (0, 1, 9, 20, 60):
+        yield bytes([0, damage, 0]) + bytes(range(64))
+    for size in (0, 15, 16, 47, 48, 100):
+        yield bytes([1, 0, 0]) + (b"QSCSAVE\0" + u32(1, 0) + bytes(size))[:size]
+    yield bytes([1, 0, 0]) + b"QSCSAVE\0" + u32(1, 0) + b"QSCEND\0\0" + bytes(24)
+
+
 def main():
     target, directory = sys.argv[1], pathlib.Path(sys.argv[2])
     directory.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate({
-            "wire": wire, "server": server, "stream": stream, "migrate": migrate}[target]()):
+            "wire": wire, "server": server, "stream": stream, "migrate": migrate,
+            "file": file}[target]()):
         (directory / f"seed-{i:03}").write_bytes(seed)
 
 
