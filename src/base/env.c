@@ -87,7 +87,7 @@ static void wait_a_little(struct crowd *crowd)
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += 2 * PACE_US * 1000;
+	until.tv_nsec += 2L * PACE_US * 1000;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	(void)pthread_cond_clockwait(&crowd->begun_all, &crowd->lock, CLOCK_MONOTONIC, &until);

@@ -248,7 +248,7 @@ static int count(struct qsc_items_reader in, uint32_t *members, uint32_t *memory
 		if (tag == TAG_MEMBER) {
 			++*members;
 		} else if (tag == TAG_MEMORY) {
-			if (have_memory || item.left > QSC_SHAPE_MEMORY * 16U)
+			if (have_memory || item.left / 16 > QSC_SHAPE_MEMORY)
 				return -EPROTO;
 			have_memory = true;
 			*memory = (uint32_t)(item.left / 16);

@@ -216,13 +216,17 @@ static int read_states(struct qsc_set *set, struct step **out, struct qsc_error 
 	else
 		for (i = 0; i < set->count; i++)
 			read_state(&steps[i]);
-	for (i = 0; i < set->count; i++)
-		if (steps[i].result < 0)
-			return qsc_error_set(
-				err, -steps[i].result, qsc_clause_id(QSC_CLAUSE_STATE_4),
-				"device '%s' does not tell its state (%s): its "
-				"server or driver is gone",
-				set->members[i].name, strerrordesc_np(-steps[i].result));
+	for (i = 0; i < set->count; i++) {
+		int result = steps[i].result;
+
+		if (result >= 0)
+			continue;
+		qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
+			      "device '%s' does not tell its state (%s): its server or driver is "
+			      "gone",
+			      set->members[i].name, strerrordesc_np(-result));
+		return result;
+	}
 	*out = qsc_steal(steps);
 	return 0;
 }
