@@ -134,7 +134,9 @@ static pid_t start_destination(const char *path, const struct bench_move *move)
 static void move_round(const char *path, const struct bench_move *move, double *downtime,
 		       double *total)
 {
-	const struct qsc_migrate_options options = {.no_precopy = !move->precopy};
+	/* However long it takes: that is what is measured. */
+	const struct qsc_migrate_options options = {.no_precopy = !move->precopy,
+						    .exceed_downtime = true};
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_migrate_report report;
 	struct qsc_transport *transport;
