@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the source share: send.c takes the steps of a migration, precopy.c measures
- * while everything runs and decides when to stop.
+ * What the files of the source share: send.c takes the steps of a migration, round.c moves bytes
+ * by all lanes, precopy.c measures while everything runs and decides when to stop.
  */
 #ifndef QSC_MIGRATE_SOURCE_H
 #define QSC_MIGRATE_SOURCE_H
@@ -38,7 +38,7 @@ static inline bool qsc_source_in_precopy(const struct qsc_engine *engine, uint32
 	       qsc_set_session(engine->set, member);
 }
 
-/* All lanes once, and the destination's word that everything is in place (send.c). */
+/* All lanes once, and the destination's word that everything is in place (round.c). */
 int qsc_source_send_round(struct source *source, struct qsc_error *err);
 
 /* -ENOMEM; released either way. */
