@@ -185,6 +185,8 @@ static void test_waiting_for_the_destination_ends_in_time(void **state)
 		sides_migrate(&f);
 		sides_expect_source_goes_on(&f, ETIMEDOUT);
 		assert_non_null(strstr(f.sides[0].err.text, "when its 300 ms were over"));
+		/* It is told also then, so that a READY that comes too late leaves no doubt. */
+		assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
 		sides_drop(&f);
 	}
 }
