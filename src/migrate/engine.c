@@ -64,8 +64,7 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 		return qsc_error_set(err, EINVAL, NULL,
 				     "a bandwidth of %llu bytes a second is too little to move by: "
 				     "allow at least %u",
-				     (unsigned long long)engine->options.bandwidth,
-				     QSC_PACE_LEAST);
+				     (unsigned long long)engine->options.bandwidth, QSC_PACE_LEAST);
 	engine->streams = calloc(members, sizeof(*engine->streams));
 	if (!engine->streams || qsc_memory_init(&engine->memory, set, user) < 0)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a migration");

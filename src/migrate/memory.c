@@ -71,12 +71,12 @@ static int collect_one(struct qsc_memory *memory, const struct qsc_set *set,
 	const struct qsc_memory_region *place = &memory->regions[region];
 	uint64_t *dirty = memory->dirty[region];
 	uint64_t before = written ? qsc_bitmap_count(dirty, pages_of(place)) : 0;
-	int result;
+	int result = 0;
 
 	if (member < qsc_set_count(set))
 		result = qsc_device_log_report(qsc_set_device(set, member), place->address,
 					       place->size, QSC_PAGE_SIZE, dirty);
-	else
+	else if (user->dirty)
 		result = user->dirty(user->ctx, region, dirty);
 	if (result == 0 && written)
 		written[member] += (qsc_bitmap_count(dirty, pages_of(place)) - before) *
@@ -96,7 +96,8 @@ int qsc_memory_collect(struct qsc_memory *memory, const struct qsc_set *set,
 	if (written)
 		memset(written, 0, (count + 1U) * sizeof(*written));
 	for (i = 0; i < memory->num_regions; i++) {
-		result = user->dirty ? collect_one(memory, set, user, i, count, written) : 0;
+		/* The user comes after the members. */
+		result = collect_one(memory, set, user, i, count, written);
 		if (result < 0)
 			return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_ORD_7),
 					     "the user does not tell what it wrote to memory "

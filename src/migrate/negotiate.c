@@ -289,7 +289,7 @@ static void serve_asker(struct qsc_engine *engine)
 	struct qsc_link *link = &engine->link;
 	struct qsc_frame frame;
 
-	qsc_link_set_limits(link, ASKING_MS, qsc_engine_now(engine) + ASKING_MS * 1000U);
+	qsc_link_set_limits(link, ASKING_MS, qsc_engine_now(engine) + ASKING_MS * 1000ULL);
 	while (qsc_link_recv(link, 0, &frame) == 0 && frame.type == QSC_FRAME_PROBE)
 		if (qsc_link_echo(link, &frame) < 0)
 			break;
