@@ -119,7 +119,7 @@ static void test_every_second_has_its_bytes(void **state)
 
 		make(&f, rates[i]);
 		/* Sleeping longer than asked for takes nothing away. */
-		f.oversleep = 90;
+		f.oversleep = 900;
 		for (second = 1; second <= 5; second++) {
 			size_t before = f.received;
 

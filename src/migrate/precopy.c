@@ -165,30 +165,40 @@ static int measure(struct source *source, bool *initial, struct qsc_error *err)
 }
 
 /*
- * How long the last round took without the reading of devices, which goes on beside what moves, and
- * without the message that it is over.
+ * How long the link was at work in a round of so many microseconds. Lanes read devices beside what
+ * others send, so the round may be much longer; and a device that was slow sends when the memory
+ * has gone already, so the longest lane may be shorter. The message that it is over does not count.
  */
-static uint64_t carried_us(const struct source *source)
+static uint64_t carried_us(const struct source *source, uint64_t round_us)
 {
 	const struct qsc_engine *engine = &source->engine;
 	uint64_t waited = qsc_engine_now(engine) - source->sent_us;
 	uint64_t longest = 0;
+	uint64_t memory = 0;
+	uint64_t devices = 0;
 	uint32_t i;
 
-	for (i = 0; i < engine->link.count; i++)
-		longest = qsc_max_u64(longest, engine->lanes[i].carry_us);
+	for (i = 0; i < engine->link.count; i++) {
+		const struct qsc_lane *lane = &engine->lanes[i];
+		uint64_t us = lane->memory_from_us ? lane->memory_to_us - lane->memory_from_us : 0;
+
+		us = qsc_min_u64(us, lane->carry_us);
+		longest = qsc_max_u64(longest, lane->carry_us);
+		memory = qsc_max_u64(memory, us);
+		devices += lane->carry_us - us;
+	}
 	waited -= qsc_min_u64(waited, source->predict.part[QSC_DOWNTIME_COMMIT].us);
-	return longest + waited;
+	return qsc_max_u64(longest, qsc_min_u64(round_us, memory + devices)) + waited;
 }
 
 /* What a round tells about the link and about how fast devices give their state. */
-static void learn_from_round(struct source *source, uint64_t bytes)
+static void learn_from_round(struct source *source, uint64_t bytes, uint64_t round_us)
 {
 	struct qsc_predict *predict = &source->predict;
 	uint32_t i;
 
 	if (bytes >= RATE_BYTES)
-		qsc_rate_add(&predict->link, bytes, carried_us(source));
+		qsc_rate_add(&predict->link, bytes, carried_us(source, round_us));
 	for (i = 0; i < predict->num_members; i++) {
 		const struct qsc_migrate_stream *stream = &source->engine.streams[i];
 		struct qsc_source_member *seen = &source->members[i];
@@ -221,12 +231,14 @@ static int send_pass(struct source *source, struct qsc_error *err)
 	const struct qsc_migrate_report *report = engine->report;
 	uint64_t before = report->memory_bytes + report->device_bytes;
 	int result = qsc_engine_enter(engine, "pre-copy", qsc_predict_left(&source->predict), err);
+	uint64_t start = qsc_engine_now(engine);
 
 	qsc_memory_rewind(&engine->memory);
 	if (result == 0)
 		result = qsc_source_send_round(source, err);
 	if (result == 0)
-		learn_from_round(source, report->memory_bytes + report->device_bytes - before);
+		learn_from_round(source, report->memory_bytes + report->device_bytes - before,
+				 source->sent_us - start);
 	return result;
 }
 

@@ -265,6 +265,21 @@ static void test_slow_progress_is_progress(void **state)
 	}
 }
 
+static void test_next_to_no_progress_is_none(void **state)
+{
+	struct fixture f;
+	uint64_t left = 1000 * MB;
+	uint32_t pass;
+
+	(void)state;
+	make(&f);
+	f.predict.limit_us = 1;
+	/* Half a percent a pass would take hundreds of them. */
+	for (pass = 0; judge(&f, left, 100) == QSC_PREDICT_CONVERGES; pass++)
+		left -= left / 200;
+	assert_int_equal(pass, QSC_PREDICT_PATIENCE);
+}
+
 static void test_noise_decides_nothing(void **state)
 {
 	static const uint64_t noise[] = {100, 160, 70, 90, 130, 65, 110, 150, 80, 100};
@@ -440,6 +455,7 @@ int main(void)
 		cmocka_unit_test(test_ORD_7_untracked_memory_moves_as_a_whole),
 		cmocka_unit_test(test_it_fits_at_the_limit_and_not_above),
 		cmocka_unit_test(test_slow_progress_is_progress),
+		cmocka_unit_test(test_next_to_no_progress_is_none),
 		cmocka_unit_test(test_noise_decides_nothing),
 		cmocka_unit_test(test_a_burst_is_waited_for),
 		cmocka_unit_test(test_fewer_bytes_are_progress_on_a_slower_link),

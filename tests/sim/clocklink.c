@@ -36,7 +36,10 @@ static struct end *end_of(struct qsc_channel *ch)
 	return qsc_container_of(ch, struct end, base);
 }
 
-/* Whoever sends waits until all of it is on the wire, which channels and callers take in turn. */
+/*
+ * Whoever sends waits until all of it is on the wire, which channels and callers take in turn, or
+ * fits the buffer before it.
+ */
 static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
 {
 	struct end *end = end_of(ch);
@@ -45,6 +48,7 @@ static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
 	uint64_t *free_us = &world->free_us[end->side];
 	struct packet *packet;
 	size_t size = 0;
+	uint64_t rate;
 	int i;
 
 	for (i = 0; i < iovcnt; i++)
@@ -56,14 +60,15 @@ static int end_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
 		memcpy(packet->bytes + packet->size, iov[i].iov_base, iov[i].iov_len);
 		packet->size += iov[i].iov_len;
 	}
-	*free_us = qsc_max_u64(*free_us, sim_now()) + size * 1000000 / world->link_rate;
+	rate = world->later_rate && world->sent > 1000000 ? world->later_rate : world->link_rate;
+	*free_us = qsc_max_u64(*free_us, sim_now()) + size * 1000000 / rate;
 	packet->ready_us = *free_us + world->latency_us;
 	*other->last = packet;
 	other->last = &packet->next;
 	if (end->side == 0)
 		world->sent += size;
-	if (*free_us > sim_now())
-		sim_sleep(*free_us - sim_now());
+	if (*free_us > sim_now() + world->buffer_us)
+		sim_sleep(*free_us - sim_now() - world->buffer_us);
 	return end->closed ? -EPIPE : 0;
 }
 

@@ -71,6 +71,8 @@ struct clock_world {
 	struct clock_costs costs[CLOCK_MEMBERS];
 	uint64_t link_rate;
 	uint64_t latency_us;	/* one way */
+	uint64_t buffer_us;	/* so much of its time a sender may be ahead of it */
+	uint64_t later_rate;	/* of the link, once a megabyte has gone over; 0: the same */
 	uint64_t user_rate;	/* bytes of memory that the user writes a second */
 	uint64_t user_rate_end; /* and from the fourth report on; 0: the same */
 	uint64_t user_pages;	/* among which it writes; at most a quarter */

@@ -154,6 +154,49 @@ static void test_a_slow_device_is_not_a_slow_link(void **state)
 	clock_drop(&world);
 }
 
+static void test_a_pass_that_waits_for_a_device_tells_nothing_of_the_link(void **state)
+{
+	struct clock_world world;
+
+	(void)state;
+	clock_make(&world, 2);
+	/* The first pass takes three seconds, and memory less than one of them. */
+	world.costs[0].initial = 3000000;
+	world.costs[0].read_rate = 1000000;
+	world.user_rate = 4000000;
+	assert_true(clock_run(&world));
+	expect_as_predicted(&world);
+	clock_drop(&world);
+}
+
+static void test_a_link_that_turns_out_slower(void **state)
+{
+	struct clock_world world;
+
+	(void)state;
+	/* What was measured before pre-copy holds for the first megabyte. */
+	clock_make(&world, 2);
+	world.later_rate = 5000000;
+	world.user_rate = 2000000;
+	assert_true(clock_run(&world));
+	expect_as_predicted(&world);
+	clock_drop(&world);
+}
+
+static void test_what_is_buffered_has_not_arrived(void **state)
+{
+	struct clock_world world;
+
+	(void)state;
+	/* A sender is done with a second's bytes before any has arrived. */
+	clock_make(&world, 2);
+	world.buffer_us = 1000 * MS;
+	world.user_rate = 2000000;
+	assert_true(clock_run(&world));
+	expect_as_predicted(&world);
+	clock_drop(&world);
+}
+
 static void test_slow_devices_go_side_by_side_as_lanes_allow(void **state)
 {
 	uint64_t transfer[2];
@@ -565,6 +608,8 @@ static void test_into_a_file_the_limit_refuses_nothing(void **state)
 	make_plannable(&world);
 	world.user_rate = 20000000;
 	world.alone = true;
+	/* The first arc is all that tells how long others take. */
+	world.costs[1].precopy_us = 20 * MS;
 	world.sides[0].transport.ops = &kept_ops;
 	world.sides[0].options.downtime_limit_us = 1 * MS;
 	assert_true(clock_run(&world));
@@ -604,6 +649,9 @@ int main(void)
 		cmocka_unit_test(test_quick_devices_and_a_steady_writer),
 		cmocka_unit_test(test_slow_arcs_are_predicted),
 		cmocka_unit_test(test_a_slow_device_is_not_a_slow_link),
+		cmocka_unit_test(test_a_pass_that_waits_for_a_device_tells_nothing_of_the_link),
+		cmocka_unit_test(test_a_link_that_turns_out_slower),
+		cmocka_unit_test(test_what_is_buffered_has_not_arrived),
 		cmocka_unit_test(test_slow_devices_go_side_by_side_as_lanes_allow),
 		cmocka_unit_test(test_state_that_is_written_again),
 		cmocka_unit_test(test_writers_go_on_until_they_are_stopped),
