@@ -15,7 +15,41 @@
 
 #include "control.h"
 #include "host_json.h"
+#include "metrics.h"
 #include "tool.h"
+
+#define BLOCKS_MS 1000 /* between looks at what the tenant has moved */
+
+/* ---- metrics ---- */
+
+/* As the devices say, while nothing moves; of those that are not open nothing is known. */
+static void tell_states(struct host *host)
+{
+	if (!host->metrics)
+		return;
+	for (uint32_t i = 0; i < host->config->hold.num_devices; i++) {
+		enum qsc_state state = QSC_STATE_COUNT;
+
+		if (host->hold && qsc_device_get_state(host->hold->devices[i], &state) < 0)
+			state = QSC_STATE_COUNT;
+		metrics_set_state(host->metrics, i, state);
+	}
+}
+
+static int begin_metrics(struct host *host, bool *wrong, struct qsc_error *err)
+{
+	const struct hold_config *config = &host->config->hold;
+	const char *names[HOLD_MAX_DEVICES];
+	int result = metrics_create(host->config->metrics, &host->metrics, err);
+
+	*wrong = result < 0 && result != -EADDRINUSE && tool_path_is_wrong(-result);
+	if (result < 0)
+		return result;
+	for (uint32_t i = 0; i < config->num_devices; i++)
+		names[i] = config->devices[i].name;
+	result = metrics_set_devices(host->metrics, names, config->num_devices);
+	return result < 0 ? qsc_error_set(err, -result, NULL, "no memory for metrics") : 0;
+}
 
 /* ---- the end ---- */
 
@@ -91,6 +125,9 @@ static void end_request(struct host *host)
 
 	pthread_join(host->worker, NULL);
 	host->working = false;
+	tell_states(host);
+	if (host->moved)
+		metrics_moved(host->metrics, &host->move);
 	tell(host,
 	     host_json_end(host->end_code, &host->end_err, host->moved ? &host->move : NULL,
 			   host->plan),
@@ -118,8 +155,10 @@ static void on_wake(struct host *host)
 		begin = host_json_begin(&host->move);
 	if (host->tell_listening)
 		listening = host_json_listening(host->listening);
-	if (host->tell_sample)
+	if (host->tell_sample) {
 		progress = host_json_progress(&host->sample);
+		metrics_progress(host->metrics, &host->move, &host->sample);
+	}
 	host->tell_begin = host->tell_listening = host->tell_sample = false;
 	done = host->done;
 	pthread_mutex_unlock(&host->lock);
@@ -217,7 +256,10 @@ static void loop(struct host *host)
 			{.fd = tenant ? tenant_event_fd(host->hold->tenant) : -1, .events = POLLIN},
 		};
 
-		if (poll(polls, sizeof(polls) / sizeof(polls[0]), -1) < 0)
+		if (tenant)
+			metrics_set_blocks(host->metrics, atomic_load(&host->hold->live.blocks));
+		if (poll(polls, sizeof(polls) / sizeof(polls[0]), host->metrics ? BLOCKS_MS : -1) <
+		    0)
 			continue;
 		if (polls[3].revents)
 			on_tenant(host);
@@ -272,8 +314,12 @@ static int begin(struct host *host, struct request *request, bool *wrong, struct
 		result = control_create(config->control, on_request, host, &host->control, err);
 		*wrong = result < 0 && result != -EADDRINUSE && tool_path_is_wrong(-result);
 	}
+	if (!result && config->metrics)
+		result = begin_metrics(host, wrong, err);
 	if (!result && !empty)
 		result = begin_set(host, !request || request->verb != REQUEST_PLAN, wrong, err);
+	if (!result)
+		tell_states(host);
 	if (!result && request) {
 		host->own = true;
 		result = begin_request(host, request, err);
@@ -285,6 +331,7 @@ static void release(struct host *host)
 {
 	/* Nobody waits for the reset of what is let go. */
 	control_destroy(host->control);
+	metrics_destroy(host->metrics);
 	hold_close(host->hold);
 	move_release(&host->move);
 	if (host->signal_fd >= 0)
@@ -294,14 +341,19 @@ static void release(struct host *host)
 	pthread_mutex_destroy(&host->lock);
 }
 
-static void say_ready(const struct host_config *config)
+static void say_ready(const struct host *host)
 {
+	const struct host_config *config = host->config;
 	char size[32];
 
-	printf("%s %u device%s and %s of memory%s%s\n", config->empty ? "room for" : "holding",
+	printf("%s %u device%s and %s of memory", config->empty ? "room for" : "holding",
 	       config->hold.num_devices, config->hold.num_devices == 1 ? "" : "s",
-	       tool_size_text(config->hold.memory_bytes, size),
-	       config->control ? "; requests at " : "", config->control ? config->control : "");
+	       tool_size_text(config->hold.memory_bytes, size));
+	if (config->control)
+		printf("; requests at %s", config->control);
+	if (host->metrics)
+		printf("; metrics at %s", metrics_address(host->metrics));
+	(void)putchar('\n');
 	(void)fflush(stdout);
 }
 
@@ -325,7 +377,7 @@ int host_run(const struct host_config *config, struct request *request,
 	result = begin(&host, request, &wrong, &err);
 	if (!result) {
 		if (!request)
-			say_ready(config);
+			say_ready(&host);
 		loop(&host);
 	}
 	release(&host);

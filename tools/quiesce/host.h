@@ -24,6 +24,7 @@
 
 struct control;
 struct json_object;
+struct metrics;
 
 struct host_config {
 	struct hold_config hold;
@@ -50,7 +51,8 @@ enum host_state {
 
 struct host {
 	const struct host_config *config;
-	struct control *control;
+	struct control *control; /* or NULL */
+	struct metrics *metrics; /* or NULL */
 	int signal_fd;
 	int wake_fd;	   /* the worker has something to tell */
 	struct hold *hold; /* the worker's while there is one */

@@ -39,8 +39,8 @@ static const struct argp_option options[] = {
 	 1},
 	{"control", KEY_CONTROL, "PATH", 0, "Take requests at this UNIX socket, which is made anew",
 	 1},
-	{"metrics", KEY_METRICS, "ADDRESS", 0, "Serve OpenMetrics text at HOST:PORT or unix:PATH",
-	 1},
+	{"metrics", KEY_METRICS, "ADDRESS", 0,
+	 "Serve OpenMetrics text at PORT, HOST:PORT or unix:PATH", 1},
 	{0},
 };
 
