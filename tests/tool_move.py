@@ -251,7 +251,7 @@ def check_plan(here):
                   "a can read and write region 2 of b: 1.0 MiB at IOVA 0x10000000000",
                   "b can read and write region 0 of a: 4.0 KiB", "strategy  refuse"):
         assert words in plan.stdout, f"{words}: {plan.stdout}"
-    assert "SET-3" in plan.stderr and "'a'" in plan.stderr and "'b'" in plan.stderr, plan.stderr
+    assert "duration with --quiesce=auto (clause SET-3)" in plan.stderr and "'a'" in plan.stderr and "'b'" in plan.stderr, plan.stderr
 
     plan = json.loads(run("plan", *devices, "--peer", "a:b", "--json", "--quiesce=auto").stdout)
     assert plan["possible"] and plan["strategy"] == "revoke" and plan["revoked_mappings"] == 1
@@ -525,9 +525,11 @@ def check_limit(here):
     transport = f"unix:{here.fresh('t')}"
     there = Process("receive", "--from", transport, "--host", empty.control)
     there.wait_for("waiting at")
-    done = run("send", "--to", transport, "--host", host.control, "--downtime-limit", "100ms",
-               "--bandwidth", "1M", code=1)
-    assert re.search(r"(user|device 'd[01]') writes .*B a second.* carries ", done.stderr), done
+    done = run("send", "--to", transport, "--host", host.control, "--downtime-limit", "40ms",
+               "--bandwidth", "4M", code=1)
+    # Which of the two it is, the machine decides.
+    assert re.search(r"(user|device 'd[01]') writes .*B a second.* carries |changes of state .* take",
+                     done.stderr), done
     assert "raise the limit" in done.stderr and "the source's devices run" in done.stderr, done
     there.end(1)
     move(host, empty, transport, ("--downtime-limit", "1ms", "--exceed"))

@@ -46,6 +46,7 @@ struct hold_config {
 	enum hold_tenant tenant;
 };
 
+/* [hold] */
 struct hold {
 	const struct hold_config *config;
 	struct qsc_device **devices;
@@ -58,6 +59,7 @@ struct hold {
 	int memory_fd;
 	struct qsc_migrate_user user;
 };
+/* [end] */
 
 /*
  * Open the devices and map everything. `config` is borrowed. *wrong tells whether it failed because

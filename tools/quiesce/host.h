@@ -111,6 +111,8 @@ int host_plan(struct host *host, struct json_object **plan, bool *wrong, struct 
 /* The transport that a request names. *wrong as above. */
 int host_open_transport(const struct request *request, struct qsc_transport **transport,
 			bool *wrong, struct qsc_error *err);
+/* After a failure: what option would have allowed it, where there is one. */
+void host_advise(struct host *host, struct qsc_error *err);
 /* Options for the engine; its progress() cancels when the host was told to. */
 void host_engine_options(struct host *host, struct qsc_migrate_options *options);
 

@@ -71,6 +71,15 @@ int host_open_transport(const struct request *request, struct qsc_transport **tr
 	return result;
 }
 
+void host_advise(struct host *host, struct qsc_error *err)
+{
+	size_t used = strlen(err->text);
+
+	if (err->clause && !strcmp(err->clause, "SET-3") && !host->request.quiesce &&
+	    qsc_set_plan(host->hold->set, QSC_QUIESCE_AUTO, NULL, NULL) == 0)
+		(void)snprintf(err->text + used, sizeof(err->text) - used, " with --quiesce=auto");
+}
+
 /* ---- what is kept of a move ---- */
 
 static enum move_verb verb_of(enum request_verb verb)
@@ -205,6 +214,7 @@ static void send_set(struct host *host, bool *wrong)
 					  &options, &report, err);
 		if (result < 0 && !err->number)
 			(void)qsc_error_set(err, -result, NULL, "%s", strerror(-result));
+		host_advise(host, err);
 		end_move(host, &report);
 		if (report.owner == QSC_OWNER_SOURCE)
 			host->state = own_state(host);
@@ -252,6 +262,7 @@ static void receive_set(struct host *host, bool *wrong)
 					     &options, &report, err);
 		if (result < 0 && !err->number)
 			(void)qsc_error_set(err, -result, NULL, "%s", strerror(-result));
+		host_advise(host, err);
 		end_move(host, &report);
 	}
 	qsc_transport_close(transport);
