@@ -18,6 +18,9 @@ import urllib.request
 TOOL = sys.argv[1]
 MANUAL = pathlib.Path(__file__).parent.parent / "docs"
 TIMEOUT = 120
+# Pre-copy reads memory while it is written, and reads again what was marked since.
+os.environ["TSAN_OPTIONS"] = (os.environ.get("TSAN_OPTIONS", "") +
+                              f":suppressions={pathlib.Path(__file__).parent / 'demo_tsan.supp'}")
 
 
 def run(*args, code=0, **options):

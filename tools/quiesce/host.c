@@ -248,7 +248,8 @@ static void on_signal(struct host *host)
 static void loop(struct host *host)
 {
 	while (!host->over) {
-		bool tenant = host->hold && host->hold->tenant && !host->working;
+		/* While it works, the set is the worker's. */
+		bool tenant = !host->working && host->hold && host->hold->tenant;
 		struct pollfd polls[] = {
 			{.fd = host->signal_fd, .events = POLLIN},
 			{.fd = host->wake_fd, .events = POLLIN},

@@ -56,7 +56,6 @@ struct host {
 	int signal_fd;
 	int wake_fd;	   /* the worker has something to tell */
 	struct hold *hold; /* the worker's while there is one */
-	enum host_state state;
 	bool finishing;
 	bool over; /* leave the loop */
 	int code;  /* exit code of the process */
@@ -73,6 +72,7 @@ struct host {
 	_Atomic bool cancelled;
 	pthread_mutex_t lock;
 	/* Under lock: */
+	enum host_state state;
 	struct move move;
 	bool moved; /* `move` is of this or the last request */
 	struct move_sample sample;

@@ -124,11 +124,16 @@ struct json_object *host_json_status(struct host *host)
 {
 	struct json_object *object = event("status"), *devices = json_object_new_array();
 	const struct hold_config *config = &host->config->hold;
-	bool good = devices && add_text(object, "state", host_state_name(host->state)) &&
-		    add_number(object, "memory_bytes", config->memory_bytes) &&
-		    add_text(object, "tenant",
-			     config->tenant == HOLD_TENANT_COPY ? "copy" : "none") &&
-		    host_json_add(object, "finishing", json_object_new_boolean(host->finishing));
+	enum host_state state;
+	bool good;
+
+	pthread_mutex_lock(&host->lock);
+	state = host->state;
+	pthread_mutex_unlock(&host->lock);
+	good = devices && add_text(object, "state", host_state_name(state)) &&
+	       add_number(object, "memory_bytes", config->memory_bytes) &&
+	       add_text(object, "tenant", config->tenant == HOLD_TENANT_COPY ? "copy" : "none") &&
+	       host_json_add(object, "finishing", json_object_new_boolean(host->finishing));
 
 	for (uint32_t i = 0; i < config->num_devices && good; i++) {
 		struct json_object *device = device_json(host, i);

@@ -30,6 +30,13 @@ static void wake(struct host *host, bool *what)
 	(void)eventfd_write(host->wake_fd, 1);
 }
 
+static void set_state(struct host *host, enum host_state state)
+{
+	pthread_mutex_lock(&host->lock);
+	host->state = state;
+	pthread_mutex_unlock(&host->lock);
+}
+
 /* ---- what the engine is told ---- */
 
 static int on_progress(void *ctx, const struct qsc_migrate_progress *progress)
@@ -169,7 +176,7 @@ static void let_go(struct host *host)
 {
 	hold_close(host->hold);
 	host->hold = NULL;
-	host->state = HOST_EMPTY;
+	set_state(host, HOST_EMPTY);
 }
 
 /* Still ours, but does it run? */
@@ -217,9 +224,9 @@ static void send_set(struct host *host, bool *wrong)
 		host_advise(host, err);
 		end_move(host, &report);
 		if (report.owner == QSC_OWNER_SOURCE)
-			host->state = own_state(host);
+			set_state(host, own_state(host));
 		else if (report.owner == QSC_OWNER_UNPROVED)
-			host->state = HOST_UNPROVED;
+			set_state(host, HOST_UNPROVED);
 	}
 	qsc_transport_close(transport);
 	if (!host->moved || report.owner != QSC_OWNER_DESTINATION)
@@ -267,9 +274,9 @@ static void receive_set(struct host *host, bool *wrong)
 	}
 	qsc_transport_close(transport);
 	if (!result)
-		host->state = HOST_RUNNING;
+		set_state(host, HOST_RUNNING);
 	else if (host->hold && report.owner == QSC_OWNER_UNPROVED)
-		host->state = HOST_UNPROVED;
+		set_state(host, HOST_UNPROVED);
 	else
 		let_go(host);
 }
@@ -287,7 +294,7 @@ static void run_set(struct host *host)
 			(void)qsc_error_set(err, -result, NULL, "the tenant does not go on: %s",
 					    strerror(-result));
 	}
-	host->state = result < 0 ? HOST_BROKEN : HOST_RUNNING;
+	set_state(host, result < 0 ? HOST_BROKEN : HOST_RUNNING);
 }
 
 static void *work(void *arg)
