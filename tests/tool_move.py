@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -540,6 +541,75 @@ def check_limit(here):
     finish(empty)
 
 
+class Cable:
+    """Stands between two sides and is cut before the first message of a kind (src/migrate/frame.h)."""
+
+    HEADER = 40
+    COMMIT, RUNNING = 14, 15
+
+    def __init__(self, here, to, before):
+        self.path = here.fresh("cable")
+        self.to, self.before = to, before
+        self.ends = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                source = self.listener.accept()[0]
+                destination = socket.socket(socket.AF_UNIX)
+                destination.connect(self.to)
+                self.ends += [source, destination]
+                for pair in ((source, destination), (destination, source)):
+                    threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def carry(self, here, there):
+        with contextlib.suppress(OSError, struct.error), here.makefile("rb") as stream:
+            while True:
+                header = stream.read(self.HEADER)
+                kind, size = struct.unpack("<II", header[:8])
+                if kind == self.before:
+                    break
+                there.sendall(header + stream.read(size))
+        self.cut()
+
+    def cut(self):
+        for end in self.ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def check_unproved(here, before):
+    """The cable is cut in the hand-over: who has no proof stays stopped, and a person decides."""
+    host = here.host(here.devices(), *TENANT)
+    empty = here.host(here.devices(), "--empty", *TENANT)
+    transport = here.path("destination")
+    there = Process("receive", "--from", f"unix:{transport}", "--host", empty.control)
+    there.wait_for("waiting at")
+    cable = Cable(here, transport, getattr(Cable, before))
+    done = run("send", "--to", f"unix:{cable.path}", "--host", host.control, code=3)
+    assert "no proof that the destination" in done.stderr and "SET-5" in done.stderr, done.stderr
+    assert status(host)["state"] == "unproved"
+    assert all(device["state"] == "STOP_COPY" for device in status(host)["devices"])
+    done = run("send", "--to", "unix:/x", "--host", host.control, code=1)
+    assert "quiesce ask run" in done.stderr, done.stderr
+    if before == "COMMIT":
+        there.end(3)
+        assert "SET-5" in there.error, there.error
+        assert status(empty)["state"] == "unproved"
+        empty.end(3, number=signal.SIGTERM)
+        run("ask", "run", "--host", host.control)
+        assert status(host)["state"] == "running"
+        finish(host)
+    else:
+        there.end()
+        host.end(3, number=signal.SIGTERM)
+        finish(empty)
+
+
 # ---- files ----
 
 TRACED = re.compile(r" (set-state|session-write|region-write|dma-map|reset)")
@@ -713,6 +783,9 @@ def main():
         for phase in SLOW:
             with world() as here:
                 check(here, phase)
+    for before in ("COMMIT", "RUNNING"):
+        with world() as here:
+            check_unproved(here, before)
     keys = set()
     for check in (check_plan, check_moves):
         with world() as here:
