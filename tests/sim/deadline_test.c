@@ -238,6 +238,24 @@ static void test_state_that_is_written_again(void **state)
 	clock_drop(&world);
 }
 
+static void test_state_is_written_until_it_is_stopped(void **state)
+{
+	struct clock_world world;
+
+	(void)state;
+	clock_make(&world, 1);
+	/* As below, of its own state: 200 kB, 20 ms of the link. */
+	world.costs[0].initial = 2000000;
+	world.costs[0].dirty_rate = 1000000;
+	world.costs[0].quiesce_us = 100 * MS;
+	world.costs[0].stop_us = 100 * MS;
+	world.costs[0].load_us = 100 * MS;
+	world.sides[0].options.downtime_limit_us = 2000 * MS;
+	assert_true(clock_run(&world));
+	expect_as_predicted(&world);
+	clock_drop(&world);
+}
+
 static void test_writers_go_on_until_they_are_stopped(void **state)
 {
 	struct clock_world world;
@@ -654,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_buffered_has_not_arrived),
 		cmocka_unit_test(test_slow_devices_go_side_by_side_as_lanes_allow),
 		cmocka_unit_test(test_state_that_is_written_again),
+		cmocka_unit_test(test_state_is_written_until_it_is_stopped),
 		cmocka_unit_test(test_writers_go_on_until_they_are_stopped),
 		cmocka_unit_test(test_without_precopy),
 		cmocka_unit_test(test_ORD_7_untracked_memory),
