@@ -192,12 +192,14 @@ static uint64_t carried_us(const struct source *source, uint64_t round_us)
 }
 
 /* What a round tells about the link and about how fast devices give their state. */
-static void learn_from_round(struct source *source, uint64_t bytes, uint64_t round_us)
+static void learn_from_round(struct source *source, uint64_t covered, uint64_t bytes,
+			     uint64_t round_us)
 {
 	struct qsc_predict *predict = &source->predict;
 	uint32_t i;
 
-	if (bytes >= RATE_BYTES)
+	/* Where most of what it covered was zeroes, it tells how fast those are found. */
+	if (bytes >= RATE_BYTES && bytes >= covered / 2)
 		qsc_rate_add(&predict->link, bytes, carried_us(source, round_us));
 	for (i = 0; i < predict->num_members; i++) {
 		const struct qsc_migrate_stream *stream = &source->engine.streams[i];
@@ -230,14 +232,16 @@ static int send_pass(struct source *source, struct qsc_error *err)
 	struct qsc_engine *engine = &source->engine;
 	const struct qsc_migrate_report *report = engine->report;
 	uint64_t before = report->memory_bytes + report->device_bytes;
-	int result = qsc_engine_enter(engine, "pre-copy", qsc_predict_left(&source->predict), err);
+	uint64_t covered = qsc_predict_left(&source->predict);
+	int result = qsc_engine_enter(engine, "pre-copy", covered, err);
 	uint64_t start = qsc_engine_now(engine);
 
 	qsc_memory_rewind(&engine->memory);
 	if (result == 0)
 		result = qsc_source_send_round(source, err);
 	if (result == 0)
-		learn_from_round(source, report->memory_bytes + report->device_bytes - before,
+		learn_from_round(source, covered,
+				 report->memory_bytes + report->device_bytes - before,
 				 source->sent_us - start);
 	return result;
 }
