@@ -278,6 +278,17 @@ static void choose_trouble(struct sim_world *world)
 	world->net.strangers = sim_random(8) ? 0 : (uint32_t)sim_random(6);
 }
 
+/* Where nothing goes wrong by itself no limit is in the way, only what a stalled link meets. */
+static void leave_time(struct sim_world *world)
+{
+	uint32_t i;
+
+	for (i = 0; i < 2; i++)
+		world->sides[i].options.timeout_ms = world->seed % 2 ? 0 : STALL_MS / 2;
+	world->sides[0].options.exceed_downtime = true;
+	world->sides[0].options.bandwidth = 0;
+}
+
 static void choose_options(struct sim_world *world)
 {
 	static const uint64_t limits[] = {1, 1000, 300000};
@@ -300,9 +311,10 @@ static void choose_options(struct sim_world *world)
 	source->options.no_precopy = sim_random(8) == 0;
 	source->options.max_passes = 1 + (uint32_t)sim_random(4);
 	source->options.downtime_limit_us = limits[sim_random(3)];
-	/* A world in which nothing goes wrong by itself does not give up either. */
-	source->options.exceed_downtime = sim_random(4) || world->place;
+	source->options.exceed_downtime = sim_random(4);
 	source->options.bandwidth = sim_random(4) ? 0 : 100000ULL << sim_random(10);
+	if (world->place)
+		leave_time(world);
 	if (sim_random(8) == 0)
 		source->user.dirty = NULL;
 }
