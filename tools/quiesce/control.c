@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -89,7 +90,7 @@ static int listen_at(struct control *control, const char *path, struct qsc_error
 
 	if (!*path || strlen(path) >= sizeof(address.sun_path))
 		return qsc_error_set(err, EINVAL, NULL, "%s is no path of a socket", path);
-	strcpy(address.sun_path, path);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	result = remove_stale(&address, err);
 	if (result < 0)
 		return result;
@@ -102,7 +103,7 @@ static int listen_at(struct control *control, const char *path, struct qsc_error
 	if (result < 0 || listen(control->listener, MAX_CLIENTS) < 0)
 		return qsc_error_set(err, errno, NULL, "cannot listen at %s: %s", path,
 				     strerror(errno));
-	strcpy(control->path, path);
+	(void)snprintf(control->path, sizeof(control->path), "%s", path);
 	return 0;
 }
 

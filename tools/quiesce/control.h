@@ -22,7 +22,7 @@ struct json_object;
 typedef void control_request(void *ctx, struct control_client *client, struct json_object *object);
 
 /* The socket file is made, and removed when destroyed; one that a dead host left is replaced. */
-int control_create(const char *path, control_request *request, void *ctx, struct control **control,
+int control_create(const char *path, control_request *request, void *ctx, struct control **out,
 		   struct qsc_error *err);
 /* NULL is allowed. What was sent and not yet read gets a moment to be. */
 void control_destroy(struct control *control);

@@ -115,18 +115,18 @@ static int open_devices(struct hold *hold, bool *wrong, struct qsc_error *err)
 	return 0;
 }
 
-static int region_size(struct hold *hold, uint32_t member, uint32_t region, uint64_t *size,
-		       struct qsc_error *err)
+/* 0, with the reason in err, when there is none. */
+static uint64_t region_size(struct hold *hold, uint32_t member, uint32_t region,
+			    struct qsc_error *err)
 {
-	struct qsc_region_info info;
+	struct qsc_region_info info = {0};
 	int result = qsc_device_get_region_info(hold->devices[member], region, &info);
 
-	if (!result && !info.size)
-		result = -EINVAL;
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "device '%s' has no region %u",
-				     hold->config->devices[member].name, region);
-	*size = info.size;
+	if (result == 0 && info.size)
+		return info.size;
+	(void)qsc_error_set(err, result < 0 ? -result : EINVAL, NULL,
+			    "device '%s' has no region %u", hold->config->devices[member].name,
+			    region);
 	return 0;
 }
 
@@ -137,11 +137,11 @@ static int map_peer(struct hold *hold, const struct hold_peer *peer, uint64_t *n
 		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
 		.peer = peer->to,
 		.region = peer->region,
+		.size = region_size(hold, peer->to, peer->region, err),
 	};
-	int result = region_size(hold, peer->to, peer->region, &mapping.size, err);
 
-	if (result < 0)
-		return result;
+	if (!mapping.size)
+		return -EINVAL;
 	if (mapping.size > 1ULL << 48)
 		return qsc_error_set(err, E2BIG, NULL, "region %u of device '%s' is too large",
 				     peer->region, hold->config->devices[peer->to].name);
@@ -196,16 +196,15 @@ static int check_engines(struct hold *hold, struct tenant_config *tenant, struct
 	for (uint32_t i = 0; i < hold->config->num_devices; i++) {
 		const char *name = hold->config->devices[i].name;
 		uint64_t size;
-		int result;
 
 		if (!is_dmacopy(hold->devices[i]))
 			return qsc_error_set(err, EINVAL, NULL,
 					     "the tenant drives dmacopy engines, and device '%s' "
 					     "is none; use --tenant none",
 					     name);
-		result = region_size(hold, i, DMACOPY_BAR_LOCAL, &size, err);
-		if (result < 0)
-			return result;
+		size = region_size(hold, i, DMACOPY_BAR_LOCAL, err);
+		if (!size)
+			return -EINVAL;
 		if (size < TENANT_STATE_MIN || (i && size != tenant->state_bytes))
 			return qsc_error_set(err, EINVAL, NULL,
 					     "the tenant wants engines with the same memory, of at "

@@ -65,7 +65,7 @@ struct hold {
  * Open the devices and map everything. `config` is borrowed. *wrong tells whether it failed because
  * of what the person typed.
  */
-int hold_open(const struct hold_config *config, struct hold **hold, bool *wrong,
+int hold_open(const struct hold_config *config, struct hold **out, bool *wrong,
 	      struct qsc_error *err);
 /* Start from nothing: the tenant begins. What was not begun is there to be received. */
 int hold_begin(struct hold *hold, struct qsc_error *err);

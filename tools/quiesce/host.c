@@ -70,17 +70,17 @@ static void print_tenant(const struct host *host, const struct tenant_result *re
 }
 
 /* The tenant has finished, or could not go on. */
-static void on_tenant(struct host *host)
+static void on_tenant(struct host *host, struct tenant *tenant)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct tenant_result result;
 
 	host->over = true;
-	if (tenant_failure(host->hold->tenant, &err) < 0) {
+	if (tenant_failure(tenant, &err) < 0) {
 		host->code = tool_fail_error(&err, "the tenant cannot go on");
 		return;
 	}
-	tenant_get_result(host->hold->tenant, &result);
+	tenant_get_result(tenant, &result);
 	print_tenant(host, &result);
 	if (result.bytes_wrong || result.interrupts_lost || result.interrupts_doubled)
 		host->code = TOOL_FAILED;
@@ -98,7 +98,7 @@ static void finish(struct host *host)
 		host->code = TOOL_UNPROVED;
 	else if (host->state == HOST_BROKEN)
 		host->code = TOOL_FAILED;
-	if (host->state == HOST_RUNNING && host->hold->tenant)
+	if (host->state == HOST_RUNNING && host->hold && host->hold->tenant)
 		tenant_finish(host->hold->tenant);
 	else
 		host->over = true;
@@ -249,12 +249,12 @@ static void loop(struct host *host)
 {
 	while (!host->over) {
 		/* While it works, the set is the worker's. */
-		bool tenant = !host->working && host->hold && host->hold->tenant;
+		struct tenant *tenant = !host->working && host->hold ? host->hold->tenant : NULL;
 		struct pollfd polls[] = {
 			{.fd = host->signal_fd, .events = POLLIN},
 			{.fd = host->wake_fd, .events = POLLIN},
 			{.fd = host->control ? control_fd(host->control) : -1, .events = POLLIN},
-			{.fd = tenant ? tenant_event_fd(host->hold->tenant) : -1, .events = POLLIN},
+			{.fd = tenant ? tenant_event_fd(tenant) : -1, .events = POLLIN},
 		};
 
 		if (tenant)
@@ -263,7 +263,7 @@ static void loop(struct host *host)
 		    0)
 			continue;
 		if (polls[3].revents)
-			on_tenant(host);
+			on_tenant(host, tenant);
 		if (polls[0].revents)
 			on_signal(host);
 		if (polls[1].revents)

@@ -104,10 +104,10 @@ int host_work_start(struct host *host, struct request *request);
 /* ---- host_plan.c ---- */
 
 /*
- * What a move would come to. 0 and *plan; when it would be refused -errno, and *plan has what is
+ * What a move would come to. 0 and *out; when it would be refused -errno, and *out has what is
  * known all the same. *wrong as in hold_open().
  */
-int host_plan(struct host *host, struct json_object **plan, bool *wrong, struct qsc_error *err);
+int host_plan(struct host *host, struct json_object **out, bool *wrong, struct qsc_error *err);
 /* The transport that a request names. *wrong as above. */
 int host_open_transport(const struct request *request, struct qsc_transport **transport,
 			bool *wrong, struct qsc_error *err);

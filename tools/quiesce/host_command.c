@@ -228,8 +228,6 @@ int cmd_ask(int argc, char **argv)
 	tool_parse(&argp, argc, argv, &asking);
 	if (!asking.asked)
 		tool_usage("what to ask is missing: status, watch, cancel, finish or run");
-	if (!asking.host)
-		tool_usage("--host PATH is missing");
 	code = remote_ask(asking.host, &asking.request, on_answer, &asking);
 	return code ? code : asking.code;
 }

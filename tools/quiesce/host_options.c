@@ -2,6 +2,7 @@
 /* What a person says of a host: its devices, its memory, who drives them, where it is asked. */
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -88,7 +89,7 @@ static void add_device(struct hold_config *config, const char *text)
 		tool_usage("'%s' is no device; a device is [NAME=]" TOOL_URI_FORMS, text);
 	if (strlen(text) >= sizeof(device->uri))
 		tool_usage("the device '%.40s…' has too long a name", text);
-	strcpy(device->uri, text);
+	(void)snprintf(device->uri, sizeof(device->uri), "%s", text);
 	for (uint32_t i = 0; i < config->num_devices; i++)
 		if (!strcmp(config->devices[i].name, device->name))
 			tool_usage("two devices have the name '%s'", device->name);

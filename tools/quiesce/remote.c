@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -35,8 +36,10 @@ static void connect_to(struct remote *remote, const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int number = ENAMETOOLONG;
 
+	if (!path)
+		tool_usage("--host PATH is missing");
 	if (*path && strlen(path) < sizeof(address.sun_path)) {
-		strcpy(address.sun_path, path);
+		(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 		remote->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		if (remote->fd >= 0 &&
 		    connect(remote->fd, (struct sockaddr *)&address, sizeof(address)) == 0)
@@ -64,8 +67,8 @@ static int send_line(struct remote *remote, const struct request *request)
 static void take_line(struct remote *remote, const char *line, size_t size)
 {
 	struct json_tokener *tokener = json_tokener_new();
-	struct json_object *object =
-		tokener ? json_tokener_parse_ex(tokener, line, (int)size) : NULL;
+	struct json_object *object = tokener ? json_tokener_parse_ex(tokener, line, (int)size)
+					     : NULL;
 	struct json_object *name;
 
 	if (json_object_object_get_ex(object, "event", &name) &&

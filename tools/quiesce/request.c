@@ -26,8 +26,8 @@ struct field {
 	const char *name; /* of the option; in JSON with '_' for '-' and the unit behind it */
 	const char *key;
 	enum field_kind kind;
-	size_t offset;
 	uint32_t verbs; /* that it belongs to */
+	size_t offset;
 	uint64_t max;
 	const char *value; /* in the help */
 	const char *help;
@@ -47,37 +47,37 @@ struct field {
 
 /* All that a request says beside its verb. Without a name: no option of its own. */
 static const struct field fields[] = {
-	{NULL, "transport", FIELD_TEXT, FIELD(transport), ALL, 0, NULL, NULL},
-	{"quiesce", "quiesce", FIELD_TEXT, FIELD(quiesce), ALL, 0, "native|revoke|auto",
+	{NULL, "transport", FIELD_TEXT, ALL, FIELD(transport), 0, NULL, NULL},
+	{"quiesce", "quiesce", FIELD_TEXT, ALL, FIELD(quiesce), 0, "native|revoke|auto",
 	 "Devices without P2P that reach others: refuse them (native, the default), take their "
 	 "peer "
 	 "mappings away for the stop (revoke), or that only where it must be (auto)"},
-	{"downtime-limit", "downtime_limit_us", FIELD_US, FIELD(downtime_limit_us), SOURCE,
+	{"downtime-limit", "downtime_limit_us", FIELD_US, SOURCE, FIELD(downtime_limit_us),
 	 3600 * 1000000ULL, "TIME", "How long the stop may take (default 300ms)"},
-	{"timeout", "timeout_ms", FIELD_MS, FIELD(timeout_ms), SEND | SAVE, UINT32_MAX, "TIME",
+	{"timeout", "timeout_ms", FIELD_MS, SEND | SAVE, FIELD(timeout_ms), UINT32_MAX, "TIME",
 	 "For all of it until the set changes hands; past it the source goes on"},
-	{"bandwidth", "bandwidth", FIELD_BYTES, FIELD(bandwidth), SOURCE, UINT64_MAX >> 2, "SIZE",
+	{"bandwidth", "bandwidth", FIELD_BYTES, SOURCE, FIELD(bandwidth), UINT64_MAX >> 2, "SIZE",
 	 "Send at most so many bytes a second"},
-	{"channels", "channels", FIELD_COUNT, FIELD(channels), SEND | PLAN, 64, "N",
+	{"channels", "channels", FIELD_COUNT, SEND | PLAN, FIELD(channels), 64, "N",
 	 "Connections side by side (default: one a device, at most 8, and one more)"},
-	{"no-precopy", "no_precopy", FIELD_FLAG, FIELD(no_precopy), SOURCE, 0, NULL,
+	{"no-precopy", "no_precopy", FIELD_FLAG, SOURCE, FIELD(no_precopy), 0, NULL,
 	 "Stop first and move everything then"},
-	{"exceed", "exceed", FIELD_FLAG, FIELD(exceed_downtime), SEND, 0, NULL,
+	{"exceed", "exceed", FIELD_FLAG, SEND, FIELD(exceed_downtime), 0, NULL,
 	 "Move also when the downtime limit cannot be kept, instead of giving up"},
-	{"plaintext", "plaintext", FIELD_FLAG, FIELD(plaintext), NETWORK, 0, NULL,
+	{"plaintext", "plaintext", FIELD_FLAG, NETWORK, FIELD(plaintext), 0, NULL,
 	 "Allow tcp:, which sends all memory in clear"},
-	{"tls-ca", "tls_ca", FIELD_FILE, FIELD(tls_ca), NETWORK, 0, "FILE",
+	{"tls-ca", "tls_ca", FIELD_FILE, NETWORK, FIELD(tls_ca), 0, "FILE",
 	 "Authorities that the other side's certificate must come from (PEM)"},
-	{"tls-cert", "tls_cert", FIELD_FILE, FIELD(tls_cert), NETWORK, 0, "FILE",
+	{"tls-cert", "tls_cert", FIELD_FILE, NETWORK, FIELD(tls_cert), 0, "FILE",
 	 "Our certificate (PEM)"},
-	{"tls-key", "tls_key", FIELD_FILE, FIELD(tls_key), NETWORK, 0, "FILE", "Its key (PEM)"},
-	{"tls-peer", "tls_peer", FIELD_TEXT, FIELD(tls_peer), NETWORK, 0, "NAME",
+	{"tls-key", "tls_key", FIELD_FILE, NETWORK, FIELD(tls_key), 0, "FILE", "Its key (PEM)"},
+	{"tls-peer", "tls_peer", FIELD_TEXT, NETWORK, FIELD(tls_peer), 0, "NAME",
 	 "Name in the other side's certificate (default: a source wants the host it connects to)"},
-	{"tls-anonymous", "tls_anonymous", FIELD_FLAG, FIELD(tls_anonymous), RECEIVE, 0, NULL,
+	{"tls-anonymous", "tls_anonymous", FIELD_FLAG, RECEIVE, FIELD(tls_anonymous), 0, NULL,
 	 "Receive from a source that shows no certificate as well"},
-	{"psk-file", "psk_file", FIELD_FILE, FIELD(psk_file), NETWORK, 0, "FILE",
+	{"psk-file", "psk_file", FIELD_FILE, NETWORK, FIELD(psk_file), 0, "FILE",
 	 "Pre-shared keys instead of certificates, lines \"identity:key\""},
-	{"psk-identity", "psk_identity", FIELD_TEXT, FIELD(psk_identity), SEND | PLAN, 0, "NAME",
+	{"psk-identity", "psk_identity", FIELD_TEXT, SEND | PLAN, FIELD(psk_identity), 0, "NAME",
 	 "Which of them a source uses"},
 };
 
