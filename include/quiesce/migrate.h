@@ -150,6 +150,11 @@ struct qsc_migrate_options {
 			      one more; never more than the transport can give) */
 	uint32_t stall_timeout_ms; /* no progress at all for so long is a failure (default 30000) */
 	/*
+	 * Destination: for a source to come (default: stall_timeout_ms; UINT32_MAX, seven weeks,
+	 * for one that waits until it is cancelled).
+	 */
+	uint32_t wait_timeout_ms;
+	/*
 	 * Called by one thread at a time, several times a second while bytes move, and between
 	 * steps; non-zero cancels with -ECANCELED.
 	 */

@@ -29,6 +29,8 @@ static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_opt
 		filled->downtime_limit_us = DEFAULT_DOWNTIME_US;
 	if (!filled->stall_timeout_ms)
 		filled->stall_timeout_ms = DEFAULT_STALL_MS;
+	if (!filled->wait_timeout_ms)
+		filled->wait_timeout_ms = filled->stall_timeout_ms;
 	if (!filled->channels)
 		filled->channels = 1 + (members < DEFAULT_STREAMS ? members : DEFAULT_STREAMS);
 	if (filled->channels > QSC_LINK_MAX_CHANNELS)

@@ -411,9 +411,12 @@ static void test_nobody_there_is_said_at_once(void **state)
 
 	(void)state;
 	sides_make(&f, sides_p2p_flags, true);
-	f.sides[1].options.stall_timeout_ms = 1;
+	/* For a source one may wait longer, or shorter, than for what it sends. */
+	f.sides[1].options.stall_timeout_ms = 3600000;
+	f.sides[1].options.wait_timeout_ms = 2;
 	sides_run_destination(&f.sides[1]);
 	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_non_null(strstr(f.sides[1].err.text, "within 2 ms"));
 	f.sides[0].result = qsc_migrate_send(f.sides[0].set, &f.sides[0].user, f.sides[0].transport,
 					     &f.sides[0].options, &f.sides[0].report,
 					     &f.sides[0].err);

@@ -297,7 +297,7 @@ static void serve_asker(struct qsc_engine *engine)
 
 int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_error *err)
 {
-	uint32_t timeout_ms = engine->options.stall_timeout_ms;
+	uint32_t timeout_ms = engine->options.wait_timeout_ms;
 	const struct qsc_link_wait wait = {
 		.timeout_ms = timeout_ms,
 		.deadline_us = qsc_engine_now(engine) + timeout_ms * 1000ULL,
