@@ -59,6 +59,8 @@ void host_engine_options(struct host *host, struct qsc_migrate_options *options)
 {
 	*options = (struct qsc_migrate_options){
 		.timeline = host->hold->timeline,
+		/* Whoever waits for a set waits until told otherwise. */
+		.wait_timeout_ms = UINT32_MAX,
 		.progress = on_progress,
 		.progress_ctx = host,
 	};
