@@ -103,8 +103,8 @@ QSC_API int qsc_set_map_peer(struct qsc_set *set, uint32_t member,
 /*
  * Reach (SET-3): the mappings by which `member` can do DMA into a region of `peer`, or of any other
  * member with QSC_REACH_ANY, in order of IOVA. Returns how many there are, 0 where it cannot, and
- * fills in at most `max`; mappings may be NULL with max 0. Those that are revoked for the moment are
- * among them: they come back. A member's mapping of its own regions is no reach.
+ * fills in at most `max`; mappings may be NULL with max 0. Those that are revoked for the moment
+ * are among them: they come back. A member's mapping of its own regions is no reach.
  */
 QSC_API size_t qsc_set_reach(const struct qsc_set *set, uint32_t member, uint32_t peer,
 			     struct qsc_peer_mapping *mappings, size_t max);

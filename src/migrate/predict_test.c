@@ -42,7 +42,7 @@ static void make(struct fixture *f)
 	for (i = 0; i < MEMBERS; i++)
 		f->members[i].name = names[i];
 	for (part = 0; part < QSC_DOWNTIME_PARTS; part++)
-		qsc_time_add(&f->predict.part[part], 1000U * (unsigned int)(part + 1));
+		qsc_time_add(&f->predict.part[part], 1000ULL * (unsigned int)(part + 1));
 	qsc_rate_add(&f->predict.link, 10 * MB, 100000);
 }
 

@@ -58,7 +58,7 @@ void sides_drop(struct fixture *f);
 /* Both sides at once, until both have ended. */
 void sides_migrate(struct fixture *f);
 /* The destination alone, as a thread would: closes its transport, too. */
-void *sides_run_destination(void *side);
+void *sides_run_destination(void *arg);
 
 /* -1, or the clause that the events broke. */
 int sides_judge(struct fixture *f);

@@ -429,12 +429,14 @@ static int next_item(struct qsc_save *save)
 /* What lies behind the last piece belongs to it. */
 static void add_piece(struct qsc_save_sink *to, void *at, size_t size)
 {
-	struct iovec *last = to->count ? &to->iov[to->count - 1] : NULL;
+	struct iovec *next = to->iov + to->count;
 
-	if (last && (uint8_t *)last->iov_base + last->iov_len == at)
-		last->iov_len += size;
-	else
-		to->iov[to->count++] = (struct iovec){.iov_base = at, .iov_len = size};
+	if (to->count && (uint8_t *)next[-1].iov_base + next[-1].iov_len == at) {
+		next[-1].iov_len += size;
+		return;
+	}
+	*next = (struct iovec){.iov_base = at, .iov_len = size};
+	to->count++;
 }
 
 static void hand_out(struct qsc_save_sink *to, const uint8_t *bytes, size_t size)

@@ -33,7 +33,7 @@
 #define QSC_STREAM_HELD_SIZE   16U /* u32 index, u32 vector, u64 count */
 #define QSC_STREAM_END_SIZE    8U
 #define QSC_STREAM_MAX_NAME    (QSC_LAYOUT_NAME - 1U)
-#define QSC_STREAM_PAGE_SIZE 4096U
+#define QSC_STREAM_PAGE_SIZE   4096U
 
 enum qsc_stream_record {
 	QSC_STREAM_PAGES = 1, /* index: block; u64 offset, then whole pages */

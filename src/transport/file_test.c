@@ -23,7 +23,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
-#define MIB	    (1U << 20)
+#define MIB	    (1UL << 20)
 #define PATIENCE_MS 20000U
 #define HEAD	    16U
 #define TAIL	    32U

@@ -280,6 +280,7 @@ static void set_port(struct sockaddr *address, uint16_t port)
 
 static uint16_t get_port(const struct sockaddr_storage *address)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.UndefReturn): getsockname() wrote it. */
 	return address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
 					      : ((const struct sockaddr_in *)address)->sin_port;
 }
@@ -325,7 +326,7 @@ static int listen_all(struct qsc_listener *listener, struct addrinfo *list)
 	int result = -EADDRNOTAVAIL;
 	struct addrinfo *address;
 	uint16_t port = 0;
-	socklen_t size;
+	socklen_t size = 0;
 	int fd;
 
 	for (address = list; address && listener->num_fds < QSC_LISTENER_MAX_FDS;
@@ -377,7 +378,7 @@ int qsc_inet_listen(const char *where, struct qsc_tls *tls, struct qsc_transport
 		    struct qsc_error *err)
 {
 	struct qsc_listener *listener = qsc_listener_create(tls ? "tls" : "tcp");
-	struct place place;
+	struct place place = {.host = ""};
 	int result;
 
 	if (!listener) {

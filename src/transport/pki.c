@@ -15,7 +15,7 @@
 #include <cmocka.h>
 #include <gnutls/x509.h>
 
-#define DAY 86400
+#define DAY 86400L
 
 struct issuer {
 	gnutls_x509_crt_t crt;

@@ -167,7 +167,8 @@ static int destination_open(struct qsc_transport *transport, uint32_t timeout_ms
 		return qsc_error_set(err, ESHUTDOWN, NULL, "nobody will connect any more");
 	*ch = &world->waiting[0]->ends[1].base;
 	world->num_waiting--;
-	memmove(world->waiting, world->waiting + 1, world->num_waiting * sizeof(world->waiting[0]));
+	memmove(world->waiting, world->waiting + 1,
+		world->num_waiting * sizeof(struct clock_wire *));
 	return 0;
 }
 

@@ -183,7 +183,8 @@ static void at_boundary(void *ctx)
 	struct sim_world *world = ctx;
 	const struct sim_place *place = world->place;
 
-	if (++world->operations != (place ? place->operation : 0))
+	world->operations++;
+	if (!place || world->operations != place->operation)
 		return;
 	sim_note('b', place->blow);
 	world->net.faulted = place->blow;

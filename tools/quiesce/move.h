@@ -20,10 +20,10 @@ enum move_verb { MOVE_SEND, MOVE_RECEIVE, MOVE_SAVE, MOVE_RESTORE };
 struct move_phase {
 	char name[32];
 	int32_t device; /* -1: the whole set */
+	uint32_t count; /* 1; more where phases of one name and device were put together */
 	uint64_t start_us;
 	uint64_t duration_us;
 	uint64_t bytes;
-	uint32_t count; /* 1; more where phases of one name and device were put together */
 };
 
 /* What progress() said at some time; all of them are kept, thinned out when there are many. */
@@ -40,7 +40,7 @@ struct move_sample {
 
 /* So many of each at most; a longer recording is made coarser, not cut short. */
 #define MOVE_MAX_PHASES	 20000U
-#define MOVE_MAX_SAMPLES 1000U
+#define MOVE_MAX_SAMPLES 1000UL
 #define MOVE_MAX_DEVICES 4096U
 
 struct move_device {
@@ -128,8 +128,8 @@ struct move_view *move_view_create(bool quiet);
 void move_view_progress(struct move_view *view, const struct move *move,
 			const struct move_sample *sample);
 /*
- * On stdout, unless quiet or without a view: what happened, with the parts of the stop predicted and
- * measured, for a person. On stderr, in any case: what went wrong and what to do.
+ * On stdout, unless quiet or without a view: what happened, with the parts of the stop predicted
+ * and measured, for a person. On stderr, in any case: what went wrong and what to do.
  */
 void move_view_end(struct move_view *view, const struct move *move);
 void move_view_destroy(struct move_view *view);

@@ -247,8 +247,8 @@ static void tell(struct move *move)
 	assert_non_null(move->phases);
 	move->devices[0] = (struct move_device){"nic0", "vfio-user:/run/nic0", 7};
 	move->devices[1] = (struct move_device){"größe", "model:dmacopy,state=1M", 1};
-	move->phases[0] = (struct move_phase){"quiesce", -1, 5, 6, 0, 1};
-	move->phases[1] = (struct move_phase){"stop-copy", 1, 7, 8, 4096, 3};
+	move->phases[0] = (struct move_phase){"quiesce", -1, 1, 5, 6, 0};
+	move->phases[1] = (struct move_phase){"stop-copy", 1, 3, 7, 8, 4096};
 	assert_int_equal(move_keep_sample(move, &(struct move_sample){"pre-copy", 2, 21, 22, 23, 24,
 								      25, 26}),
 			 0);

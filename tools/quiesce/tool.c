@@ -27,6 +27,7 @@ static FILE *complaints(void)
 static void complain(const char *fmt, va_list args)
 {
 	(void)fprintf(complaints(), "%s: ", tool_name);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.*): the callers have begun it. */
 	(void)vfprintf(complaints(), fmt, args);
 }
 
