@@ -291,7 +291,7 @@ def check_plan_asks(here):
         assert plan["asked"] and plan["bytes_per_second"] and plan["rtt_us"], plan
     done = run("plan", ours[0], "--to", transport, code=1)
     assert "2 here" in done.stderr or "2 devices" in done.stderr, done.stderr
-    run("send", *ours, "--to", transport)
+    run("send", *ours, "--to", transport, "--exceed")
     receiver.wait_for("holding the set")
     receiver.end(number=signal.SIGTERM)
 
@@ -321,7 +321,7 @@ def move(source, destination, transport, send=(), receive=()):
     there = Process("receive", "--from", transport, "--host", destination.control, "--json",
                     *receive)
     transport = there.wait_for("waiting at").split()[-1]
-    here = json.loads(run("send", "--to", transport, "--host", source.control, "--json", *send)
+    here = json.loads(run("send", "--to", transport, "--host", source.control, "--json", "--exceed", *send)
                       .stdout)
     there = json.loads(there.end())
     assert here["result"] == there["result"] == "ok", (here, there)
@@ -345,7 +345,7 @@ def check_moves(here):
     moves = [(f"unix:{here.path('m')}", ("--report", here.path("report.html")), ()),
              ("tcp:127.0.0.1:0", ("--plaintext", "--channels", "3"), ("--plaintext",)),
              ("tls:127.0.0.1:0", ("--psk-file", psk), ("--psk-file", psk)),
-             (f"unix:{here.path('m')}", ("--no-precopy", "--exceed"), ("--quiesce=auto",))]
+             (f"unix:{here.path('m')}", ("--no-precopy",), ("--quiesce=auto",))]
     for number, (transport, send, receive) in enumerate(moves):
         moved = move(hosts[number % 2], hosts[1 - number % 2], transport, send, receive)
     page = pathlib.Path(here.path("report.html")).read_text(encoding="utf-8")
@@ -384,7 +384,7 @@ def check_own_hosts(here):
     devices = here.devices()
     receiver = here.receiver(transport, *devices, "--memory-file", files[1], "--peer", "d0:d1")
     done = run("send", "--to", transport, *here.devices(), "--memory-file", files[0], "--peer",
-               "d0:d1")
+               "d0:d1", "--exceed")
     assert "the destination runs" in done.stdout, done.stdout
     receiver.wait_for("holding the set")
     output = receiver.end(number=signal.SIGTERM)
@@ -477,7 +477,7 @@ def check_killed_source(here, phase):
 
 def check_killed_command(here):
     """Who asked goes; the host, which was asked, goes on."""
-    host, sender, receiver, _ = slow_move(here, "pre-copy", "--bandwidth", "40M")
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--bandwidth", "40M", "--exceed")
     sender.end(-signal.SIGKILL, number=signal.SIGKILL)
     receiver.wait_for("holding the set")
     tenant_result(receiver.end(number=signal.SIGTERM))
@@ -536,7 +536,7 @@ def check_limit(here):
                      done.stderr), done
     assert "raise the limit" in done.stderr and "the source's devices run" in done.stderr, done
     there.end(1)
-    move(host, empty, transport, ("--downtime-limit", "1ms", "--exceed"))
+    move(host, empty, transport, ("--downtime-limit", "1ms"))
     host.end(number=signal.SIGTERM)
     finish(empty)
 
@@ -590,7 +590,8 @@ def check_unproved(here, before):
     there = Process("receive", "--from", f"unix:{transport}", "--host", empty.control)
     there.wait_for("waiting at")
     cable = Cable(here, transport, getattr(Cable, before))
-    done = run("send", "--to", f"unix:{cable.path}", "--host", host.control, code=3)
+    done = run("send", "--to", f"unix:{cable.path}", "--host", host.control, "--exceed",
+               code=3)
     assert "no proof that the destination" in done.stderr and "SET-5" in done.stderr, done.stderr
     assert status(host)["state"] == "unproved"
     assert all(device["state"] == "STOP_COPY" for device in status(host)["devices"])
@@ -750,7 +751,7 @@ def check_control(here):
     for client in silent:
         client.close()
     here.receiver(f"unix:{here.path('watched')}", *here.devices(), *TENANT)
-    run("send", "--to", f"unix:{here.path('watched')}", "--host", host.control)
+    run("send", "--to", f"unix:{here.path('watched')}", "--host", host.control, "--exceed")
     for client in watchers:
         events = [json.loads(line)["event"]
                   for line in read_until(client, b'"event":"end"').splitlines()]
