@@ -219,7 +219,10 @@ struct claims {
 	struct qsc_error nobody; /* why nobody came, as far as the transport knows */
 };
 
-/* A claim begins with channel 0: a source opens that first. NULL for no HELLO of any claim. */
+/*
+ * A claim begins with whichever of its channels is heard first: a source opens channel 0 first, but
+ * a lost packet may hold that up. NULL for no HELLO of any claim.
+ */
 static struct claim *find_claim(struct claims *claims, const struct qsc_frame *hello)
 {
 	struct claim *silent = &claims->entries[0];
@@ -234,7 +237,7 @@ static struct claim *find_claim(struct claims *claims, const struct qsc_frame *h
 		if (claim->turn < silent->turn)
 			silent = claim;
 	}
-	if (hello->index != 0 || channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
+	if (channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
 		return NULL;
 	qsc_link_close(&silent->link);
 	*silent = (struct claim){
@@ -299,7 +302,8 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t st
 		return 0;
 	}
 	ch->ops->set_limits(ch, stall_ms, 0);
-	return refuse_version(&(*claim)->link, err);
+	/* It is told by channel 0. */
+	return (*claim)->link.channels[0] ? refuse_version(&(*claim)->link, err) : 0;
 }
 
 /*

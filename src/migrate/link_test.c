@@ -113,11 +113,61 @@ static void test_what_is_still_coming_is_no_silence(void **state)
 	assert_int_equal(wait_for(0, 1, &err), 0);
 }
 
+/* Two connections of which the second is heard first. */
+struct swapped {
+	struct qsc_transport transport;
+	struct slow ends[2];
+	uint32_t opened;
+};
+
+static int swapped_open(struct qsc_transport *transport, uint32_t timeout_ms,
+			struct qsc_channel **ch, struct qsc_error *err)
+{
+	struct swapped *swapped = qsc_container_of(transport, struct swapped, transport);
+
+	if (swapped->opened == 2)
+		return qsc_error_set(err, EIO, NULL, "it was dropped");
+	*ch = &swapped->ends[1 - swapped->opened++].channel;
+	return 0;
+}
+
+static void test_channels_may_come_in_any_order(void **state)
+{
+	static const struct qsc_channel_ops channel_ops = {
+		.recv = slow_recv, .set_limits = slow_set_limits, .close = slow_close};
+	static const struct qsc_transport_ops ops = {.name = "swapped", .open = swapped_open};
+	struct swapped swapped = {.transport = {&ops}};
+	const struct qsc_env env = {.now_us = slow_now, .ctx = &swapped.ends[0]};
+	const struct qsc_link_wait wait = {
+		.timeout_ms = 1000, .deadline_us = 1000000, .step = go_on};
+	struct qsc_link link = {.env = &env, .stall_ms = 1000};
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct qsc_frame hello = {
+			.type = QSC_FRAME_HELLO,
+			.index = i,
+			.arg = QSC_FRAME_VERSION,
+			.offset = 7,
+			.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 2,
+		};
+
+		hello.digest = qsc_frame_digest(&hello, NULL);
+		qsc_frame_encode(&hello, swapped.ends[i].hello);
+		swapped.ends[i].channel.ops = &channel_ops;
+	}
+	assert_int_equal(qsc_link_accept(&link, &swapped.transport, &wait, NULL), 0);
+	for (i = 0; i < 2; i++)
+		assert_ptr_equal(link.channels[i], &swapped.ends[i].channel);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waits_as_long_as_allowed_and_says_why_nobody_came),
 		cmocka_unit_test(test_what_is_still_coming_is_no_silence),
+		cmocka_unit_test(test_channels_may_come_in_any_order),
 	};
 
 	return cmocka_run_group_tests_name("link", tests, NULL, NULL);
