@@ -307,11 +307,11 @@ static struct move_device devices[] = {
 };
 
 static struct move_phase phases[] = {
-	{"negotiate", -1, 100, 900, 0, 1},	    {"precopy", -1, 1000, 900000, 300 << 20, 1},
-	{"precopy", 0, 2000, 400000, 100 << 20, 1}, {"pause", -1, 901000, 1000, 0, 1},
-	{"quiesce", -1, 902000, 2000, 0, 1},	    {"quiesce", 0, 902000, 2000, 0, 1},
-	{"quiesce", 1, 902000, 1000, 0, 1},	    {"stop", 1, 904000, 3000, 0, 1},
-	{"stop-copy", 0, 907000, 12000, 4096, 1},
+	{"negotiate", -1, 1, 100, 900, 0},	    {"precopy", -1, 1, 1000, 900000, 300 << 20},
+	{"precopy", 0, 1, 2000, 400000, 100 << 20}, {"pause", -1, 1, 901000, 1000, 0},
+	{"quiesce", -1, 1, 902000, 2000, 0},	    {"quiesce", 0, 1, 902000, 2000, 0},
+	{"quiesce", 1, 1, 902000, 1000, 0},	    {"stop", 1, 1, 904000, 3000, 0},
+	{"stop-copy", 0, 1, 907000, 12000, 4096},
 };
 
 static void tell(struct move *move)
@@ -453,10 +453,10 @@ static void test_extreme_report(void **state)
 {
 	static const uint64_t most = 1ULL << 62;
 	struct move_phase far[] = {
-		{"pause", -1, most, most, most, 1},
-		{"stop", 1, most, most, most, 1},
-		{"stop-copy", 300, 0, most, most, UINT32_MAX},
-		{"run", -1, most - 1, 0, 0, 1},
+		{"pause", -1, 1, most, most, most},
+		{"stop", 1, 1, most, most, most},
+		{"stop-copy", 300, UINT32_MAX, 0, most, most},
+		{"run", -1, 1, most - 1, 0, 0},
 	};
 	struct move move;
 	char *text;
