@@ -165,7 +165,7 @@ def finish(host, code=0):
     """The tenant there compares everything: nothing was lost, doubled or wrong."""
     run("ask", "finish", "--host", host.control)
     result = tenant_result(host.end(code))
-    assert result["blocks"] > 0 and result["bytes_kept"] > 0, result
+    assert result["engine_bytes"] > 0 and result["bytes_kept"] > 0, result
     for key in ("bytes_wrong", "interrupts_lost", "interrupts_doubled"):
         assert result[key] == 0, result
     return result
@@ -384,8 +384,9 @@ def check_own_hosts(here):
     devices = here.devices()
     receiver = here.receiver(transport, *devices, "--memory-file", files[1], "--peer", "d0:d1")
     done = run("send", "--to", transport, *here.devices(), "--memory-file", files[0], "--peer",
-               "d0:d1", "--exceed")
-    assert "the destination runs" in done.stdout, done.stdout
+               "d0:d1", "--exceed", "--json")
+    report = json.loads(done.stdout)["report"]
+    assert report["stop_bytes"] > 1 << 20, "others may write the file: sent again after the stop"
     receiver.wait_for("holding the set")
     output = receiver.end(number=signal.SIGTERM)
     assert "the destination runs" in output, output
@@ -422,6 +423,9 @@ def check_busy(here):
     done = run("receive", "--from", f"unix:{here.fresh('t')}", "--host", empty.control, code=1)
     assert "busy with 'receive'" in done.stderr, done.stderr
     assert status(empty)["request"] == "receive"
+    assert status(empty)["devices"][0]["state"] is None, "nobody else asks the devices meanwhile"
+    done = run("save", "--to", "-", "--host", host.control, code=2)
+    assert "pipe of the command" in done.stderr, done.stderr
     run("ask", "cancel", "--host", empty.control)
     waiting.end(1)
     assert "cancelled" in waiting.error, waiting.error
@@ -500,7 +504,7 @@ def check_host_told_to_end(here):
     """SIGTERM to a host that moves: cancelled first, then the tenant compares everything."""
     host, sender, receiver, _ = slow_move(here, "pre-copy")
     result = tenant_result(host.end(number=signal.SIGTERM))
-    assert result["blocks"] and not result["bytes_wrong"], result
+    assert result["engine_bytes"] and not result["bytes_wrong"], result
     sender.end(1)
     receiver.end(1)
 
@@ -642,7 +646,7 @@ def check_file(here):
     restored = here.start("restore", "--from", path, *here.devices(), *TENANT)
     restored.wait_for("holding the set")
     result = tenant_result(restored.end(number=signal.SIGTERM))
-    assert result["blocks"] and not result["bytes_wrong"] and not result["interrupts_lost"]
+    assert result["engine_bytes"] and not result["bytes_wrong"] and not result["interrupts_lost"]
 
 
 def check_bad_file(here):
@@ -722,7 +726,7 @@ def check_control(here):
     for line, words in ((b"nonsense\n", "JSON"), (b"[]\n", "'request'"), (b"{}\n", "'request'"),
                         (b'{"request":"none"}\n', "'none'"), (b'{"request":7}\n', "no request"),
                         (b'{"request":"send"}\n', "'transport'"),
-                        (b'{"request":"send","transport":"fd:0"}\n', "pipe"),
+                        (b'{"request":"send","transport":"fd:0"}\n', "pipe of the command"),
                         (b'{"request":"send","transport":"x","more":1}\n', "'more'"),
                         (b'{"request":"send","transport":"x","bandwidth":-1}\n', "'bandwidth'"),
                         (b'{"request":"send","transport":"x","bandwidth":"1"}\n', "'bandwidth'"),

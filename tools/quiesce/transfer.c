@@ -87,8 +87,6 @@ static void check(struct transfer *transfer, const char *option)
 			   "their options out, or --host");
 	if (!transfer->host && !transfer->config.hold.num_devices)
 		tool_usage("name the DEVICEs, or with --host the process that has them");
-	if (transfer->host && pipe)
-		tool_usage("a host cannot use a pipe of the command; name a FILE");
 	if (pipe && request->verb == REQUEST_SAVE && isatty(STDOUT_FILENO))
 		tool_usage("standard output is a terminal; name a FILE or a pipe");
 	if (pipe && request->verb == REQUEST_RESTORE && isatty(STDIN_FILENO))
