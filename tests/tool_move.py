@@ -219,6 +219,8 @@ def check_usage(here):
                  ["send", "--to", "unix:/x", model, "--downtime-limit", "5"],
                  ["send", "--to", "unix:/x", model, "--downtime-limit", "0ms"],
                  ["send", "--to", "unix:/x", model, "--timeout", "1h"],
+                 ["send", "--to", "unix:/x", model, "--stall-timeout", "0s"],
+                 ["save", "--to", "/x", model, "--stall-timeout", "5s"],
                  ["send", "--to", "unix:/x", model, "--bandwidth", "0"],
                  ["send", "--to", "unix:/x", model, "--channels", "0"],
                  ["send", "--to", "unix:/x", model, "--channels", "1000"],

@@ -57,6 +57,9 @@ static const struct field fields[] = {
 	{"timeout", "timeout_ms", FIELD_MS, SEND | SAVE | RECEIVE | RESTORE, FIELD(timeout_ms),
 	 UINT32_MAX, "TIME",
 	 "For all of it until the set changes hands; past it the source goes on"},
+	{"stall-timeout", "stall_timeout_ms", FIELD_MS, NETWORK, FIELD(stall_timeout_ms),
+	 UINT32_MAX, "TIME",
+	 "Nothing at all from the other side for so long is a failure (default 30s)"},
 	{"bandwidth", "bandwidth", FIELD_BYTES, SOURCE, FIELD(bandwidth), UINT64_MAX >> 2, "SIZE",
 	 "Send at most so many bytes a second"},
 	{"channels", "channels", FIELD_COUNT, SEND | PLAN, FIELD(channels), 64, "N",
@@ -265,6 +268,7 @@ void request_migrate_options(const struct request *request, struct qsc_migrate_o
 	options->exceed_downtime = request->exceed_downtime;
 	options->bandwidth = request->bandwidth;
 	options->timeout_ms = (uint32_t)request->timeout_ms;
+	options->stall_timeout_ms = (uint32_t)request->stall_timeout_ms;
 	options->channels = (uint32_t)request->channels;
 }
 

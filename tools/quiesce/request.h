@@ -44,6 +44,7 @@ struct request {
 	char *psk_identity;
 	uint64_t downtime_limit_us;
 	uint64_t timeout_ms;
+	uint64_t stall_timeout_ms;
 	uint64_t bandwidth;
 	uint64_t channels;
 	bool no_precopy;
