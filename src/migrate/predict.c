@@ -303,6 +303,19 @@ static void say_time(struct words *words, uint64_t us)
 		say(words, "%llu ms", (unsigned long long)((us + 500) / 1000));
 }
 
+/* What one writes, and all of them where that is much more. */
+static void say_share(const struct qsc_predict *predict, double own, struct words *words)
+{
+	double all = (double)qsc_predict_dirty_per_second(predict) / US_PER_S;
+
+	say_rate(words, own);
+	if (all > own * 5 / 4) {
+		say(words, " (all together ");
+		say_rate(words, all);
+		say(words, ")");
+	}
+}
+
 static void say_who_writes_memory(const struct qsc_predict *predict, struct words *words)
 {
 	const struct qsc_rate *most = &predict->user;
@@ -318,7 +331,7 @@ static void say_who_writes_memory(const struct qsc_predict *predict, struct word
 		say(words, "device '%s' writes ", device);
 	else
 		say(words, "the user writes ");
-	say_rate(words, speed(most));
+	say_share(predict, speed(most), words);
 	say(words, " of memory again");
 }
 
@@ -334,7 +347,7 @@ static void say_what_device_has(const struct qsc_predict *predict, uint32_t inde
 		say(words, " of state that moves only after the stop");
 	} else {
 		say(words, "writes ");
-		say_rate(words, speed(&member->dirty));
+		say_share(predict, speed(&member->dirty), words);
 		say(words, " of its state again");
 	}
 }
@@ -364,7 +377,7 @@ static void say_what_is_slow(const struct qsc_predict *predict, const struct tra
 		say_rate(words, speed(&predict->members[member].read));
 		return;
 	}
-	if (predict->num_members && member_bytes(predict, member) > transfer->memory) {
+	if (predict->num_members && transfer->total > 2 * transfer->memory) {
 		say_what_device_has(predict, member, words);
 	} else if (predict->untracked) {
 		say_bytes(words, transfer->memory);

@@ -345,8 +345,9 @@ static void test_it_names_who_writes_memory(void **state)
 	qsc_rate_add(&f.members[1].dma, 70 << 20, 1000000);
 	explain(&f);
 	expect(&f, "the stop would take 1047 ms and may take 300 ms");
-	expect(&f, "the least it came to is 1047 ms: the user writes 80.0 MiB a second of memory "
-		   "again and the link carries 100.0 MiB a second");
+	expect(&f, "the least it came to is 1047 ms: the user writes 80.0 MiB a second (all "
+		   "together 150.0 MiB a second) of memory again and the link carries 100.0 MiB a "
+		   "second");
 	/* 262 ms are left for 100.9 MiB. */
 	expect(&f, "; raise the limit to 1178 ms, provide 385.1 MiB a second, or let the limit be "
 		   "exceeded");
@@ -376,6 +377,17 @@ static void test_it_names_a_device_and_its_state(void **state)
 	qsc_rate_add(&f.members[0].dirty, 60 << 20, 1000000);
 	explain(&f);
 	expect(&f, "device 'nic' writes 60.0 MiB a second of its state again and the link");
+	/* Not one device has as much as memory, but all of them have more. */
+	f.members[1].left = 70 << 20;
+	f.predict.memory_left = 120 << 20;
+	qsc_rate_add(&f.members[1].dirty, 40 << 20, 1000000);
+	qsc_rate_add(&f.predict.user, 1 << 20, 1000000);
+	explain(&f);
+	expect(&f, "device 'nic' writes 60.0 MiB a second (all together 101.0 MiB a second) of its "
+		   "state again and the link");
+	f.members[1] = (struct qsc_predict_member){.name = "disk"};
+	f.predict.memory_left = 0;
+	f.predict.user = (struct qsc_rate){0};
 	/* No link makes a slow device faster. */
 	f.members[1].fixed = 2 << 20;
 	qsc_rate_add(&f.members[1].read, 1 << 20, 1000000);
