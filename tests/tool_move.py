@@ -617,6 +617,25 @@ def check_unproved(here, before):
         finish(empty)
 
 
+def check_unproved_commands(here):
+    """Commands that are their own hosts keep what may be the only copy until a person decides."""
+    transport = here.path("destination")
+    there = Process("receive", "--from", f"unix:{transport}", *here.devices(), *TENANT)
+    there.wait_for("waiting at")
+    cable = Cable(here, transport, Cable.COMMIT)
+    source = Process("send", "--to", f"unix:{cable.path}", *here.devices(), *TENANT, "--exceed")
+    for side in source, there:
+        side.wait_for("SET-5")
+        assert f"kill -USR1 {side.process.pid}" in side.wait_for("holding the stopped set")
+    there.end(3, number=signal.SIGTERM)
+    source.signal(signal.SIGUSR1)
+    source.wait_for("the set runs here")
+    source.signal(signal.SIGUSR1)
+    source.wait_for("SIGUSR1 runs nothing")
+    output = source.end(number=signal.SIGTERM)
+    assert " 0 bytes wrong" in output and " 0 lost, 0 doubled" in output, output
+
+
 # ---- files ----
 
 TRACED = re.compile(r" (set-state|session-write|region-write|dma-map|reset)")
@@ -793,6 +812,8 @@ def main():
     for before in ("COMMIT", "RUNNING"):
         with world() as here:
             check_unproved(here, before)
+    with world() as here:
+        check_unproved_commands(here)
     keys = set()
     for check in (check_plan, check_moves):
         with world() as here:

@@ -118,6 +118,20 @@ static void tell(struct host *host, struct json_object *event, bool last)
 	json_object_put(event);
 }
 
+/* A person said that the set is this one's. */
+static void end_of_doubt(struct host *host)
+{
+	if (host->end_code == TOOL_OK)
+		host->code = TOOL_OK;
+	if (host->watch_all)
+		return;
+	if (host->end_code == TOOL_OK)
+		(void)fprintf(stderr, "%s: the set runs here; holding it until SIGTERM or SIGINT\n",
+			      tool_name);
+	else
+		(void)tool_fail_error(&host->end_err, "the set does not run");
+}
+
 static void end_request(struct host *host)
 {
 	bool brought = host->request.verb == REQUEST_RECEIVE ||
@@ -133,10 +147,13 @@ static void end_request(struct host *host)
 			   host->plan),
 	     true);
 	host->plan = NULL;
+	if (host->request.verb == REQUEST_RUN)
+		end_of_doubt(host);
 	request_release(&host->request);
 	if (host->own) {
 		host->code = host->end_code;
-		host->over = host->code != TOOL_OK || !brought;
+		/* What may be the only copy of the set is not let go without a person's word. */
+		host->over = host->state != HOST_UNPROVED && (host->code != TOOL_OK || !brought);
 	}
 	host->own = false;
 	if (host->finishing && !host->over)
@@ -237,11 +254,25 @@ static void on_request(void *ctx, struct control_client *client, struct json_obj
 
 /* ---- life ---- */
 
+/* As 'quiesce ask run', for a host without a control socket. */
+static void run_on_signal(struct host *host)
+{
+	struct request request = {.verb = REQUEST_RUN};
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	if (begin_request(host, &request, &err) < 0)
+		(void)tool_fail_error(&err, "SIGUSR1 runs nothing");
+}
+
 static void on_signal(struct host *host)
 {
 	struct signalfd_siginfo info;
 
-	if (read(host->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info) && !host->finishing)
+	if (read(host->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info) || host->finishing)
+		return;
+	if (info.ssi_signo == SIGUSR1)
+		run_on_signal(host);
+	else
 		finish(host);
 }
 
@@ -282,6 +313,7 @@ static int take_signals(struct host *host, struct qsc_error *err)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
 	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
 	host->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);

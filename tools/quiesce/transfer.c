@@ -67,8 +67,16 @@ static void on_own_event(void *ctx, struct json_object *event)
 	bool ended = transfer->show.ended;
 
 	show_event(&transfer->show, event);
-	if (transfer->show.ended && !ended && !transfer->show.code && !transfer->show.quiet &&
-	    (transfer->verb == REQUEST_RECEIVE || transfer->verb == REQUEST_RESTORE))
+	if (!transfer->show.ended || ended)
+		return;
+	if (transfer->show.code == TOOL_UNPROVED)
+		(void)fprintf(stderr,
+			      "%s: holding the stopped set: if the other side runs, end this with "
+			      "SIGTERM; if it does not and never will, run the set here with "
+			      "'kill -USR1 %d'\n",
+			      tool_name, (int)getpid());
+	else if (!transfer->show.code && !transfer->show.quiet &&
+		 (transfer->verb == REQUEST_RECEIVE || transfer->verb == REQUEST_RESTORE))
 		(void)fprintf(stderr, "%s: holding the set until SIGTERM or SIGINT\n", tool_name);
 }
 
