@@ -203,6 +203,8 @@ static int source(const char *uri, const char *path, int other)
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_transport *transport = NULL;
 	struct qsc_memory_region memory = {.address = MEMORY_IOVA, .size = MEMORY_SIZE};
+	/* Nobody waits for this program; one that is waited for sets downtime_limit_us instead. */
+	const struct qsc_migrate_options options = {.exceed_downtime = true};
 	const struct qsc_migrate_user user = {
 		.regions = &memory,
 		.num_regions = 1,
@@ -231,7 +233,7 @@ static int source(const char *uri, const char *path, int other)
 		code = fail(&err, "source");
 		goto out;
 	}
-	if (qsc_migrate_send(holder.set, &user, transport, NULL, &report, &err) < 0) {
+	if (qsc_migrate_send(holder.set, &user, transport, &options, &report, &err) < 0) {
 		code = migration_failed(&report, &err);
 		goto out;
 	}
