@@ -8,11 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@
 
 #define UNIX_BYTES  (4 << 20) /* asked of the kernel, which grants what it allows */
 #define MAX_DISCARD (4U << 20)
+#define LOOKS	    8U /* a stall is seen to be one so often before it counts as one */
 
 /* ---- waiting ---- */
 
@@ -60,15 +63,44 @@ int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_u
 	}
 }
 
-static int wait_for(const struct qsc_socket *socket, short events)
-{
-	return qsc_socket_wait(socket->fd, events, socket->stall_ms, socket->deadline_us);
-}
-
 /* A peer that takes a byte at a time would keep a call from ever looking at the clock. */
 static bool is_late(const struct qsc_socket *socket)
 {
 	return socket->deadline_us && qsc_socket_now_us() >= socket->deadline_us;
+}
+
+/* Bytes of ours that have not reached the other side yet. */
+static int on_the_way(const struct qsc_socket *socket)
+{
+	int bytes = 0;
+
+	return ioctl(socket->fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+/*
+ * The kernel's buffer takes no more until a good part of it is free, and the other side answers
+ * only what has reached it: over a slow link both last long, and as long as bytes reach it nothing
+ * has stalled.
+ */
+static int wait_for(const struct qsc_socket *socket, short events)
+{
+	uint32_t look_ms = socket->stall_ms ? socket->stall_ms / LOOKS + 1 : 0;
+	uint64_t moved_us = qsc_socket_now_us();
+	int before = on_the_way(socket);
+
+	for (;;) {
+		int result = qsc_socket_wait(socket->fd, events, look_ms, socket->deadline_us);
+		int after = on_the_way(socket);
+		uint64_t now = qsc_socket_now_us();
+
+		if (result != -ETIMEDOUT || is_late(socket))
+			return result;
+		if (after != before)
+			moved_us = now;
+		else if (now - moved_us >= socket->stall_ms * 1000ULL)
+			return -ETIMEDOUT;
+		before = after;
+	}
 }
 
 /* ---- plain bytes ---- */

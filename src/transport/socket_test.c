@@ -430,6 +430,47 @@ static void test_limits_hold_in_every_wait(void **state)
 		}
 }
 
+#define SLOW_BYTES (768U << 10)
+
+static void *send_it_all(void *arg)
+{
+	static const uint8_t bytes[SLOW_BYTES];
+	struct pair *pair = arg;
+
+	/* The buffer takes no more until most of it is free, which takes longer than this. */
+	pair->ch[0]->ops->set_limits(pair->ch[0], 250, 0);
+	pair->result = send_bytes(pair->ch[0], bytes, sizeof(bytes));
+	return NULL;
+}
+
+static void test_slow_is_no_stall(void **state)
+{
+	static uint8_t bytes[8 << 10];
+	const int room = 256 << 10;
+	struct pair pair;
+	pthread_t thread;
+	size_t have;
+
+	(void)state;
+	listen_at(&pair, UNIX);
+	meet(&pair);
+	assert_int_equal(setsockopt(((struct qsc_socket *)pair.ch[0])->fd, SOL_SOCKET, SO_SNDBUF,
+				    &room, sizeof(room)),
+			 0);
+	pair.ch[1]->ops->set_limits(pair.ch[1], PATIENCE_MS / 10, 0);
+	assert_int_equal(pthread_create(&thread, NULL, send_it_all, &pair), 0);
+	for (have = 0; have < SLOW_BYTES; have += sizeof(bytes)) {
+		/* A slow link. */
+		usleep(20000);
+		if (pair.ch[1]->ops->recv(pair.ch[1], bytes, sizeof(bytes)) < 0)
+			break;
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(pair.result, 0);
+	assert_int_equal(have, SLOW_BYTES);
+	drop(&pair);
+}
+
 static void test_source_waits_no_longer_than_it_was_told(void **state)
 {
 	enum kind kind;
@@ -638,6 +679,7 @@ int main(void)
 		cmocka_unit_test(test_single_bytes_are_enough),
 		cmocka_unit_test(test_no_descriptors_left_is_an_error_and_no_spinning),
 		cmocka_unit_test(test_limits_hold_in_every_wait),
+		cmocka_unit_test(test_slow_is_no_stall),
 		cmocka_unit_test(test_source_waits_no_longer_than_it_was_told),
 		cmocka_unit_test(test_shutdown_wakes_both),
 		cmocka_unit_test(test_what_was_altered_or_cut_off_is_found),
