@@ -127,6 +127,28 @@ uint64_t qsc_frame_digest(const struct qsc_frame *frame, const void *payload)
 				    XXH3_64bits(bytes, DIGESTED));
 }
 
+uint64_t qsc_frame_digest_pieces(const struct qsc_frame *frame, const struct iovec *pieces,
+				 size_t count, struct XXH3_state_s *hash)
+{
+	uint8_t bytes[QSC_FRAME_SIZE];
+	size_t i;
+
+	qsc_frame_encode(frame, bytes);
+	(void)XXH3_64bits_reset_withSeed(hash, XXH3_64bits(bytes, DIGESTED));
+	for (i = 0; i < count; i++)
+		(void)XXH3_64bits_update(hash, pieces[i].iov_base, pieces[i].iov_len);
+	return XXH3_64bits_digest(hash);
+}
+
+uint64_t qsc_frame_chain(uint64_t digest, const struct qsc_frame *next)
+{
+	uint8_t bytes[2 * sizeof(uint64_t)];
+
+	qsc_put_u64(bytes, digest);
+	qsc_put_u64(bytes + sizeof(uint64_t), next->digest);
+	return XXH3_64bits(bytes, sizeof(bytes));
+}
+
 const char *qsc_frame_name(uint32_t type)
 {
 	return is_known(type) ? kinds[type].name : "?";

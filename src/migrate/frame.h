@@ -6,8 +6,9 @@
  *   u32 type   u32 size   u32 index   u32 arg   u64 offset   u64 extent   u64 digest
  *
  * The digest is XXH3-64 of the payload, seeded with that of the header's first 32 bytes: it finds
- * what a transport or a copy corrupted, and is no proof of who sent it. What the fields mean stands
- * with each type below; a field that a type does not use is zero.
+ * what a transport or a copy corrupted, and is no proof of who sent it. A stream of frames has a
+ * digest made of theirs. What the fields mean stands with each type below; a field that a type does
+ * not use is zero.
  *
  *   source                                        destination
  *   HELLO on every channel, OFFER           →
@@ -35,6 +36,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define QSC_FRAME_SIZE	   40
 #define QSC_FRAME_VERSION  0x00020000U /* major << 16 | minor */
@@ -51,7 +53,7 @@ enum qsc_frame_type {
 	QSC_FRAME_PAGES,       /* index region, offset in it; payload: whole pages */
 	QSC_FRAME_ZERO,	       /* index region, offset in it, extent bytes: pages of zeroes */
 	QSC_FRAME_DEVICE_DATA, /* index member; payload: the next piece of its stream */
-	QSC_FRAME_DEVICE_END,  /* index member, extent bytes of its stream, offset their XXH3-64 */
+	QSC_FRAME_DEVICE_END,  /* index member, extent bytes of its stream, offset its digest */
 	QSC_FRAME_ROUND_END,   /* index number */
 	QSC_FRAME_ROUND_DONE,  /* index number */
 	QSC_FRAME_STOPPING,    /* the source pauses its user */
@@ -94,6 +96,18 @@ bool qsc_frame_is_skipped(const struct qsc_frame *frame);
 
 /* The digest of a frame whose other fields are set. */
 uint64_t qsc_frame_digest(const struct qsc_frame *frame, const void *payload);
+
+struct XXH3_state_s;
+
+/* The same of a payload in pieces; `hash` is used for it and needs no beginning. */
+uint64_t qsc_frame_digest_pieces(const struct qsc_frame *frame, const struct iovec *pieces,
+				 size_t count, struct XXH3_state_s *hash);
+
+/*
+ * The digest of a stream with one more frame: it tells which frames there were and in what order,
+ * and each frame's own digest what was in it. That of no frames is 0.
+ */
+uint64_t qsc_frame_chain(uint64_t digest, const struct qsc_frame *next);
 
 /* "OFFER"; "?" for no type. */
 const char *qsc_frame_name(uint32_t type);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "migrate/frame.h"
 #include "migrate/shape.h"
 
@@ -95,6 +96,46 @@ static void test_digest_covers_header_and_payload(void **state)
 	assert_true(qsc_frame_digest(&frame, payload) == digest);
 }
 
+static void test_digest_is_that_of_the_pieces(void **state)
+{
+	struct qsc_frame frame = {.type = QSC_FRAME_DEVICE_DATA, .size = 4096, .index = 1};
+	qsc_autofree uint8_t *payload = malloc(4096);
+	struct iovec pieces[3];
+	XXH3_state_t *hash = XXH3_createState();
+	uint64_t digest;
+	size_t i;
+
+	(void)state;
+	assert_non_null(payload);
+	assert_non_null(hash);
+	for (i = 0; i < 4096; i++)
+		payload[i] = (uint8_t)(i * 7);
+	digest = qsc_frame_digest(&frame, payload);
+	pieces[0] = (struct iovec){payload, 24};
+	pieces[1] = (struct iovec){payload + 24, 4000};
+	pieces[2] = (struct iovec){payload + 4024, 72};
+	assert_true(qsc_frame_digest_pieces(&frame, pieces, 3, hash) == digest);
+	/* Nothing of the last frame is left in the hash. */
+	pieces[0].iov_len = 4096;
+	assert_true(qsc_frame_digest_pieces(&frame, pieces, 1, hash) == digest);
+	payload[4095]++;
+	assert_true(qsc_frame_digest_pieces(&frame, pieces, 1, hash) != digest);
+	(void)XXH3_freeState(hash);
+}
+
+static void test_chain_tells_order_and_number(void **state)
+{
+	const struct qsc_frame first = {.digest = 0x1111};
+	const struct qsc_frame second = {.digest = 0x2222};
+	uint64_t both = qsc_frame_chain(qsc_frame_chain(0, &first), &second);
+
+	(void)state;
+	assert_true(both == qsc_frame_chain(qsc_frame_chain(0, &first), &second));
+	assert_true(both != qsc_frame_chain(qsc_frame_chain(0, &second), &first));
+	assert_true(both != qsc_frame_chain(0, &second));
+	assert_true(both != qsc_frame_chain(both, &second));
+}
+
 static void make_shape(struct qsc_shape *shape)
 {
 	shape->members = calloc(2, sizeof(*shape->members));
@@ -173,6 +214,8 @@ int main(void)
 		cmocka_unit_test(test_frame_refuses_what_no_frame_is),
 		cmocka_unit_test(test_a_newer_minor_version_is_read),
 		cmocka_unit_test(test_digest_covers_header_and_payload),
+		cmocka_unit_test(test_digest_is_that_of_the_pieces),
+		cmocka_unit_test(test_chain_tells_order_and_number),
 		cmocka_unit_test(test_shape_round_trip_and_differences),
 		cmocka_unit_test(test_shape_refuses_cut_and_padded_bytes),
 	};

@@ -284,6 +284,42 @@ static void test_a_session_comes_by_one_channel_only(void **state)
 	}
 }
 
+/* Every frame arrives as it was sent, but another one or in another order than the end says. */
+static void test_a_stream_ends_with_its_frames_in_order(void **state)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_link link = {.env = qsc_env_real(), .stall_ms = 5000};
+	struct qsc_frame last = {.type = QSC_FRAME_ROUND, .index = 1, .arg = 1};
+	struct qsc_frame data[2] = {{.type = QSC_FRAME_DEVICE_DATA, .index = 1},
+				    {.type = QSC_FRAME_DEVICE_DATA, .index = 1}};
+	struct qsc_frame end = {.type = QSC_FRAME_DEVICE_END, .index = 1, .extent = 10};
+	struct qsc_frame frame;
+	struct fixture f;
+	pthread_t thread;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	assert_int_equal(qsc_link_connect(&link, f.sides[0].transport, 3, &err), 0);
+	say_offer(&link, &f.sides[0]);
+	say(&link, 0, QSC_FRAME_STOPPING, 0, NULL, 0);
+	say(&link, 0, QSC_FRAME_USER_STATE, 0, NULL, 0);
+	assert_int_equal(qsc_link_send(&link, 0, &last, NULL, 0), 0);
+	assert_int_equal(qsc_link_send(&link, 1, &data[0], "first", 5), 0);
+	assert_int_equal(qsc_link_send(&link, 1, &data[1], "other", 5), 0);
+	end.offset = qsc_frame_chain(qsc_frame_chain(0, &data[1]), &data[0]);
+	assert_int_equal(qsc_link_send(&link, 1, &end, NULL, 0), 0);
+	assert_int_equal(qsc_link_expect(&link, QSC_FRAME_ROUND_DONE, "destination", &frame, &err),
+			 -EBADMSG);
+	assert_true(link.heard_failed);
+	qsc_link_close(&link);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(f.sides[1].result, -EBADMSG);
+	assert_non_null(strstr(f.sides[1].err.text, "did not arrive as it was sent"));
+	sides_all_in(&f.sides[1], QSC_STATE_RUNNING);
+	sides_drop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_progress_is_told_while_bytes_move),
 		cmocka_unit_test(test_cancel_while_bytes_move),
 		cmocka_unit_test(test_a_session_comes_by_one_channel_only),
+		cmocka_unit_test(test_a_stream_ends_with_its_frames_in_order),
 	};
 
 	return cmocka_run_group_tests_name("lanes", tests, NULL, NULL);

@@ -45,6 +45,19 @@ int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *fra
 	return qsc_link_write(link, channel, iov, size ? 2 : 1);
 }
 
+int qsc_link_send_pieces(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
+			 const struct iovec *pieces, size_t count, struct XXH3_state_s *hash)
+{
+	struct iovec iov[1 + QSC_LINK_MAX_PIECES];
+	uint8_t header[QSC_FRAME_SIZE];
+
+	iov[0] = (struct iovec){header, sizeof(header)};
+	memcpy(iov + 1, pieces, count * sizeof(*pieces));
+	frame->digest = qsc_frame_digest_pieces(frame, pieces, count, hash);
+	qsc_frame_encode(frame, header);
+	return qsc_link_write(link, channel, iov, 1 + (int)count);
+}
+
 static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame, bool newer)
 {
 	uint8_t header[QSC_FRAME_SIZE];

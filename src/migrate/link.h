@@ -12,6 +12,7 @@
 #include "migrate/frame.h"
 
 #define QSC_LINK_MAX_CHANNELS 64
+#define QSC_LINK_MAX_PIECES   16 /* of a frame's payload */
 
 struct qsc_pace;
 
@@ -84,6 +85,13 @@ int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *
 /* Send a frame; size and digest are filled in. */
 int qsc_link_send(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
 		  const void *payload, uint32_t size);
+
+/*
+ * The same with a payload of frame->size bytes in one piece after another, at most MAX_PIECES.
+ * `hash` is used for the digest.
+ */
+int qsc_link_send_pieces(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame,
+			 const struct iovec *pieces, size_t count, struct XXH3_state_s *hash);
 
 /*
  * Receive a header. The payload, if any, must be received next. Frames that may be skipped have

@@ -14,10 +14,7 @@ int qsc_migrate_stream_init(struct qsc_migrate_stream *stream, struct qsc_set *s
 	stream->set = set;
 	stream->member = member;
 	stream->hash = XXH3_createState();
-	if (!stream->hash)
-		return -ENOMEM;
-	(void)XXH3_64bits_reset(stream->hash);
-	return 0;
+	return stream->hash ? 0 : -ENOMEM;
 }
 
 void qsc_migrate_stream_release(struct qsc_migrate_stream *stream)
@@ -26,10 +23,10 @@ void qsc_migrate_stream_release(struct qsc_migrate_stream *stream)
 	stream->hash = NULL;
 }
 
-static void account(struct qsc_migrate_stream *stream, const void *bytes, size_t size)
+static void account(struct qsc_migrate_stream *stream, const struct qsc_frame *frame)
 {
-	(void)XXH3_64bits_update(stream->hash, bytes, size);
-	stream->bytes += size;
+	stream->digest = qsc_frame_chain(stream->digest, frame);
+	stream->bytes += frame->size;
 }
 
 /* What went wrong with the member's session, and where the device is now (ORD-4). */
@@ -83,7 +80,7 @@ static int send_end(struct qsc_migrate_stream *stream, struct qsc_link *link, ui
 	struct qsc_frame frame = {
 		.type = QSC_FRAME_DEVICE_END,
 		.index = stream->member,
-		.offset = XXH3_64bits_digest(stream->hash),
+		.offset = stream->digest,
 		.extent = stream->bytes,
 	};
 
@@ -91,14 +88,19 @@ static int send_end(struct qsc_migrate_stream *stream, struct qsc_link *link, ui
 	return qsc_link_send(link, channel, &frame, NULL, 0);
 }
 
-static int send_piece(struct qsc_migrate_stream *stream, struct qsc_link *link, uint32_t channel,
-		      const uint8_t *buffer, ssize_t n)
+static int send_data(struct qsc_migrate_stream *stream, struct qsc_link *link, uint32_t channel,
+		     const struct iovec *pieces, size_t count, ssize_t n)
 {
-	struct qsc_frame frame = {.type = QSC_FRAME_DEVICE_DATA, .index = stream->member};
+	struct qsc_frame frame = {
+		.type = QSC_FRAME_DEVICE_DATA,
+		.index = stream->member,
+		.size = (uint32_t)n,
+	};
+	int result = qsc_link_send_pieces(link, channel, &frame, pieces, count, stream->hash);
 
-	account(stream, buffer, (size_t)n);
+	account(stream, &frame);
 	stream->quota -= qsc_min_u64(stream->quota, (uint64_t)n);
-	return qsc_link_send(link, channel, &frame, buffer, (uint32_t)n);
+	return result;
 }
 
 int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *link,
@@ -111,7 +113,10 @@ int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *
 
 	while (result == 0 && (last || stream->quota)) {
 		uint64_t start = qsc_set_now(stream->set);
-		ssize_t n = qsc_device_session_read(dev, session, buffer, QSC_FRAME_MAX_DATA);
+		struct iovec pieces[QSC_LINK_MAX_PIECES];
+		size_t count = 0;
+		ssize_t n = qsc_device_session_lend(dev, session, buffer, QSC_FRAME_MAX_DATA,
+						    pieces, QSC_LINK_MAX_PIECES, &count);
 
 		stream->read_us += qsc_set_now(stream->set) - start;
 		/* SESS-3. Some drivers read 0 where PRE_COPY is drained; it means the same. */
@@ -121,12 +126,12 @@ int qsc_migrate_stream_send(struct qsc_migrate_stream *stream, struct qsc_link *
 		}
 		if (n == 0)
 			return send_end(stream, link, channel);
-		if (n > QSC_FRAME_MAX_DATA)
+		if (n > QSC_FRAME_MAX_DATA || count > QSC_LINK_MAX_PIECES)
 			n = -EPROTO;
 		if (n < 0)
 			return session_error(stream, "does not give", (int)n, QSC_CLAUSE_SESS_3,
 					     err);
-		result = send_piece(stream, link, channel, buffer, n);
+		result = send_data(stream, link, channel, pieces, count, n);
 		if (result == 0)
 			result = moved->fn(moved->ctx, (uint64_t)n);
 	}
@@ -146,7 +151,7 @@ bool qsc_migrate_stream_claim(struct qsc_migrate_stream *stream, uint32_t channe
 static int receive_end(struct qsc_migrate_stream *stream, const struct qsc_frame *frame,
 		       struct qsc_error *err)
 {
-	if (frame->extent != stream->bytes || frame->offset != XXH3_64bits_digest(stream->hash))
+	if (frame->extent != stream->bytes || frame->offset != stream->digest)
 		return qsc_error_set(err, EBADMSG, qsc_clause_id(QSC_CLAUSE_SESS_6),
 				     "the stream of device '%s' did not arrive as it was sent "
 				     "(%llu of %llu bytes)",
@@ -182,6 +187,6 @@ int qsc_migrate_stream_receive(struct qsc_migrate_stream *stream, struct qsc_lin
 					     QSC_CLAUSE_SESS_6, err);
 		done += (uint32_t)n;
 	}
-	account(stream, buffer, frame->size);
+	account(stream, frame);
 	return 0;
 }

@@ -12,7 +12,8 @@
 struct qsc_migrate_stream {
 	struct qsc_set *set;
 	uint32_t member;
-	struct XXH3_state_s *hash; /* of everything so far */
+	struct XXH3_state_s *hash; /* source: for one frame after another */
+	uint64_t digest;	   /* of the stream so far */
 	uint64_t bytes;
 	uint64_t read_us; /* source: spent reading the device so far */
 	uint64_t quota;	  /* source: what may be read in this pass of pre-copy; 0 when drained */
