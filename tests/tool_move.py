@@ -535,8 +535,8 @@ def check_limit(here):
     transport = f"unix:{here.fresh('t')}"
     there = Process("receive", "--from", transport, "--host", empty.control)
     there.wait_for("waiting at")
-    done = run("send", "--to", transport, "--host", host.control, "--downtime-limit", "40ms",
-               "--bandwidth", "4M", code=1)
+    done = run("send", "--to", transport, "--host", host.control, "--downtime-limit", "20ms",
+               "--bandwidth", "1M", code=1)
     # Which of the two it is, the machine decides.
     assert re.search(r"(user|device 'd[01]') writes .*B a second.* carries |changes of state .* take",
                      done.stderr), done
