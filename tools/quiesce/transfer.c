@@ -133,7 +133,9 @@ static int run(struct transfer *transfer)
 		transfer->config.json = transfer->show.json;
 		keep_output(transfer);
 		code = host_run(&transfer->config, &transfer->request, on_own_event, transfer);
-		code = code ? code : transfer->show.code;
+		/* Whether it was still unproved at the end the host knows. */
+		if (!code && transfer->show.code != TOOL_UNPROVED)
+			code = transfer->show.code;
 	}
 	request_release(&transfer->request);
 	show_release(&transfer->show);
