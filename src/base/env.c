@@ -37,7 +37,8 @@ static void real_sleep_us(void *ctx, uint64_t us)
  * under way side by side no later than if they had.
  */
 #define FIRST_THREADS 16U
-#define PACE_US	      20U /* a task is begun at least so often, as long as there are threads */
+#define PACE_US	      20U  /* a task is begun at least so often, as long as there are threads */
+#define LOOK_US	      200U /* from one look at the pace to the next: looking takes time, too */
 
 struct crowd {
 	pthread_mutex_t lock;
@@ -87,7 +88,7 @@ static void wait_a_little(struct crowd *crowd)
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += 2L * PACE_US * 1000;
+	until.tv_nsec += LOOK_US * 1000L;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	(void)pthread_cond_clockwait(&crowd->begun_all, &crowd->lock, CLOCK_MONOTONIC, &until);
