@@ -142,6 +142,9 @@ QSC_API int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_
  * any that failed (ORD-4), and reports the first failure with member, state and clause; the set is
  * then as it is and qsc_set_run() brings it back where the devices allow.
  *
+ * A device's state is read by the first wave, and again by qsc_set_run() and after a failure. In
+ * between only the set changes it (STATE-3), so nobody else may request a state of a member.
+ *
  * -errno of every wave: that of the first member's state change (ORD-4; ARC-5 when it is in ERROR,
  * SESS-6 when it refused what was loaded), or -ENOMEM. Those that quiesce first, and run, also
  * answer as qsc_set_plan() (-EOPNOTSUPP, SET-3), before anything is touched; quiescing fails with

@@ -127,6 +127,7 @@ static int get_state(struct qsc_device *dev, enum qsc_state *state)
 
 	pthread_mutex_lock(&fake->lock);
 	*state = fake->state;
+	fake->asked++;
 	pthread_mutex_unlock(&fake->lock);
 	return 0;
 }

@@ -72,6 +72,7 @@ struct fake {
 		uint32_t target; /* of FAKE_SET_STATE only; UINT32_MAX: any */
 	} script[FAKE_CALLS];
 	uint32_t resets;
+	uint32_t asked; /* for its state */
 };
 
 /* Aborts the test when there is no memory. */

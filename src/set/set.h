@@ -24,6 +24,12 @@ struct qsc_set_member {
 	struct qsc_device *dev;
 	uint32_t flags;
 	bool dirty_log;
+	/*
+	 * As the device told it, or as the last wave brought about, which is the same (STATE-3);
+	 * known from a first wave until the set runs again or anything fails (ORD-4).
+	 */
+	enum qsc_state state;
+	bool state_known;
 	uint64_t session;
 	struct qsc_set_mapping *mappings;
 	/* From the plan: order of leaving STOP for a member without P2P, targets first from 0 on.

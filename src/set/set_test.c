@@ -479,6 +479,87 @@ static void test_ORD_4_failure_reports_the_true_state(void **state)
 	drop(&f);
 }
 
+static uint32_t asked(struct fixture *f)
+{
+	uint32_t count = f->fakes[0]->asked;
+
+	assert_int_equal(f->fakes[1]->asked, count);
+	f->fakes[0]->asked = f->fakes[1]->asked = 0;
+	return count;
+}
+
+/* Asked before the first wave, before they run, and whenever something has failed. */
+static void test_states_are_asked_for_once(void **state)
+{
+	static const uint32_t flags[] = {7, 5};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+
+	(void)state;
+	make(&f, flags, 2);
+	assert_int_equal(qsc_set_precopy(f.set, &err), 0);
+	assert_int_equal(asked(&f), 1);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), 0);
+	assert_int_equal(qsc_set_stop_copy(f.set, &err), 0);
+	assert_int_equal(asked(&f), 0);
+	all_in(&f, QSC_STATE_STOP_COPY);
+	assert_int_equal(qsc_set_run(f.set, &err), 0);
+	assert_int_equal(asked(&f), 1);
+	/* While they ran, somebody else may have moved them. */
+	f.fakes[0]->state = f.fakes[1]->state = QSC_STATE_STOP;
+	assert_int_equal(qsc_set_quiesce(f.set, &err), 0);
+	assert_int_equal(asked(&f), 1);
+	all_in(&f, QSC_STATE_STOP);
+	assert_int_equal(qsc_set_resuming(f.set, &err), 0);
+	assert_int_equal(asked(&f), 0);
+	assert_int_equal(qsc_set_reset(f.set, &err), 0);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), 0);
+	assert_int_equal(asked(&f), 1);
+	drop(&f);
+}
+
+static void test_ORD_4_after_a_failure_all_are_asked(void **state)
+{
+	static const uint32_t flags[] = {7, 7};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+
+	(void)state;
+	make(&f, flags, 2);
+	assert_int_equal(qsc_set_precopy(f.set, &err), 0);
+	fake_fail(f.fakes[1], FAKE_SET_STATE, QSC_STATE_PRE_COPY_P2P, 1, EIO, QSC_STATE_RUNNING);
+	assert_int_equal(qsc_set_quiesce(f.set, &err), -EIO);
+	f.fakes[0]->asked = f.fakes[1]->asked = 0;
+	assert_int_equal(qsc_set_quiesce(f.set, &err), 0);
+	assert_int_equal(asked(&f), 1);
+	assert_int_equal(f.fakes[0]->state, QSC_STATE_PRE_COPY_P2P);
+	assert_int_equal(f.fakes[1]->state, QSC_STATE_RUNNING_P2P);
+	drop(&f);
+}
+
+/* A failed session may have left it there since the last wave. */
+static void test_ORD_8_error_between_waves(void **state)
+{
+	static const uint32_t flags[] = {7, 7};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+
+	(void)state;
+	make(&f, flags, 2);
+	assert_int_equal(qsc_set_stop_copy(f.set, &err), 0);
+	f.fakes[1]->state = QSC_STATE_ERROR;
+	assert_int_equal(qsc_set_run(f.set, &err), -EIO);
+	assert_string_equal(err.clause, "ORD-8");
+	assert_int_equal(f.fakes[0]->state, QSC_STATE_STOP_COPY);
+	f.fakes[1]->state = QSC_STATE_STOP_COPY;
+	assert_int_equal(qsc_set_run(f.set, &err), 0);
+	assert_int_equal(qsc_set_stop_copy(f.set, &err), 0);
+	f.fakes[1]->state = QSC_STATE_ERROR;
+	assert_int_equal(qsc_set_stop(f.set, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "and is in ERROR"));
+	drop(&f);
+}
+
 static void test_ORD_8_error_is_not_reset_and_run(void **state)
 {
 	static const uint32_t flags[] = {7, 7};
@@ -668,6 +749,9 @@ int main(void)
 		cmocka_unit_test(test_SET_3_mode_of_the_last_plan_stays),
 		cmocka_unit_test(test_SET_4_mappings_come_back_on_rollback),
 		cmocka_unit_test(test_ORD_4_failure_reports_the_true_state),
+		cmocka_unit_test(test_states_are_asked_for_once),
+		cmocka_unit_test(test_ORD_4_after_a_failure_all_are_asked),
+		cmocka_unit_test(test_ORD_8_error_between_waves),
 		cmocka_unit_test(test_ORD_8_error_is_not_reset_and_run),
 		cmocka_unit_test(test_error_leaves_precopy_of_the_others),
 		cmocka_unit_test(test_resuming_validates_and_reset_gives_up),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The waves. One wave reads the true state of every member, decides from it where each has to go,
- * and takes those that have to move there side by side. The order of waves is what keeps the
- * clauses:
+ * The waves. One wave decides from the true state of every member where each has to go, and takes
+ * those that have to move there side by side. Who is in which state is read where it is not known
+ * from the wave before. The order of waves is what keeps the clauses:
  *
  *   down  quiesce: P2P states, and peer mappings of members without P2P revoked (SET-1), then stop
  *   up    STOP to P2P states, then revoked mappings back (SET-4), then members without P2P in order
@@ -56,6 +56,7 @@ static void change_state(struct step *step)
 	QSC_PROBE(state__begin, member->name, step->before, step->target);
 	step->result = qsc_device_set_state(member->dev, (uint32_t)step->target, &session);
 	step->after = (enum qsc_state)step->target;
+	member->state = step->after;
 	/* ORD-4: what a failed request did is read, not guessed. */
 	if (step->result < 0)
 		step->state_result = qsc_device_get_state(member->dev, &step->after);
@@ -157,6 +158,14 @@ static void in_parallel(struct qsc_set *set, void (*task)(void *arg), void **arg
 			task(args[i]);
 }
 
+static void forget_states(struct qsc_set *set)
+{
+	uint32_t i;
+
+	for (i = 0; i < set->count; i++)
+		set->members[i].state_known = false;
+}
+
 /* Every step that does something, side by side. 0 or the first failure. */
 static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 		     struct qsc_error *err)
@@ -185,14 +194,18 @@ static int run_steps(struct qsc_set *set, struct step *steps, const char *phase,
 		failures++;
 	}
 	QSC_PROBE(wave__end, phase, count, failures);
+	if (failed)
+		forget_states(set);
 	return failed ? report_failure(failed, failures - 1, err) : 0;
 }
 
 static void read_state(void *arg)
 {
 	struct step *step = arg;
+	struct qsc_set_member *member = &step->set->members[step->member];
 
-	step->result = qsc_device_get_state(step->set->members[step->member].dev, &step->before);
+	step->result = qsc_device_get_state(member->dev, &member->state);
+	member->state_known = step->result == 0;
 }
 
 /* Steps that know where each member is and do nothing yet: nobody moves before all have told. */
@@ -200,6 +213,7 @@ static int read_states(struct qsc_set *set, struct step **out, struct qsc_error 
 {
 	qsc_autofree struct step *steps = calloc(set->count + 1U, sizeof(*steps));
 	qsc_autofree void **asking = calloc(set->count + 1U, sizeof(*asking));
+	size_t count = 0;
 	uint32_t i;
 
 	if (!steps || !asking) {
@@ -208,17 +222,19 @@ static int read_states(struct qsc_set *set, struct step **out, struct qsc_error 
 	}
 	for (i = 0; i < set->count; i++) {
 		steps[i] = (struct step){.set = set, .member = i, .target = STAY};
-		asking[i] = &steps[i];
+		if (!set->members[i].state_known)
+			asking[count++] = &steps[i];
 	}
 	/* A question is answered at once: for a few, threads take longer than they save. */
-	if (set->count > FEW)
-		in_parallel(set, read_state, asking, set->count);
+	if (count > FEW)
+		in_parallel(set, read_state, asking, count);
 	else
-		for (i = 0; i < set->count; i++)
-			read_state(&steps[i]);
+		for (i = 0; i < count; i++)
+			read_state(asking[i]);
 	for (i = 0; i < set->count; i++) {
 		int result = steps[i].result;
 
+		steps[i].before = set->members[i].state;
 		if (result >= 0)
 			continue;
 		qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_STATE_4),
@@ -465,13 +481,18 @@ static void decide_run(const struct qsc_set_member *member, struct step *step)
 	step->target = QSC_STATE_RUNNING;
 }
 
-int qsc_set_run(struct qsc_set *set, struct qsc_error *err)
+/*
+ * All are asked first: of devices that are about to run nothing is assumed, not even that they are
+ * as the set left them, since loading and saving may have failed meanwhile.
+ */
+static int run_set(struct qsc_set *set, struct qsc_error *err)
 {
 	qsc_autofree struct step *steps = NULL;
 	int result = qsc_set_plan_again(set, err);
 
 	if (result < 0)
 		return result;
+	forget_states(set);
 	result = read_states(set, &steps, err);
 	if (result < 0)
 		return result;
@@ -489,6 +510,15 @@ int qsc_set_run(struct qsc_set *set, struct qsc_error *err)
 		return result;
 	result = run_in_order(set, err);
 	return result < 0 ? result : wave(set, "run", decide_run, err);
+}
+
+/* From here on the user may do with the devices as it likes. */
+int qsc_set_run(struct qsc_set *set, struct qsc_error *err)
+{
+	int result = run_set(set, err);
+
+	forget_states(set);
+	return result;
 }
 
 /* ---- giving up what was loaded ---- */
@@ -519,6 +549,7 @@ int qsc_set_reset(struct qsc_set *set, struct qsc_error *err)
 		args[i] = &steps[i];
 	}
 	in_parallel(set, reset_step, args, set->count);
+	forget_states(set);
 	for (i = 0; i < set->count; i++)
 		if (steps[i].result < 0)
 			return qsc_error_set(err, -steps[i].result, qsc_clause_id(QSC_CLAUSE_ARC_5),
