@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Between hosts: the link is cut, mended or stalled, and processes are killed, in every phase of a
+move. Then the source runs on unharmed, or the destination runs, or both are stopped and say so;
+never both run, and nothing hangs beyond its limits.
+
+	fault_test.py TOOL LINK cuts|kills [SHARE]
+
+With SHARE only every so-manieth, for builds that are slow.
+"""
+import itertools
+import sys
+
+import hosts
+import moving
+
+# Nothing heard for so long is a failure, and so much later everything has ended: the last words
+# take a second, the machine may be busy with other things.
+STALL_MS = 2000
+ROOM_S = 15
+
+# How a move is made to stay in a phase until somebody has struck.
+STAY = {
+    "negotiate": {},
+    "pre-copy": {"bandwidth": 4 << 20},
+    "stop": {"no_precopy": True},
+    "stop-copy": {"no_precopy": True, "bandwidth": 8 << 20},
+    "load": {"no_precopy": True},
+    "commit": {"no_precopy": True},
+}
+DELAY_MS = 20
+FAR_MS = 800  # when the messages of the hand-over shall be on the way for long
+
+slowest_s = 0.0
+
+
+def begin(here, stall_ms=STALL_MS, **keys):
+    """A move that is under way: the send and the receive."""
+    source, destination = here.pair()
+    here.net.cable(f"delay {DELAY_MS}")
+    there = moving.receive(destination, stall_timeout_ms=stall_ms, **moving.PLAIN)
+    options = {"stall_timeout_ms": stall_ms, "exceed": True, **moving.PLAIN, **keys}
+    return moving.send(source, there, **options), there
+
+
+def conclude(here, name, send, receive, stall_ms=STALL_MS, **judging):
+    """How it ended, which must be in time, and that nothing was lost."""
+    global slowest_s
+    struck = moving.time.monotonic()
+    states = moving.judge(send, receive, stall_ms / 1000 + ROOM_S, **judging)
+    took = max(send.ended_at, receive.ended_at) - struck
+    slowest_s = max(slowest_s, took - stall_ms / 1000)
+    print(f"{name}: source {states[0]}, destination {states[1]} after {took:.1f} s", flush=True)
+    here.net.cable("mend", "delay 0")
+    moving.verify(send, receive)
+    here.restore()
+    return states
+
+
+# ---- the cable ----
+
+def cut_in(phase):
+    def check(here):
+        send, receive = begin(here, **STAY[phase])
+        send.until(phase)
+        here.net.cable("cut")
+        conclude(here, f"cut in {phase}", send, receive)
+    return check
+
+
+def cut_after(bytes_passed):
+    def check(here):
+        here.net.cable(f"cut-after {bytes_passed}")
+        send, receive = begin(here)
+        # Short of that many the move just succeeds.
+        conclude(here, f"cut after {bytes_passed} bytes", send, receive, stall_ms=STALL_MS + 4000)
+    return check
+
+
+def cut_ready(here):
+    """The destination is ready, and nobody hears: the source goes on, or, where READY was quicker
+    than we, COMMIT is what is lost.
+    """
+    send, receive = begin(here, no_precopy=True)
+    here.net.cable("delay 100")
+    receive.until("commit")
+    here.net.cable("cut")
+    states = conclude(here, "READY lost", send, receive)
+    assert states in (("running", "unproved"), ("unproved", "unproved")), states
+
+
+def cut_hand_over(message, expected):
+    """Who must stop, and who may run, follows from which message is lost."""
+    def check(here):
+        stall_ms = STALL_MS + 2 * FAR_MS
+        send, receive = begin(here, stall_ms, no_precopy=True)
+        send.until("load")
+        here.net.cable(f"delay {FAR_MS}")
+        if message == "COMMIT":
+            send.until("commit")
+        else:
+            receive.end()
+        here.net.cable("cut")
+        states = conclude(here, f"{message} lost", send, receive, stall_ms)
+        assert states == expected, states
+    return check
+
+
+def cut_past_deadline(phase):
+    """The deadline of all ends the wait, long before silence would."""
+    def check(here):
+        timeout_ms = 1500
+        send, receive = begin(here, stall_timeout_ms=10 * STALL_MS, timeout_ms=timeout_ms,
+                              **STAY[phase])
+        send.until(phase)
+        here.net.cable("loss 1000")
+        send.end(timeout_ms / 1000 + ROOM_S)
+        late = send.ended_at - send.began_at - timeout_ms / 1000
+        assert late < ROOM_S / 3, f"{late} s"
+        if send.code == 1:
+            assert f"{timeout_ms} ms" in send.text, send.text
+        here.net.cable("loss 0")
+        conclude(here, f"deadline in {phase}", send, receive)
+    return check
+
+
+def mended_in(phase):
+    """A cut that is mended within the limits is only slow."""
+    def check(here):
+        send, receive = begin(here, 20 * STALL_MS, **{**STAY[phase], "bandwidth": 16 << 20})
+        send.until(phase)
+        for _ in range(2):
+            here.net.cable("cut")
+            # As long as it takes TCP to notice and to try again.
+            moving.time.sleep(0.5)
+            here.net.cable("mend")
+        states = conclude(here, f"mended in {phase}", send, receive, 20 * STALL_MS)
+        assert states == ("empty", "running"), states
+    return check
+
+
+CUTS = [
+    *(cut_in(phase) for phase in STAY),
+    cut_ready,
+    cut_hand_over("COMMIT", ("unproved", "unproved")),
+    cut_hand_over("RUNNING", ("unproved", "running")),
+    *(cut_past_deadline(phase) for phase in ("negotiate", "pre-copy", "stop-copy")),
+    *(mended_in(phase) for phase in ("pre-copy", "stop-copy")),
+    *(cut_after(count) for count in (100, 1000, 3000, 10000, 100000, 1000000, 4000000, 9000000,
+                                     12000000, 16000000)),
+]
+
+
+# ---- processes ----
+
+def kill_in(phase, victim):
+    def check(here):
+        send, receive = begin(here, **STAY[phase])
+        if phase == "commit":
+            send.until("load")
+            here.net.cable(f"delay {FAR_MS}")
+        send.until(phase)
+        if victim == "source":
+            send.host.kill()
+        elif victim == "destination":
+            receive.host.kill()
+        else:
+            here.devices[victim.split("'")[0]][1].kill()
+        conclude(here, f"{victim} killed in {phase}", send, receive,
+                 may_break=victim == "source's device")
+        if victim.endswith("device"):
+            assert send.code == 0 or "'d1'" in send.text or "'d1'" in receive.text, \
+                f"{send.text} {receive.text}"
+    return check
+
+
+KILLS = [kill_in(phase, victim) for phase, victim in itertools.product(
+    STAY, ("source", "destination", "source's device", "destination's device"))]
+
+
+def main(tool, link, what, share=1):
+    hosts.enter()
+    with moving.world(tool, link) as here:
+        for check in {"cuts": CUTS, "kills": KILLS}[what][::int(share)]:
+            check(here)
+    print(f"the latest end was {slowest_s:.1f} s after the limit on silence")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
