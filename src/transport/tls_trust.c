@@ -241,6 +241,10 @@ int qsc_tls_explain(struct qsc_tls_socket *tls, int failed)
 				     tls->heard ? "" : ": does it speak TLS?");
 	if (failed == GNUTLS_E_CERTIFICATE_REQUIRED || failed == GNUTLS_E_NO_CERTIFICATE_FOUND)
 		return qsc_error_set(why, EACCES, NULL, "it shows no certificate");
+	if (failed == GNUTLS_E_INSUFFICIENT_CREDENTIALS)
+		return qsc_error_set(why, EACCES, NULL,
+				     "it proves itself in another way than this side: do both "
+				     "sides use certificates, or both pre-shared keys?");
 	if (tls->knows_identity && failed == GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER) {
 		tls->alert = GNUTLS_A_DECRYPT_ERROR;
 		return qsc_error_set(why, EACCES, NULL,
