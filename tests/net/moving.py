@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -107,18 +108,28 @@ class Host:
     def __init__(self, world, where, devices, *args):
         self.world, self.where = world, where
         self.control = world.fresh("control")
-        self.log = open(world.fresh("log"), "w+", encoding="utf-8")
+        self.log, self.news = "", threading.Condition()
         named = [f"d{i}={uri}" for i, uri in enumerate(devices)]
         self.process = subprocess.Popen(
             hosts.Hosts.on(where, world.tool, "host", *named, "--control", self.control,
                            "--tenant", "copy", "--json", *args),
-            stdout=subprocess.PIPE, stderr=self.log, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
         line = self.process.stdout.readline()
-        assert line.startswith(("holding", "room for")), f"{line} {self.said()}"
+        assert line.startswith(("holding", "room for")), f"{line} {self.log}"
 
-    def said(self):
-        self.log.seek(0)
-        return self.log.read()
+    def read(self):
+        for line in self.process.stderr:
+            with self.news:
+                self.log += line
+                self.news.notify_all()
+
+    def says(self, words, since=0):
+        """Wait until these words (a regular expression) stand in its log."""
+        with self.news:
+            assert self.news.wait_for(lambda: re.search(words, self.log[since:]), HANG), \
+                f"the {self.where} does not say '{words}': {self.log[since:]}"
 
     def ask(self, verb):
         return Request(self, verb).end()
@@ -140,10 +151,11 @@ class Host:
     def finish(self):
         """The tenant compares everything: nothing was lost, doubled or wrong."""
         self.ask("finish")
-        output, _ = self.process.communicate(timeout=HANG)
+        output = self.process.stdout.read()
+        self.process.wait(HANG)
         decoder = json.JSONDecoder()
         tenant = decoder.raw_decode(output.strip())[0]["tenant"]
-        assert self.process.returncode == 0, f"{self.where}: {tenant} {self.said()}"
+        assert self.process.returncode == 0, f"{self.where}: {tenant} {self.log}"
         assert tenant["blocks"] > 0 and tenant["bytes_kept"] > 0, tenant
         for key in ("bytes_wrong", "interrupts_lost", "interrupts_doubled"):
             assert tenant[key] == 0, f"{self.where}: {tenant}"
@@ -152,8 +164,9 @@ class Host:
     def close(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.communicate(timeout=HANG)
-        self.log.close()
+            self.process.stdout.read()
+            self.process.wait(HANG)
+        self.reader.join(HANG)
 
 
 class Device:
@@ -162,10 +175,18 @@ class Device:
     def __init__(self, world, spec):
         self.path = world.fresh("dev")
         self.uri = f"vfio-user:{self.path}"
-        self.process = subprocess.Popen([world.tool, "serve", spec, "--socket", self.path],
-                                        stdout=subprocess.PIPE, text=True)
+        self.trace = f"{self.path}.trace"
+        self.process = subprocess.Popen(
+            [world.tool, "serve", spec, "--socket", self.path,
+             *(["--trace", self.trace] if world.traced else [])],
+            stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("serving "), line
+
+    def touched(self):
+        """How often anybody changed its state or data, as far as it was traced."""
+        trace = pathlib.Path(self.trace).read_text(encoding="utf-8")
+        return trace.count(" set-state ") + trace.count(" session-write ")
 
     def kill(self):
         self.process.kill()
@@ -175,9 +196,9 @@ class Device:
 class World:
     """Two hosts, the cable, devices on both; what a scenario changes is put right after it."""
 
-    def __init__(self, tool, link, folder, spec, count, memory):
+    def __init__(self, tool, link, folder, spec, count, memory, traced):
         self.tool, self.folder = tool, folder
-        self.spec, self.count, self.memory = spec, count, memory
+        self.spec, self.count, self.memory, self.traced = spec, count, memory, traced
         self.numbers = {}
         self.devices = {where: [] for where in hosts.ADDRESSES}
         self.open = []
@@ -209,15 +230,15 @@ class World:
 
 
 @contextlib.contextmanager
-def world(tool, link, spec="dmacopy,memory=1M", count=2, memory="8M"):
+def world(tool, link, spec="dmacopy,memory=1M", count=2, memory="8M", traced=False):
     with tempfile.TemporaryDirectory(prefix="q") as name:
-        here = World(tool, link, pathlib.Path(name), spec, count, memory)
+        here = World(tool, link, pathlib.Path(name), spec, count, memory, traced)
         with here.net:
             try:
                 yield here
             except BaseException:
                 for host in here.open:
-                    print(f"-- the {host.where} said:\n{host.said()}", file=sys.stderr)
+                    print(f"-- the {host.where} said:\n{host.log}", file=sys.stderr)
                 raise
             finally:
                 for host in here.open:
@@ -238,9 +259,10 @@ def receive(host, scheme="tcp", port=0, **keys):
     return request
 
 
-def send(host, waiting, **keys):
+def send(host, waiting, scheme=None, **keys):
     """To a receive that waits."""
-    return Request(host, "send", transport=waiting.address, **keys)
+    there = waiting.address.split(":", 1)
+    return Request(host, "send", transport=f"{scheme or there[0]}:{there[1]}", **keys)
 
 
 def judge(here, there, within, may_break=False):
