@@ -43,11 +43,17 @@ def begin(here, stall_ms=STALL_MS, **keys):
     return moving.send(source, there, **options), there
 
 
-def conclude(here, name, send, receive, stall_ms=STALL_MS, **judging):
+def conclude(here, name, send, receive, stall_ms=STALL_MS, may_break=False):
     """How it ended, which must be in time, and that nothing was lost."""
     global slowest_s
     struck = moving.time.monotonic()
-    states = moving.judge(send, receive, stall_ms / 1000 + ROOM_S, **judging)
+    within = stall_ms / 1000 + ROOM_S
+    send.end(within)
+    if send.code != 0 and receive.ended is None and receive.phase() in ("nothing", "negotiate"):
+        print(f"{name}: the source ended, the destination goes on waiting")
+        send = send_again(here, send, receive)
+        within, may_break = moving.HANG, False
+    states = moving.judge(send, receive, within, may_break)
     took = max(send.ended_at, receive.ended_at) - struck
     slowest_s = max(slowest_s, took - stall_ms / 1000)
     print(f"{name}: source {states[0]}, destination {states[1]} after {took:.1f} s", flush=True)
@@ -55,6 +61,19 @@ def conclude(here, name, send, receive, stall_ms=STALL_MS, **judging):
     moving.verify(send, receive)
     here.restore()
     return states
+
+
+def send_again(here, send, receive):
+    """To a destination that has not met a source yet, as far as it knows. Should it be in the midst
+    of doing so, this comes to nothing.
+    """
+    here.net.cable("mend", "delay 0")
+    source = send.host
+    if source.state() != "running":
+        source.close()
+        here.open.remove(source)
+        source = here.host("source")
+    return moving.send(source, receive, exceed=True, **moving.PLAIN)
 
 
 # ---- the cable ----

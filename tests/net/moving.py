@@ -138,7 +138,12 @@ class Host:
         """Of the set there: "running", "empty", "unproved", "broken"; "dead" with the process."""
         if self.process.poll() is not None:
             return "dead"
-        status = self.ask("status")
+        status = {}
+        with contextlib.suppress(OSError):
+            status = self.ask("status")
+        if not status:  # it is about to end, since its tenant cannot go on
+            self.process.wait(HANG)
+            return "dead"
         running = [device["state"] == "RUNNING" for device in status["devices"]]
         assert all(running) == (status["state"] == "running"), status
         assert any(running) <= (status["state"] in ("running", "broken")), status
