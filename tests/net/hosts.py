@@ -108,4 +108,6 @@ class Hosts:
         self.link.stdin.close()
         self.link.wait(timeout=10)
         for host in ADDRESSES:
+            # With the namespace alone it would go some time later.
+            sh("ip", "link", "delete", f"c-{host[:6]}")
             sh("ip", "netns", "delete", host)
