@@ -97,7 +97,7 @@ def carried():
 
 
 def check_bandwidth(here):
-    """The wire itself shows that a limit is kept, over all channels together, which all are used."""
+    """The wire itself shows that a limit is kept, over all channels together; and all are used."""
     limit, frame, payload = 4 * MIB, 1514, 1448
     for _ in range(TRIES):
         send, receive = begin(here, bandwidth=limit, channels=4, exceed=True)

@@ -172,6 +172,7 @@ class Host:
             self.process.stdout.read()
             self.process.wait(HANG)
         self.reader.join(HANG)
+        assert "Sanitizer" not in self.log and "runtime error" not in self.log, self.log
 
 
 class Device:
