@@ -328,11 +328,13 @@ static int await_claim(struct claims *claims, struct qsc_transport *transport,
 		       uint64_t *deadline_us, struct claim **claim, struct qsc_error *err)
 {
 	struct qsc_channel *ch;
-	int result;
+	int result = wait->step(wait->ctx, err);
 
-	if (wait->step(wait->ctx))
+	if (result == -ECANCELED)
 		return qsc_error_set(err, ECANCELED, NULL,
 				     "cancelled while waiting for the source");
+	if (result < 0)
+		return result;
 	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &claims->nobody);
 	if (result == 0)
 		return accept_one(claims, ch, link->stall_ms, claim, err);

@@ -40,9 +40,9 @@ struct qsc_moved {
 
 /* How long the destination waits, and what it does between polls. */
 struct qsc_link_wait {
-	uint32_t timeout_ms;	/* for the message */
-	uint64_t deadline_us;	/* until which a source must have come */
-	int (*step)(void *ctx); /* non-zero ends the wait with -ECANCELED */
+	uint32_t timeout_ms;			       /* for the message */
+	uint64_t deadline_us;			       /* until which a source must have come */
+	int (*step)(void *ctx, struct qsc_error *err); /* -errno ends the wait */
 	void *ctx;
 };
 

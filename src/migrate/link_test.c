@@ -61,7 +61,7 @@ static uint64_t slow_now(void *ctx)
 	return ((struct slow *)ctx)->now_us;
 }
 
-static int go_on(void *ctx)
+static int go_on(void *ctx, struct qsc_error *err)
 {
 	return 0;
 }

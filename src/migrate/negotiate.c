@@ -124,9 +124,9 @@ int qsc_negotiate_offer(struct qsc_engine *engine, bool asking, struct qsc_error
 
 /* ---- destination ---- */
 
-static int cancel_wait(void *ctx)
+static int step_wait(void *ctx, struct qsc_error *err)
 {
-	return qsc_engine_enter(ctx, "negotiate", 0, NULL);
+	return qsc_engine_enter(ctx, "negotiate", 0, err);
 }
 
 static int compare(struct qsc_engine *engine, const struct qsc_items_reader *offered,
@@ -293,6 +293,9 @@ static void serve_asker(struct qsc_engine *engine)
 	while (qsc_link_recv(link, 0, &frame) == 0 && frame.type == QSC_FRAME_PROBE)
 		if (qsc_link_echo(link, &frame) < 0)
 			break;
+	/* The limits were the asker's: nothing of them counts while the wait goes on. */
+	qsc_link_close(link);
+	qsc_link_set_limits(link, engine->options.stall_timeout_ms, 0);
 }
 
 int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_error *err)
@@ -301,7 +304,7 @@ int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_err
 	const struct qsc_link_wait wait = {
 		.timeout_ms = timeout_ms,
 		.deadline_us = qsc_engine_now(engine) + timeout_ms * 1000ULL,
-		.step = cancel_wait,
+		.step = step_wait,
 		.ctx = engine,
 	};
 
@@ -312,8 +315,11 @@ int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_err
 
 		if (result < 0)
 			return result;
-		qsc_engine_start_clock(engine);
+		qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 		result = hear_offer(engine, &asking, &refused);
+		/* The time of a migration is not that of those who only ask. */
+		if (!asking)
+			qsc_engine_start_clock(engine);
 		if (result == 0 && !engine->remote.known) {
 			*touched = true;
 			result = measure_waves(engine, &refused);
@@ -326,6 +332,5 @@ int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_err
 		}
 		qsc_negotiate_answer(engine, &refused);
 		serve_asker(engine);
-		qsc_link_close(&engine->link);
 	}
 }

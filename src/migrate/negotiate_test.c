@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +105,7 @@ struct hand {
 	bool altered; /* the answer */
 };
 
-static int no_step(void *ctx)
+static int no_step(void *ctx, struct qsc_error *err)
 {
 	return 0;
 }
@@ -237,6 +238,45 @@ static void test_asking_leaves_the_destination_waiting(void **state)
 	sides_drop(&f);
 }
 
+static _Atomic(uint64_t) jumped_us;
+
+static uint64_t jumping_now(void *ctx)
+{
+	return qsc_env_real()->now_us(qsc_env_real()->ctx) + jumped_us;
+}
+
+static int plain_parallel(void *ctx, void (*task)(void *arg), void *const args[], size_t count)
+{
+	return qsc_env_real()->parallel(qsc_env_real()->ctx, task, args, count);
+}
+
+/* However long after it the source comes: neither the asker's time nor the migration's runs. */
+static void test_asking_starts_no_clock(void **state)
+{
+	static const struct qsc_env jumping_env = {jumping_now, plain_parallel, NULL, NULL};
+	struct side *source;
+	struct fixture f;
+	struct asked asked;
+	pthread_t thread;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	source = &f.sides[0];
+	f.sides[1].options.env = &jumping_env;
+	f.sides[1].options.timeout_ms = 60000;
+	f.sides[1].options.wait_timeout_ms = 600000;
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	ask(source, &asked);
+	assert_int_equal(asked.result, 0);
+	jumped_us += 120000000;
+	source->result = qsc_migrate_send(source->set, &source->user, source->transport,
+					  &source->options, &source->report, &source->err);
+	source->finished = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	sides_expect_moved(&f);
+	sides_drop(&f);
+}
+
 static void test_a_device_that_cannot_stop_is_found_before_anything_moves(void **state)
 {
 	struct fixture f;
@@ -258,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_a_newer_minor_version_is_read),
 		cmocka_unit_test(test_an_answer_that_cannot_be_taken),
 		cmocka_unit_test(test_asking_leaves_the_destination_waiting),
+		cmocka_unit_test(test_asking_starts_no_clock),
 		cmocka_unit_test(test_a_device_that_cannot_stop_is_found_before_anything_moves),
 	};
 
