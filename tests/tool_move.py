@@ -233,6 +233,11 @@ def check_usage(here):
                  ["save"], ["save", model], ["save", "--to", "", model],
                  ["save", "--to", "-", "--host", control], ["save", "--to", "x"],
                  ["restore"], ["restore", model], ["restore", "--from", "x"],
+                 ["save", "--to", "x", model, "--report", here.path("none/x.html")],
+                 ["save", "--to", "x", model, "--report", here.folder],
+                 ["save", "--to", "x", model, "--report", here.path("x" * 250)],
+                 ["send", "--to", "unix:/x", "--host", control, "--report", "/proc/x.html"],
+                 ["plan", model, "--report", here.path("plan.html")],
                  ["plan"], ["plan", "--to", "unix:/x"], ["plan", "nonsense"], ["plan", nobody],
                  ["ask"], ["ask", "status"], ["ask", "nonsense", "--host", control],
                  ["ask", "status", "finish", "--host", control],
@@ -393,6 +398,32 @@ def check_own_hosts(here):
     output = receiver.end(number=signal.SIGTERM)
     assert "the destination runs" in output, output
     assert pathlib.Path(files[1]).read_bytes() == content
+
+
+def check_unseen(here):
+    """A set that moved has moved, whether or not anybody could be told."""
+    folder = pathlib.Path(here.fresh("gone"))
+    folder.mkdir()
+    host = here.host(here.devices(), *TENANT)
+    transport = f"unix:{here.fresh('t')}"
+    receiver = here.receiver(transport, *here.devices(), *TENANT, "--report", folder / "r.html")
+    folder.rmdir()
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([TOOL, "send", "--to", transport, "--host", host.control, "--exceed",
+                               "--json"], stdout=full, stderr=subprocess.PIPE, text=True,
+                              check=False, timeout=TIMEOUT)
+    assert done.returncode == 0 and "cannot write to standard output" in done.stderr, done
+    assert status(host)["state"] == "empty"
+    assert "r.html" in receiver.wait_for("cannot be written")
+    assert not tenant_result(receiver.end(number=signal.SIGTERM))["bytes_wrong"]
+    for ours in True, False:
+        host = here.host(here.devices(), *TENANT)
+        saver = here.start("save", "--to", here.fresh("s"), *(
+            (*here.devices(), *TENANT) if ours else ("--host", host.control)))
+        saver.process.stdout.close()
+        saver.process.stdout = open(os.devnull, encoding="ascii")
+        saver.end()
+        assert "cannot write to standard output" in saver.error, saver.error
 
 
 def check_mismatch(here):
@@ -795,7 +826,7 @@ def read_until(client, words):
     return data
 
 
-CHECKS = (check_usage, check_own_hosts, check_mismatch, check_busy, check_control,
+CHECKS = (check_usage, check_unseen, check_own_hosts, check_mismatch, check_busy, check_control,
           check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
           check_full_disk, check_killed_command, check_host_told_to_end,
           check_cancelled_receiver, check_timeout, check_limit)

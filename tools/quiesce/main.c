@@ -95,12 +95,16 @@ static void keep_standard_streams(void)
 			(void)open("/dev/null", fd ? O_RDONLY : O_WRONLY);
 }
 
-/* What did not reach its reader was not done, whichever way the program ends. */
+/* What did not reach its reader was not done, whichever way the program ends; a set has moved. */
 static void check_output(int code, void *unused)
 {
+	int failed;
+
 	(void)unused;
-	if ((fflush(stdout) || ferror(stdout)) && code == TOOL_OK)
-		_exit(tool_fail("cannot write to standard output"));
+	if ((!fflush(stdout) && !ferror(stdout)) || code != TOOL_OK)
+		return;
+	failed = tool_fail("cannot write to standard output");
+	_exit(tool_code_stands ? code : failed);
 }
 
 int main(int argc, char **argv)

@@ -136,5 +136,7 @@ void move_view_destroy(struct move_view *view);
 
 /* A self-contained HTML page with the timeline; written to a temporary name and renamed. */
 int move_write_html(const struct move *move, const char *path, struct qsc_error *err);
+/* Whether it could be, as things stand: 0, or -errno as that. Leaves nothing behind. */
+int move_check_html(const char *path, struct qsc_error *err);
 
 #endif

@@ -19,9 +19,9 @@ enum {
 };
 
 static const struct argp_option options[] = {
+	{"report", KEY_REPORT, "FILE", 0, "Write a page (HTML) that shows what happened when", 3},
 	{"json", KEY_JSON, NULL, 0, "Print one JSON object at the end", 3},
 	{"quiet", KEY_QUIET, NULL, 0, "Show nothing but what goes wrong", 3},
-	{"report", KEY_REPORT, "FILE", 0, "Write a page (HTML) that shows what happened when", 3},
 	{0},
 };
 
@@ -47,6 +47,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp show_argp = {.options = options, .parser = parse};
+/* Nothing happens, so there is nothing to report. */
+const struct argp show_plan_argp = {.options = options + 1, .parser = parse};
+
+void show_check(const struct show *show)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	if (show->report && move_check_html(show->report, &err) < 0)
+		tool_usage("%s", err.text);
+}
 
 static struct json_object *get(struct json_object *object, const char *key)
 {
@@ -109,11 +119,9 @@ static void write_report(struct show *show)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 
-	if (show->report && move_write_html(&show->move, show->report, &err) < 0) {
-		(void)tool_fail_error(&err, "cannot write the report to %s", show->report);
-		/* What was moved was moved. */
-		show->code = show->code ? show->code : TOOL_FAILED;
-	}
+	/* The exit code tells who has the set, and that is as it was. */
+	if (show->report && move_write_html(&show->move, show->report, &err) < 0)
+		(void)tool_fail_error(&err, "what happened is not changed by it, but");
 }
 
 /* The JSON says what there is to say, except what went wrong. */

@@ -20,8 +20,10 @@ struct show {
 	int code;
 };
 
-/* --json, --quiet, --report; input is a struct show. */
-extern const struct argp show_argp;
+/* --json, --quiet, --report; input is a struct show. Without --report for a plan. */
+extern const struct argp show_argp, show_plan_argp;
+/* Before anything is touched: what was asked for can be written. Usage errors end the program. */
+void show_check(const struct show *show);
 
 /* One event of a host; ctx is a struct show. */
 void show_event(void *ctx, struct json_object *event);

@@ -15,6 +15,7 @@
 #include <json-c/json.h>
 
 char tool_name[64] = "quiesce";
+bool tool_code_stands;
 
 /* The real one while stderr is a buffer for what getopt() says. */
 static FILE *terminal;

@@ -27,6 +27,9 @@ tool_run cmd_ask, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan, cmd_rece
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];
 
+/* The exit code tells who has a set: output that fails is said, and does not change it. */
+extern bool tool_code_stands;
+
 /* One sentence on stderr, without full stop. Returns TOOL_FAILED, so that one can `return` it. */
 int tool_fail(const char *fmt, ...) QSC_PRINTF(1, 2);
 /* The same from an error of the library: context, text and the clause it names. */

@@ -3,6 +3,7 @@
  * `quiesce send`, `receive`, `save`, `restore` and `plan`: ask a host to do it, either one that is
  * running already (--host) or this very process, made a host for the purpose by naming devices.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -104,6 +105,7 @@ static void check(struct transfer *transfer, const char *option)
 				 request->verb == REQUEST_SAVE ? STDOUT_FILENO : STDIN_FILENO);
 	else if (transfer->where)
 		request_set_transport(request, option, transfer->where);
+	show_check(&transfer->show);
 }
 
 /* With `quiesce save --to -` the set is on standard output, and what happened is not. */
@@ -125,6 +127,9 @@ static int run(struct transfer *transfer)
 {
 	int code;
 
+	/* Nobody who stops listening may end us, or be taken for a set that did not move. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	tool_code_stands = transfer->verb != REQUEST_PLAN;
 	if (transfer->host) {
 		code = remote_ask(transfer->host, &transfer->request, on_event, transfer);
 		code = code ? code : transfer->show.code;
@@ -169,7 +174,7 @@ static int transfer_run(enum request_verb verb, int argc, char **argv, const cha
 	};
 	const struct argp_child children[] = {
 		{request_argp(verb), 0, NULL, 0},
-		{&show_argp, 0, NULL, 0},
+		{verb == REQUEST_PLAN ? &show_plan_argp : &show_argp, 0, NULL, 0},
 		{&host_argp, 0, "Without --host this process holds the devices:", 4},
 		{0},
 	};

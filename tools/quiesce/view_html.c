@@ -359,28 +359,53 @@ static int write_file(const struct move *move, int fd)
 	return result;
 }
 
-int move_write_html(const struct move *move, const char *path, struct qsc_error *err)
+static int cannot_write(const char *path, int number, struct qsc_error *err)
 {
-	char temporary[PATH_MAX];
+	return qsc_error_set(err, number, NULL, "the report '%s' cannot be written (%s)", path,
+			     strerrordesc_np(number));
+}
+
+/* The file that becomes the report: its number, or -errno. */
+static int open_temporary(const char *path, char temporary[PATH_MAX], struct qsc_error *err)
+{
 	struct stat st;
-	int fd, result;
+	int fd;
 
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
 		return qsc_error_set(err, EINVAL, NULL,
 				     "the report cannot replace '%s', which is no file", path);
-	if (snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid()) >=
-	    (int)sizeof(temporary))
+	if (snprintf(temporary, PATH_MAX, "%s.%d.tmp", path, (int)getpid()) >= PATH_MAX)
 		return qsc_error_set(err, ENAMETOOLONG, NULL, "the report's name is too long");
 	/* One that a process of this number left when it died. */
 	(void)unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	result = fd < 0 ? -errno : write_file(move, fd);
+	return fd < 0 ? cannot_write(path, errno, err) : fd;
+}
+
+int move_check_html(const char *path, struct qsc_error *err)
+{
+	char temporary[PATH_MAX];
+	int fd = open_temporary(path, temporary, err);
+
+	if (fd < 0)
+		return fd;
+	(void)unlink(temporary);
+	close(fd);
+	return 0;
+}
+
+int move_write_html(const struct move *move, const char *path, struct qsc_error *err)
+{
+	char temporary[PATH_MAX];
+	int fd = open_temporary(path, temporary, err), result;
+
+	if (fd < 0)
+		return fd;
+	result = write_file(move, fd);
 	if (result == 0 && rename(temporary, path) < 0)
 		result = -errno;
 	if (result == 0)
 		return 0;
-	if (fd >= 0)
-		(void)unlink(temporary);
-	return qsc_error_set(err, -result, NULL, "the report '%s' cannot be written (%s)", path,
-			     strerrordesc_np(-result));
+	(void)unlink(temporary);
+	return cannot_write(path, -result, err);
 }
