@@ -499,6 +499,21 @@ def check_killed_destination(here, phase):
     finish(host)
 
 
+def check_killed_device(here):
+    """What cannot be brought back can be tried again, and says each time what is in the way."""
+    host, sender, receiver, _ = slow_move(here, "stop-copy")
+    here.processes[1].end(-signal.SIGKILL, number=signal.SIGKILL)
+    receiver.end(-signal.SIGKILL, number=signal.SIGKILL)
+    sender.end(1)
+    assert "then run the set" in sender.error, sender.error
+    assert status(host)["state"] == "broken"
+    for _ in range(2):
+        done = run("ask", "run", "--host", host.control, code=1)
+        assert "device 'd1'" in done.stderr, done.stderr
+        assert status(host)["state"] == "broken"
+    host.end(1, number=signal.SIGTERM)
+
+
 def check_killed_source(here, phase):
     host, sender, receiver, theirs = slow_move(here, phase)
     host.end(-signal.SIGKILL, number=signal.SIGKILL)
@@ -826,7 +841,7 @@ def read_until(client, words):
     return data
 
 
-CHECKS = (check_usage, check_unseen, check_own_hosts, check_mismatch, check_busy, check_control,
+CHECKS = (check_usage, check_unseen, check_killed_device, check_own_hosts, check_mismatch, check_busy, check_control,
           check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
           check_full_disk, check_killed_command, check_host_told_to_end,
           check_cancelled_receiver, check_timeout, check_limit)

@@ -219,8 +219,9 @@ int cmd_ask(int argc, char **argv)
 		.args_doc = "status|watch|cancel|finish|run",
 		.doc = "Ask a host how it stands (status) or to print its events as they come "
 		       "(watch); to give up what it is moving (cancel); to have the tenant compare "
-		       "everything and end (finish); or, when nobody is proved to own its set and "
-		       "you have seen that the other side does not run, to run it (run).",
+		       "everything and end (finish); or to run a set (run) that could not be "
+		       "brought back after a failure, or that nobody is proved to own, when you "
+		       "have seen that the other side does not run.",
 	};
 	struct asking asking = {0};
 	int code;

@@ -343,9 +343,10 @@ int host_work_check(const struct host *host, const struct request *request, stru
 		return 0;
 	if (!host->hold)
 		return qsc_error_set(err, ENODEV, NULL, "the host has no set");
-	if (request->verb == REQUEST_RUN && host->state != HOST_UNPROVED)
+	if (request->verb == REQUEST_RUN && host->state == HOST_RUNNING)
 		return qsc_error_set(err, EALREADY, NULL,
-				     "the set is not one that nobody is proved to own");
+				     "the set runs here: it is not one that nobody is proved to "
+				     "own, or that could not be brought back");
 	if (host->state == HOST_UNPROVED && request->verb != REQUEST_RUN)
 		return qsc_error_set(err, EBUSY, "SET-5",
 				     "nobody is proved to own the set: look whether the other side "
