@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import stat
@@ -775,6 +776,22 @@ def check_full_disk(here):
     finish(host)
 
 
+def check_file_limit(here):
+    """Nor what may not be written: `ulimit -f`."""
+    path = saved(here)
+    host = here.host(here.devices(), *TENANT)
+    limit = (1 << 20, resource.RLIM_INFINITY)
+    resource.prlimit(host.process.pid, resource.RLIMIT_FSIZE, limit)
+    done = run("save", "--to", here.fresh("saved"), "--host", host.control, code=1)
+    assert "File too large" in done.stderr and "source's devices run" in done.stderr, done.stderr
+    assert status(host)["state"] == "running"
+    finish(host)
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as pipe:
+        done = run("restore", "--from", "-", "model:dmacopy", "--memory", "64K", code=1,
+                   stdin=pipe.stdout, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert "File too large" in done.stderr, done.stderr
+
+
 # ---- the control socket ----
 
 def connect(host):
@@ -843,7 +860,7 @@ def read_until(client, words):
 
 CHECKS = (check_usage, check_unseen, check_killed_device, check_own_hosts, check_mismatch, check_busy, check_control,
           check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
-          check_full_disk, check_killed_command, check_host_told_to_end,
+          check_full_disk, check_file_limit, check_killed_command, check_host_told_to_end,
           check_cancelled_receiver, check_timeout, check_limit)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)
 
