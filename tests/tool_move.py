@@ -226,7 +226,7 @@ def check_usage(here):
                  ["send", "--to", "unix:/x", model, "--channels", "0"],
                  ["send", "--to", "unix:/x", model, "--channels", "1000"],
                  ["send", "--to", "unix:/x", model, "--quiesce", "perhaps"],
-                 ["send", "--to", "unix:/x", model, "--tls-anonymous"],
+                 ["send", "--to", "tls:x:1", model, "--tls-anonymous", "--psk-file", plain],
                  ["receive"], ["receive", model], ["receive", "--from", "unix:/x"],
                  ["receive", "--from", "unix:/x", model, "--bandwidth", "1M"],
                  ["receive", "--from", "unix:", model],
@@ -248,7 +248,7 @@ def check_usage(here):
         text = run(command, "--help").stdout
         assert "--host" in text or command == "host"
         assert command == "ask" or "--tenant" in text, text
-    for option, command in (("--bandwidth", "receive"), ("--tls-anonymous", "send"),
+    for option, command in (("--bandwidth", "receive"), ("--tls-anonymous", "save"),
                             ("--exceed", "save"), ("--plaintext", "restore")):
         assert option not in run(command, "--help").stdout, (command, option)
     assert sorted(os.listdir(here.folder)) == ["pages", "plain"], "nothing was touched"
@@ -380,6 +380,28 @@ def check_plaintext(here):
     done = run("send", "--to", "tcp:127.0.0.1:1", "--plaintext", "--host", host.control, code=1)
     assert "the source's devices run" in done.stderr, done.stderr
     finish(host)
+
+
+def check_anonymous(here):
+    """A source without a certificate is taken where both sides say so."""
+    template, key, certificate = (here.path(name) for name in ("template", "key", "certificate"))
+    pathlib.Path(template).write_text("cn = there\ndns_name = localhost\nca\ncert_signing_key\n"
+                                      "signing_key\ntls_www_server\n", encoding="ascii")
+    for args in (["--generate-privkey", "--key-type=ecdsa", "--outfile", key],
+                 ["--generate-self-signed", "--template", template, "--load-privkey", key,
+                  "--outfile", certificate]):
+        subprocess.run(["certtool", *args], check=True, capture_output=True, timeout=TIMEOUT)
+    shows = ("--tls-ca", certificate, "--tls-cert", certificate, "--tls-key", key)
+    receiver = here.receiver("tls:127.0.0.1:0", *here.devices(), *TENANT, *shows,
+                             "--tls-anonymous")
+    to = receiver.wait_for("waiting at").split()[-1].replace("127.0.0.1", "localhost")
+    host = here.host(here.devices(), *TENANT)
+    trusts = ("--host", host.control, "--tls-ca", certificate)
+    done = run("send", "--to", to, *trusts, code=2)
+    assert "anonymous" in done.stderr, done.stderr
+    run("plan", "--to", to, *trusts, "--tls-anonymous")
+    run("send", "--to", to, *trusts, "--tls-anonymous", "--exceed")
+    assert not tenant_result(receiver.end(number=signal.SIGTERM))["bytes_wrong"]
 
 
 def check_own_hosts(here):
@@ -858,7 +880,7 @@ def read_until(client, words):
     return data
 
 
-CHECKS = (check_usage, check_unseen, check_killed_device, check_own_hosts, check_mismatch, check_busy, check_control,
+CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts, check_mismatch, check_busy, check_control,
           check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
           check_full_disk, check_file_limit, check_killed_command, check_host_told_to_end,
           check_cancelled_receiver, check_timeout, check_limit)
