@@ -55,7 +55,9 @@ static ssize_t pull(gnutls_transport_ptr_t arg, void *data, size_t size)
 	ssize_t n;
 
 	if (in->head == in->tail) {
-		n = qsc_socket_read(&tls->socket, in->bytes, sizeof(in->bytes));
+		n = tls->has_read ? -EAGAIN
+				  : qsc_socket_read(&tls->socket, in->bytes, sizeof(in->bytes));
+		tls->has_read = true;
 		if (n < 0) {
 			if (n != -EAGAIN)
 				tls->io_error = (int)n;
@@ -124,13 +126,29 @@ static int failure(struct qsc_tls_socket *tls, ssize_t number)
 	}
 }
 
+/*
+ * What the socket gave is used up before anybody waits for more of it: a record that only replaces
+ * keys has no bytes for the channel, and what came with it is not announced again. The socket is
+ * read once, so that one who sends nothing but such records keeps nobody here. A number of gnutls.
+ */
+static ssize_t receive(struct qsc_tls_socket *tls, void *buf, size_t size)
+{
+	ssize_t n;
+
+	tls->has_read = false;
+	do {
+		n = gnutls_record_recv(tls->session, buf, size);
+	} while (n < 0 && !gnutls_error_is_fatal((int)n) && tls->in.head < tls->in.tail);
+	return n;
+}
+
 static ssize_t tls_read(struct qsc_socket *socket, void *buf, size_t size)
 {
 	struct qsc_tls_socket *tls = tls_of(socket);
 	ssize_t n;
 
 	pthread_mutex_lock(&tls->lock);
-	n = gnutls_record_recv(tls->session, buf, size);
+	n = receive(tls, buf, size);
 	if (n < 0)
 		n = failure(tls, n);
 	pthread_mutex_unlock(&tls->lock);
@@ -198,8 +216,10 @@ static int agree(struct qsc_tls_socket *tls)
 	ssize_t n;
 
 	while (!tls->shaken) {
-		int result = gnutls_handshake(tls->session);
+		int result;
 
+		tls->has_read = false;
+		result = gnutls_handshake(tls->session);
 		if (result < 0 && gnutls_error_is_fatal(result))
 			return result;
 		if (result == GNUTLS_E_AGAIN)
@@ -211,7 +231,7 @@ static int agree(struct qsc_tls_socket *tls)
 	if (tls->tls->role == QSC_TRANSPORT_DESTINATION)
 		n = gnutls_record_send(tls->session, &welcome, 1);
 	else
-		n = gnutls_record_recv(tls->session, &word, 1);
+		n = receive(tls, &word, 1);
 	if (n < 0)
 		return (int)n;
 	if (n == 0)

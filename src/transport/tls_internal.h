@@ -64,6 +64,7 @@ struct qsc_tls_socket {
 	bool heard;			  /* anything at all */
 	bool knows_identity;		  /* destination: the source named a key that is here */
 	bool speaks_tls;		  /* as far as the first byte tells */
+	bool has_read;			  /* the socket, in this call */
 	int io_error;			  /* -errno of the socket */
 	struct qsc_error why;		  /* the other side was not let in, or what went wrong */
 	gnutls_alert_description_t alert; /* to tell it with */

@@ -282,6 +282,107 @@ static void test_pre_shared_keys(void **state)
 		       "its identity 'gam?ma' is not in");
 }
 
+/* A source that replaces its keys and speaks in one segment. */
+struct rekeying {
+	int fd;
+	bool gathers;
+	size_t size;
+	uint8_t bytes[4096];
+	uint16_t port;
+};
+
+static ssize_t rekeying_push(gnutls_transport_ptr_t arg, const void *data, size_t size)
+{
+	struct rekeying *source = arg;
+
+	if (!source->gathers)
+		return send(source->fd, data, size, MSG_NOSIGNAL);
+	assert_true(size <= sizeof(source->bytes) - source->size);
+	memcpy(source->bytes + source->size, data, size);
+	source->size += size;
+	return (ssize_t)size;
+}
+
+static ssize_t rekeying_pull(gnutls_transport_ptr_t arg, void *data, size_t size)
+{
+	return recv(((struct rekeying *)arg)->fd, data, size, 0);
+}
+
+static void rekeying_speak(struct rekeying *source, gnutls_session_t session)
+{
+	static const uint8_t first[QSC_CHANNEL_FIRST_BYTES] = "hello";
+	int result;
+	uint8_t welcome;
+
+	do
+		result = gnutls_handshake(session);
+	while (result < 0 && !gnutls_error_is_fatal(result));
+	assert_int_equal(result, 0);
+	assert_int_equal(gnutls_record_recv(session, &welcome, 1), 1);
+	source->gathers = true;
+	assert_int_equal(gnutls_session_key_update(session, 0), 0);
+	assert_int_equal(gnutls_record_send(session, first, sizeof(first)), sizeof(first));
+	assert_int_equal(send(source->fd, source->bytes, source->size, MSG_NOSIGNAL), source->size);
+	/* Until the other side has heard enough. */
+	(void)recv(source->fd, &welcome, 1, 0);
+}
+
+static void *rekeying_run(void *arg)
+{
+	struct rekeying *source = arg;
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons(source->port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	gnutls_datum_t key = {(void *)KEY_A, strlen(KEY_A)};
+	gnutls_psk_client_credentials_t psk;
+	gnutls_session_t session;
+
+	source->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(source->fd >= 0);
+	assert_int_equal(connect(source->fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(gnutls_init(&session, GNUTLS_CLIENT), 0);
+	assert_int_equal(gnutls_psk_allocate_client_credentials(&psk), 0);
+	assert_int_equal(gnutls_psk_set_client_credentials(psk, "alpha", &key, GNUTLS_PSK_KEY_HEX),
+			 0);
+	assert_int_equal(gnutls_credentials_set(session, GNUTLS_CRD_PSK, psk), 0);
+	assert_int_equal(gnutls_priority_set_direct(
+				 session, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+ECDHE-PSK", NULL),
+			 0);
+	gnutls_transport_set_ptr(session, source);
+	gnutls_transport_set_push_function(session, rekeying_push);
+	gnutls_transport_set_pull_function(session, rekeying_pull);
+	rekeying_speak(source, session);
+	gnutls_deinit(session);
+	gnutls_psk_free_client_credentials(psk);
+	close(source->fd);
+	return NULL;
+}
+
+static void test_what_comes_with_new_keys_is_read_at_once(void **state)
+{
+	struct side destination = {0};
+	struct rekeying source = {0};
+	char buf[QSC_CHANNEL_FIRST_BYTES];
+	char address[64];
+	pthread_t thread;
+
+	(void)state;
+	pki_write(&pki, "alpha.psk", "alpha:" KEY_A);
+	destination.options.psk_file = pki_path(&pki, "alpha.psk");
+	assert_int_equal(open_side(&destination, "tls:127.0.0.1:0", DESTINATION), 0);
+	assert_int_equal(qsc_transport_address(destination.transport, address, sizeof(address)), 0);
+	source.port = (uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10);
+	assert_int_equal(pthread_create(&thread, NULL, rekeying_run, &source), 0);
+	destination.result = destination.transport->ops->open(
+		destination.transport, PATIENCE_MS, &destination.channel, &destination.err);
+	if (destination.result)
+		fail_msg("%s", destination.err.text);
+	assert_int_equal(destination.channel->ops->recv(destination.channel, buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "hello");
+	part(&destination);
+	pthread_join(thread, NULL);
+}
+
 static void test_certificate_does_not_meet_a_pre_shared_key(void **state)
 {
 	struct side source = {.options = with("source")};
@@ -419,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_source_that_cannot_be_trusted),
 		cmocka_unit_test(test_source_without_certificate_is_let_in_only_when_that_is_said),
 		cmocka_unit_test(test_pre_shared_keys),
+		cmocka_unit_test(test_what_comes_with_new_keys_is_read_at_once),
 		cmocka_unit_test(test_certificate_does_not_meet_a_pre_shared_key),
 		cmocka_unit_test(test_contradictions_are_refused),
 		cmocka_unit_test(test_files_that_are_not_what_they_should_be),
