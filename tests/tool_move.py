@@ -762,10 +762,15 @@ def check_bad_file(here):
         assert done.returncode in (1, 2), f"{change}: {done}"
         assert str(bad) in done.stderr, f"{change}: {done.stderr}"
         assert status(empty)["state"] == "empty" and bad.exists()
-        with open(bad, "rb") as pipe:
-            done = subprocess.run([TOOL, "restore", "--from", "-", *devices, *TENANT], stdin=pipe,
-                                  capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run([TOOL, "restore", "--from", "-", *devices, *TENANT],
+                              input=bad.read_bytes(), capture_output=True, timeout=TIMEOUT,
+                              check=False)
         assert done.returncode in (1, 2), f"{change}: {done}"
+    # Redirected, a good one is refused too: it would remain, to be restored again.
+    with open(path, "rb") as redirected:
+        done = subprocess.run([TOOL, "restore", "--from", "-", *devices, *TENANT], stdin=redirected,
+                              capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 2 and "file:PATH" in done.stderr, done
     done = run("restore", "--from", here.path("none"), "--host", empty.control, code=2)
     assert here.path("none") in done.stderr
     for line in pathlib.Path(trace).read_text().splitlines():
@@ -776,7 +781,7 @@ def check_bad_file(here):
 
 
 def check_pipe(here):
-    """From one process into another, and through a file that is redirected."""
+    """From one process into another."""
     saver = here.start("save", "--to", "-", *here.devices(), *TENANT, "--quiet")
     restorer = here.start("restore", "--from", "-", *here.devices(), *TENANT,
                           stdin=saver.process.stdout)

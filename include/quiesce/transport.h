@@ -119,8 +119,8 @@ struct qsc_transport_options {
 	/* tcp: is taken only with this: everything in memory would go over the network in clear. */
 	bool plaintext;
 	/*
-	 * Destination that reads fd:, when that is a pipe: folder for an unnamed file with what has
-	 * to be checked first (NULL: TMPDIR, else /var/tmp).
+	 * Destination that reads fd:, folder for an unnamed file with what has to be checked first
+	 * (NULL: TMPDIR, else /var/tmp).
 	 */
 	const char *spool_directory;
 };
@@ -129,14 +129,14 @@ struct qsc_transport_options {
  * unix:PATH  tcp:HOST:PORT  tls:HOST:PORT  file:PATH  fd:NUMBER
  *
  * HOST is a name or an address, [ADDRESS] for IPv6; a destination may leave it out (tcp::4444) and
- * use port 0. fd: is a pipe or file that is open already; it stays the caller's. options may be
- * NULL. Names are resolved here and all that options name is read; connecting happens when the
- * migration begins; listening, making a file beside PATH to write, and locking one to read, at
- * once. -EINVAL for what is no transport, options that do not belong to it or contradict one
- * another, and files of TLS that are not what they should be; -EPERM for tcp: without plaintext;
- * -EADDRNOTAVAIL for a host without address; -EEXIST for a file that would have to be replaced;
- * -EBUSY for one that somebody else reads; -ENOENT and others as the file or socket calls, with the
- * name in err.
+ * use port 0. fd: is a pipe or, for a source, file that is open already; it stays the caller's: a
+ * destination takes no file by it, since nobody could rename that. options may be NULL. Names are
+ * resolved here and all that options name is read; connecting happens when the migration begins;
+ * listening, making a file beside PATH to write, and locking one to read, at once. -EINVAL for what
+ * is no transport, options that do not belong to it or contradict one another, and files of TLS
+ * that are not what they should be; -EPERM for tcp: without plaintext; -EADDRNOTAVAIL for a host
+ * without address; -EEXIST for a file that would have to be replaced; -EBUSY for one that somebody
+ * else reads; -ENOENT and others as the file or socket calls, with the name in err.
  */
 QSC_API int qsc_transport_open(const char *uri, enum qsc_transport_role role,
 			       const struct qsc_transport_options *options,

@@ -637,6 +637,8 @@ static void test_through_an_open_file(void **state)
 {
 	struct writer writer = {.size = 5000};
 	struct qsc_channel *ch;
+	uint8_t *bytes;
+	size_t size;
 	int fd;
 
 	(void)state;
@@ -648,12 +650,15 @@ static void test_through_an_open_file(void **state)
 	write_it(&writer);
 	assert_int_equal(writer.result, 0);
 	assert_int_equal(lseek(fd, 6, SEEK_SET), 6);
-	ch = open_channel(fd_uri(fd), QSC_TRANSPORT_DESTINATION, NULL);
+	read_file("set", &bytes, &size);
+	assert_int_equal(size, 6 + HEAD + writer.size + TAIL);
+	assert_memory_equal(bytes + 6 + HEAD, content, writer.size);
+	/* A file under its name only: from here it could be restored any number of times. */
+	expect_refusal(fd_uri(fd), EINVAL, "give its path instead (file:PATH)");
+	write_file("set", bytes + 6, size - 6);
+	free(bytes);
+	ch = open_channel(uri("set"), QSC_TRANSPORT_DESTINATION, NULL);
 	expect_content(ch, writer.size);
-	assert_int_equal(ch->ops->settle(ch, NULL), 0);
-	ch->ops->close(ch);
-	/* No lock stays on it. */
-	ch = open_channel(fd_uri(fd), QSC_TRANSPORT_DESTINATION, NULL);
 	ch->ops->close(ch);
 	qsc_fd_close(&fd);
 	fd = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -32,11 +32,9 @@
 struct saved {
 	struct qsc_file_place place; /* NOWHERE: an open file of somebody else's */
 	char name[300];		     /* for messages */
-	int fd;			     /* locked when it is a file; what is read is `content` */
-	bool is_pipe;
-	int content; /* fd itself or the copy of what came through the pipe */
+	int fd;			     /* a file, locked, or a pipe; what is read is `content` */
+	int content;		     /* fd itself or the copy of what came through the pipe */
 	struct stat info;
-	off_t start; /* of the saved set in `content` */
 	uint64_t size;
 	XXH128_hash_t *blocks; /* of the file's blocks, as checked */
 };
@@ -45,9 +43,6 @@ static void saved_release(struct saved *saved)
 {
 	if (saved->content != saved->fd)
 		qsc_fd_close(&saved->content);
-	/* The lock on somebody else's open file would stay. */
-	if (saved->fd >= 0 && saved->place.folder < 0 && !saved->is_pipe)
-		(void)flock(saved->fd, LOCK_UN);
 	qsc_fd_close(&saved->fd);
 	qsc_file_leave(&saved->place);
 	free(saved->blocks);
@@ -59,7 +54,7 @@ static int read_at(const struct saved *saved, uint64_t at, void *buf, size_t siz
 	uint8_t *to = buf;
 
 	while (size) {
-		ssize_t n = pread(saved->content, to, size, saved->start + (off_t)at);
+		ssize_t n = pread(saved->content, to, size, (off_t)at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -504,8 +499,14 @@ static int open_fd(struct saved *saved, int fd, struct qsc_error *err)
 	saved->fd = qsc_file_borrow(fd, O_RDONLY, &saved->info, err);
 	if (saved->fd < 0)
 		return saved->fd;
-	saved->is_pipe = S_ISFIFO(saved->info.st_mode);
-	saved->start = saved->is_pipe ? 0 : lseek(saved->fd, 0, SEEK_CUR);
+	/* Nobody could keep it from being restored again. */
+	if (S_ISREG(saved->info.st_mode))
+		return qsc_error_set(
+			err, EINVAL, NULL,
+			"%s is not a pipe but a file, and would still be there to be "
+			"restored again (SET-5): give its path instead (file:PATH), so that "
+			"it is renamed when the set is taken over",
+			saved->name);
 	return 0;
 }
 
@@ -517,14 +518,12 @@ static int prepare(struct restore *restore, const char *path, int fd, const char
 
 	if (result < 0)
 		return result;
-	if (saved->is_pipe) {
+	if (!path) {
 		saved->content = make_spool(spool_directory, err);
 		return saved->content < 0 ? saved->content : 0;
 	}
 	saved->content = saved->fd;
-	saved->size = saved->info.st_size > saved->start
-			      ? (uint64_t)(saved->info.st_size - saved->start)
-			      : 0;
+	saved->size = (uint64_t)saved->info.st_size;
 	restore->complete = true;
 	return lock(saved, err);
 }

@@ -5,11 +5,11 @@
  * handed out, and then exactly what was put in.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "transport/file.h"
@@ -41,14 +41,18 @@ static size_t wrap(const uint8_t *data, size_t size, unsigned int damage, uint8_
 static int restore(const uint8_t *file, size_t size, struct qsc_channel **ch)
 {
 	struct qsc_transport *transport;
-	int fd = memfd_create("saved", MFD_CLOEXEC);
+	int fds[2];
 	int result;
 
-	must(fd >= 0 && write(fd, file, size) == (ssize_t)size && lseek(fd, 0, SEEK_SET) == 0);
-	must(qsc_file_restore(NULL, fd, NULL, &transport, NULL) == 0);
-	result = transport->ops->open(transport, 0, ch, NULL);
+	/* All of it fits in a pipe. */
+	must(pipe2(fds, O_CLOEXEC) == 0 && write(fds[1], file, size) == (ssize_t)size);
+	close(fds[1]);
+	must(qsc_file_restore(NULL, fds[0], "/dev/shm", &transport, NULL) == 0);
+	do
+		result = transport->ops->open(transport, 1000, ch, NULL);
+	while (result == -EINPROGRESS);
 	qsc_transport_close(transport);
-	close(fd);
+	close(fds[0]);
 	return result;
 }
 
