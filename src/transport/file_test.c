@@ -355,6 +355,8 @@ static void test_damaged_files_are_refused(void **state)
 				 HEAD + sent + 31};
 	const size_t lengths[] = {0,
 				  1,
+				  7,
+				  8,
 				  15,
 				  16,
 				  31,
@@ -383,7 +385,7 @@ static void test_damaged_files_are_refused(void **state)
 	}
 	for (i = 0; i < QSC_ARRAY_SIZE(lengths); i++) {
 		write_file("set", bytes, lengths[i]);
-		expect_refusal(uri("set"), EBADMSG, at("set"));
+		expect_refusal(uri("set"), EBADMSG, "set is not whole");
 	}
 	bytes[size] = 0;
 	write_file("set", bytes, size + 1);

@@ -231,11 +231,14 @@ static int begin_check(struct restore *restore, struct qsc_error *err)
 {
 	struct saved *saved = &restore->saved;
 	const uint64_t around = QSC_FILE_HEAD_SIZE + QSC_FILE_TAIL_SIZE;
-	uint8_t head[QSC_FILE_HEAD_SIZE] = {0};
+	uint8_t head[QSC_FILE_HEAD_SIZE];
 	uint8_t tail[QSC_FILE_TAIL_SIZE];
 	uint8_t wanted[QSC_FILE_TAIL_SIZE];
-	int result = read_at(saved, 0, head, (size_t)qsc_min_u64(saved->size, sizeof(head)));
+	int result;
 
+	/* What is missing of it was cut off, which is said below. */
+	qsc_file_encode_head(head);
+	result = read_at(saved, 0, head, (size_t)qsc_min_u64(saved->size, sizeof(head)));
 	if (result == 0)
 		result = qsc_file_check_head(head, saved->name, err);
 	if (result < 0)
