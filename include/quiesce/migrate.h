@@ -182,7 +182,7 @@ struct qsc_migrate_report {
 	struct qsc_downtime measured;
 	/* (measured - predicted) / measured of the totals; 0 where there was no stop. */
 	int32_t prediction_error_permille;
-	char outcome[256]; /* one sentence: what state everything is in and what to do */
+	char outcome[512]; /* one sentence: what state everything is in and what to do */
 };
 
 /*

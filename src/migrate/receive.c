@@ -377,7 +377,7 @@ static void give_up(struct destination *destination, struct qsc_error *err)
 	result = destination->touched ? qsc_set_reset(engine->set, &why) : 0;
 	engine->report->owner = QSC_OWNER_SOURCE;
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "%s; nothing loaded here runs%s%.100s",
+		       "%s; nothing loaded here runs%s%.250s",
 		       destination->engine.link.kept
 			       ? "the set was not restored, and what was saved still has it"
 			       : "the migration failed and the source keeps the set",
@@ -398,7 +398,7 @@ static void stay_stopped_after_commit(struct destination *destination, struct qs
 	(void)snprintf(
 		engine->report->outcome, sizeof(engine->report->outcome),
 		"the source gave the set up and it failed to start here: nothing was reset%s"
-		"%s%.60s",
+		"%s%.250s",
 		destination->engine.link.kept
 			? "; mend the device and run this set, what was saved counts as used"
 			: ", and the source is stopped; mend the device and run this set, or "

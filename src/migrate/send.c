@@ -296,7 +296,7 @@ static void say_what_runs(struct source *source)
 	else
 		(void)snprintf(report->outcome, sizeof(report->outcome),
 			       "the migration failed and changed nothing, and not all of the "
-			       "source's devices run: %.100s; mend that device and try again",
+			       "source's devices run: %.250s; mend that device and try again",
 			       why.text);
 }
 
@@ -350,7 +350,7 @@ static void finish(struct source *source)
 
 	stop_logs(source);
 	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "%s; the source's devices are stopped and may be closed%s%.100s",
+		       "%s; the source's devices are stopped and may be closed%s%.250s",
 		       engine->link.one_way ? "what was saved has the set and can be restored once"
 					    : "the destination runs",
 		       result < 0 ? ", though " : "", result < 0 ? why.text : "");

@@ -192,7 +192,7 @@ struct demo_migration {
 	double rate_during;
 	double rate_after;
 	char plan[256];
-	char outcome[256];
+	char outcome[512];
 	struct qsc_migrate_report source;
 };
 
