@@ -15,7 +15,6 @@
  * source. */
 #define HELLO_TIMEOUT_MS 500U
 #define ACCEPT_POLL_MS	 200U
-#define MAX_CLAIMS	 8U
 
 /* Of measuring: messages there and back, then ever more bytes until they take long enough. */
 #define PROBE_PINGS	4U
@@ -214,36 +213,18 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 	return result;
 }
 
-/* Who says it is a source, until all of its channels are there. */
-struct claim {
-	struct qsc_link link; /* count 0: nobody */
-	uint32_t found;
-	uint32_t turn; /* of its last channel */
-};
-
-/*
- * Claims stand side by side, so that a stranger that says HELLO and then nothing does not keep the
- * source away. When there are too many, the one that has been silent for longest gives way.
- */
-struct claims {
-	struct claim entries[MAX_CLAIMS];
-	uint32_t turn;
-	bool kept;		 /* as in the link */
-	struct qsc_error nobody; /* why nobody came, as far as the transport knows */
-};
-
 /*
  * A claim begins with whichever of its channels is heard first: a source opens channel 0 first, but
  * a lost packet may hold that up. NULL for no HELLO of any claim.
  */
-static struct claim *find_claim(struct claims *claims, const struct qsc_frame *hello)
+static struct qsc_link_claim *find_claim(struct qsc_link_wait *wait, const struct qsc_frame *hello)
 {
-	struct claim *silent = &claims->entries[0];
+	struct qsc_link_claim *silent = &wait->claims[0];
 	uint32_t channels = (uint32_t)hello->extent;
 	uint32_t i;
 
-	for (i = 0; i < MAX_CLAIMS; i++) {
-		struct claim *claim = &claims->entries[i];
+	for (i = 0; i < QSC_LINK_MAX_CLAIMS; i++) {
+		struct qsc_link_claim *claim = &wait->claims[i];
 
 		if (claim->link.count && claim->link.id == hello->offset)
 			return claim->link.count == channels ? claim : NULL;
@@ -253,59 +234,79 @@ static struct claim *find_claim(struct claims *claims, const struct qsc_frame *h
 	if (channels == 0 || channels > QSC_LINK_MAX_CHANNELS)
 		return NULL;
 	qsc_link_close(&silent->link);
-	*silent = (struct claim){
+	*silent = (struct qsc_link_claim){
 		.link = {.count = channels, .id = hello->offset, .version = hello->arg}};
 	return silent;
 }
 
 /* The claim that this HELLO belongs to, which then has the channel; NULL when it is not due. */
-static struct claim *take_hello(struct claims *claims, struct qsc_channel *ch,
-				const struct qsc_frame *hello)
+static struct qsc_link_claim *take_hello(struct qsc_link_wait *wait, struct qsc_channel *ch,
+					 const struct qsc_frame *hello)
 {
-	struct claim *claim;
+	struct qsc_link_claim *claim;
 
 	if (hello->type != QSC_FRAME_HELLO || hello->extent >> 32 != QSC_FRAME_MAGIC)
 		return NULL;
-	claim = find_claim(claims, hello);
+	claim = find_claim(wait, hello);
 	if (!claim || hello->index >= claim->link.count || claim->link.channels[hello->index])
 		return NULL;
 	claim->link.channels[hello->index] = ch;
 	claim->found++;
-	claim->turn = ++claims->turn;
+	claim->turn = ++wait->turn;
 	return claim;
 }
 
-static struct claim *fullest(struct claims *claims)
+static struct qsc_link_claim *fullest(struct qsc_link_wait *wait)
 {
-	struct claim *best = &claims->entries[0];
+	struct qsc_link_claim *best = &wait->claims[0];
 	uint32_t i;
 
-	for (i = 1; i < MAX_CLAIMS; i++)
-		if (claims->entries[i].found > best->found)
-			best = &claims->entries[i];
+	for (i = 1; i < QSC_LINK_MAX_CLAIMS; i++)
+		if (wait->claims[i].found > best->found)
+			best = &wait->claims[i];
 	return best;
 }
 
-static int refuse_version(struct qsc_link *link, struct qsc_error *err)
+static void drop_claim(struct qsc_link_claim *claim)
 {
-	int result = qsc_link_check_version(link, "source", err);
+	qsc_link_close(&claim->link);
+	*claim = (struct qsc_link_claim){0};
+}
 
-	if (result < 0 && err)
-		qsc_link_send_failed(link, err->number, err->text);
-	return result;
+/* One of another major version is told, by channel 0, and goes; nobody is there behind a file. */
+static int check_claim(struct qsc_link_wait *wait, struct qsc_link_claim **claim,
+		       struct qsc_error *err)
+{
+	struct qsc_error refused = QSC_ERROR_NONE;
+
+	if (!(*claim)->link.channels[0] ||
+	    qsc_link_check_version(&(*claim)->link, "source", &refused) == 0)
+		return 0;
+	if (wait->kept) {
+		if (err)
+			*err = refused;
+		return -refused.number;
+	}
+	qsc_log(QSC_LOG_WARNING, "dropped a source: %s", refused.text);
+	qsc_link_send_failed(&(*claim)->link, refused.number, refused.text);
+	drop_claim(*claim);
+	*claim = NULL;
+	wait->last = refused;
+	return 0;
 }
 
 /* Takes over the channel. *claim becomes the one that it belongs to. */
-static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t stall_ms,
-		      struct claim **claim, struct qsc_error *err)
+static int accept_one(struct qsc_link_wait *wait, struct qsc_channel *ch,
+		      const struct qsc_link *link, struct qsc_link_claim **claim,
+		      struct qsc_error *err)
 {
 	struct qsc_frame hello;
 
 	ch->ops->set_limits(ch, HELLO_TIMEOUT_MS, 0);
 	if (recv_header(ch, &hello, true) == 0)
-		*claim = take_hello(claims, ch, &hello);
-	claims->kept = ch->ops->settle;
-	if (!*claim && claims->kept) {
+		*claim = take_hello(wait, ch, &hello);
+	wait->kept = ch->ops->settle;
+	if (!*claim && wait->kept) {
 		ch->ops->close(ch);
 		return qsc_error_set(err, EPROTO, NULL, "what was saved is no migration");
 	}
@@ -314,18 +315,17 @@ static int accept_one(struct claims *claims, struct qsc_channel *ch, uint32_t st
 		ch->ops->close(ch);
 		return 0;
 	}
-	ch->ops->set_limits(ch, stall_ms, 0);
-	/* It is told by channel 0. */
-	return (*claim)->link.channels[0] ? refuse_version(&(*claim)->link, err) : 0;
+	ch->ops->set_limits(ch, link->stall_ms, 0);
+	return check_claim(wait, claim, err);
 }
 
 /*
  * One step of waiting; *claim stays NULL when nobody came. A file that is being checked is no
  * silence, however long that takes.
  */
-static int await_claim(struct claims *claims, struct qsc_transport *transport,
-		       const struct qsc_link *link, const struct qsc_link_wait *wait,
-		       uint64_t *deadline_us, struct claim **claim, struct qsc_error *err)
+static int await_claim(struct qsc_link_wait *wait, struct qsc_transport *transport,
+		       const struct qsc_link *link, struct qsc_link_claim **claim,
+		       struct qsc_error *err)
 {
 	struct qsc_channel *ch;
 	int result = wait->step(wait->ctx, err);
@@ -335,60 +335,67 @@ static int await_claim(struct claims *claims, struct qsc_transport *transport,
 				     "cancelled while waiting for the source");
 	if (result < 0)
 		return result;
-	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &claims->nobody);
+	result = transport->ops->open(transport, ACCEPT_POLL_MS, &ch, &wait->nobody);
 	if (result == 0)
-		return accept_one(claims, ch, link->stall_ms, claim, err);
+		return accept_one(wait, ch, link, claim, err);
 	if (result == -EINPROGRESS)
-		*deadline_us = link->env->now_us(link->env->ctx) + wait->timeout_ms * 1000ULL;
+		wait->deadline_us = link->env->now_us(link->env->ctx) + wait->timeout_ms * 1000ULL;
 	if (result == -ETIMEDOUT || result == -EINPROGRESS)
 		return 0;
 	if (err)
-		*err = claims->nobody;
+		*err = wait->nobody;
 	return result;
 }
 
-static int give_up(struct claims *claims, const struct qsc_link_wait *wait, struct qsc_error *err)
+static int give_up(struct qsc_link_wait *wait, struct qsc_error *err)
 {
-	const struct claim *best = fullest(claims);
+	const struct qsc_link_claim *best = fullest(wait);
 
-	if (!best->found)
-		return qsc_error_set(err, ETIMEDOUT, NULL, "no source came within %u ms: %s",
-				     wait->timeout_ms, claims->nobody.text);
-	return qsc_error_set(err, ETIMEDOUT, NULL,
-			     "%u of %u connections of a source came within %u ms", best->found,
-			     best->link.count, wait->timeout_ms);
+	if (best->found)
+		return qsc_error_set(err, ETIMEDOUT, NULL,
+				     "%u of %u connections of a source came within %u ms",
+				     best->found, best->link.count, wait->timeout_ms);
+	if (wait->last.number)
+		return qsc_error_set(err, ETIMEDOUT, NULL,
+				     "no source that could be heard came within %u ms; the last "
+				     "one: %.300s",
+				     wait->timeout_ms, wait->last.text);
+	return qsc_error_set(err, ETIMEDOUT, NULL, "no source came within %u ms: %s",
+			     wait->timeout_ms, wait->nobody.text);
 }
 
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
-		    const struct qsc_link_wait *wait, struct qsc_error *err)
+		    struct qsc_link_wait *wait, struct qsc_error *err)
 {
 	const struct qsc_link before = *link;
 	const struct qsc_env *env = link->env;
-	uint64_t deadline_us = wait->deadline_us;
-	struct claims claims = {0};
-	struct claim *claim;
-	uint32_t i;
+	struct qsc_link_claim *claim;
 	int result;
 
 	do {
 		claim = NULL;
-		if (env->now_us(env->ctx) < deadline_us)
-			result = await_claim(&claims, transport, &before, wait, &deadline_us,
-					     &claim, err);
+		if (env->now_us(env->ctx) < wait->deadline_us)
+			result = await_claim(wait, transport, &before, &claim, err);
 		else
-			result = give_up(&claims, wait, err);
+			result = give_up(wait, err);
 	} while (result == 0 && !(claim && claim->found == claim->link.count));
 	/* When it failed, whoever came closest to being the source is told. */
-	claim = claim ? claim : fullest(&claims);
+	claim = claim ? claim : fullest(wait);
 	*link = claim->link;
 	link->env = env;
 	link->pace = before.pace;
 	link->stall_ms = before.stall_ms;
-	link->kept = claims.kept;
-	*claim = (struct claim){0};
-	for (i = 0; i < MAX_CLAIMS; i++)
-		qsc_link_close(&claims.entries[i].link);
+	link->kept = wait->kept;
+	*claim = (struct qsc_link_claim){0};
 	return result;
+}
+
+void qsc_link_end_wait(struct qsc_link_wait *wait)
+{
+	uint32_t i;
+
+	for (i = 0; i < QSC_LINK_MAX_CLAIMS; i++)
+		drop_claim(&wait->claims[i]);
 }
 
 /* ---- control ---- */

@@ -13,6 +13,7 @@
 
 #define QSC_LINK_MAX_CHANNELS 64
 #define QSC_LINK_MAX_PIECES   16 /* of a frame's payload */
+#define QSC_LINK_MAX_CLAIMS   8
 
 struct qsc_pace;
 
@@ -38,12 +39,30 @@ struct qsc_moved {
 	void *ctx;
 };
 
-/* How long the destination waits, and what it does between polls. */
+/* Who says it is a source, until all of its channels are there. */
+struct qsc_link_claim {
+	struct qsc_link link; /* count 0: nobody */
+	uint32_t found;
+	uint32_t turn; /* of its last channel */
+};
+
+/*
+ * How long the destination waits and what it does between polls. Claims stand side by side, so that
+ * a stranger that says HELLO and then nothing does not keep the source away; when there are too
+ * many, the one that has been silent for longest gives way. They outlive whoever came first: a wait
+ * goes on when that was no source.
+ */
 struct qsc_link_wait {
 	uint32_t timeout_ms;			       /* for the message */
 	uint64_t deadline_us;			       /* until which a source must have come */
 	int (*step)(void *ctx, struct qsc_error *err); /* -errno ends the wait */
 	void *ctx;
+	struct qsc_error last; /* why the last that said it was a source was none */
+	/* The link's own. */
+	struct qsc_link_claim claims[QSC_LINK_MAX_CLAIMS];
+	uint32_t turn;
+	bool kept;		 /* as in the link */
+	struct qsc_error nobody; /* why nobody came, as far as the transport knows */
 };
 
 /* What a source measures of a link. */
@@ -65,11 +84,15 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 /*
  * Destination: wait for a source and for all of its channels. Whoever connects and says anything
  * but the HELLO that is due is dropped, and does not prolong the wait; nor does one that begins
- * as a source and then falls silent. On failure the link has what there is of the likeliest source,
- * to tell it.
+ * as a source and then falls silent. One of another major version is told and dropped. When it was
+ * no source after all the same wait goes on with another call. On failure the link has what there
+ * is of the likeliest source, to tell it.
  */
 int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
-		    const struct qsc_link_wait *wait, struct qsc_error *err);
+		    struct qsc_link_wait *wait, struct qsc_error *err);
+
+/* Drop whoever else said that it was a source. */
+void qsc_link_end_wait(struct qsc_link_wait *wait);
 
 void qsc_link_close(struct qsc_link *link);
 

@@ -80,8 +80,7 @@ static int wait_for(uint32_t silent, uint32_t busy, struct qsc_error *err)
 	struct slow slow = {
 		.transport = {&ops}, .channel = {&channel_ops}, .silent = silent, .busy = busy};
 	const struct qsc_env env = {.now_us = slow_now, .ctx = &slow};
-	const struct qsc_link_wait wait = {
-		.timeout_ms = 1000, .deadline_us = 1000000, .step = go_on};
+	struct qsc_link_wait wait = {.timeout_ms = 1000, .deadline_us = 1000000, .step = go_on};
 	struct qsc_frame frame = hello;
 	struct qsc_link link = {.env = &env, .stall_ms = 1000};
 	int result;
@@ -138,8 +137,7 @@ static void test_channels_may_come_in_any_order(void **state)
 	static const struct qsc_transport_ops ops = {.name = "swapped", .open = swapped_open};
 	struct swapped swapped = {.transport = {&ops}};
 	const struct qsc_env env = {.now_us = slow_now, .ctx = &swapped.ends[0]};
-	const struct qsc_link_wait wait = {
-		.timeout_ms = 1000, .deadline_us = 1000000, .step = go_on};
+	struct qsc_link_wait wait = {.timeout_ms = 1000, .deadline_us = 1000000, .step = go_on};
 	struct qsc_link link = {.env = &env, .stall_ms = 1000};
 	uint32_t i;
 

@@ -12,8 +12,9 @@
 #include "set/set.h"
 
 #define MAX_WAVE_US 3600000000ULL /* no set takes longer than an hour; what says so is wrong */
-/* Whoever only asks must not keep the source away. */
-#define ASKING_MS 2000U
+/* Neither whoever only asks nor one that offers nothing must keep the source away. */
+#define ASKING_MS   2000U
+#define OFFERING_MS 3000U
 
 /* ---- source ---- */
 
@@ -124,27 +125,36 @@ int qsc_negotiate_offer(struct qsc_engine *engine, bool asking, struct qsc_error
 
 /* ---- destination ---- */
 
+/* Who came. */
+struct candidate {
+	bool asking;
+	bool offered; /* a set that can be compared, or there is nobody else to wait for */
+	struct qsc_error refused;
+};
+
 static int step_wait(void *ctx, struct qsc_error *err)
 {
 	return qsc_engine_enter(ctx, "negotiate", 0, err);
 }
 
 static int compare(struct qsc_engine *engine, const struct qsc_items_reader *offered,
-		   struct qsc_error *err)
+		   struct candidate *candidate)
 {
 	qsc_cleanup(qsc_shape_release) struct qsc_shape theirs = QSC_SHAPE_NONE;
 	qsc_cleanup(qsc_shape_release) struct qsc_shape ours = QSC_SHAPE_NONE;
 	char text[QSC_ERROR_TEXT_SIZE - 256]; /* and what is said around it, on both sides */
+	struct qsc_error *err = &candidate->refused;
 	unsigned int differences;
-	int result = qsc_shape_describe(&ours, engine->set, engine->user, err);
+	int result = qsc_shape_decode(&theirs, offered->at, offered->left);
 
-	if (result < 0)
-		return result;
-	result = qsc_shape_decode(&theirs, offered->at, offered->left);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL,
 				     "the source's description of its set cannot be read (%s)",
 				     strerrordesc_np(-result));
+	candidate->offered = true;
+	result = qsc_shape_describe(&ours, engine->set, engine->user, err);
+	if (result < 0)
+		return result;
 	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
 	if (differences)
 		return qsc_error_set(
@@ -156,7 +166,7 @@ static int compare(struct qsc_engine *engine, const struct qsc_items_reader *off
 }
 
 static int read_offer(struct qsc_engine *engine, const uint8_t *bytes, size_t size,
-		      struct qsc_error *err)
+		      struct candidate *candidate)
 {
 	struct qsc_items_reader in = {.at = bytes, .left = size};
 	struct qsc_items_reader shape = {.at = NULL};
@@ -174,19 +184,20 @@ static int read_offer(struct qsc_engine *engine, const uint8_t *bytes, size_t si
 			in.bad = true;
 	}
 	if (in.bad || !shape.at)
-		return qsc_error_set(err, EPROTO, NULL,
+		return qsc_error_set(&candidate->refused, EPROTO, NULL,
 				     "the source's offer does not describe a set");
 	/* Nothing that a terminal might act on goes into the log. */
 	for (at = software; *at; at++)
 		*at = (char)(*at >= ' ' && *at < 0x7f ? *at : '?');
 	qsc_log(QSC_LOG_INFO, "a source (version '%s', protocol %u.%u) offers its set", software,
 		engine->link.version >> 16, engine->link.version & 0xffffU);
-	return compare(engine, &shape, err);
+	return compare(engine, &shape, candidate);
 }
 
-static int hear_offer(struct qsc_engine *engine, bool *asking, struct qsc_error *err)
+static int hear_offer(struct qsc_engine *engine, struct candidate *candidate)
 {
 	struct qsc_link *link = &engine->link;
+	struct qsc_error *err = &candidate->refused;
 	qsc_autofree uint8_t *bytes = NULL;
 	struct qsc_frame frame;
 	int result = qsc_link_expect(link, QSC_FRAME_OFFER, engine->other, &frame, err);
@@ -200,8 +211,8 @@ static int hear_offer(struct qsc_engine *engine, bool *asking, struct qsc_error 
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "the source's offer is broken (%s)",
 				     strerrordesc_np(-result));
-	*asking = frame.arg == 1 && !link->kept;
-	result = read_offer(engine, bytes, frame.size, err);
+	candidate->asking = frame.arg == 1 && !link->kept;
+	result = read_offer(engine, bytes, frame.size, candidate);
 	return result < 0 ? result : qsc_set_plan(engine->set, engine->options.quiesce, NULL, err);
 }
 
@@ -283,54 +294,88 @@ void qsc_negotiate_answer(struct qsc_engine *engine, const struct qsc_error *ref
 	free(items.bytes);
 }
 
-/* Whoever only asked may measure the link, and then goes. */
-static void serve_asker(struct qsc_engine *engine)
+/* Until it has offered a set a candidate has a time of its own. */
+static void limit(struct qsc_engine *engine, uint32_t ms)
+{
+	ms = (uint32_t)qsc_min_u64(ms, engine->options.stall_timeout_ms);
+	qsc_link_set_limits(&engine->link, ms, qsc_engine_now(engine) + ms * 1000ULL);
+}
+
+/* Whoever only asked may measure the link. */
+static void serve_asker(struct qsc_engine *engine, const struct qsc_error *refused)
 {
 	struct qsc_link *link = &engine->link;
 	struct qsc_frame frame;
 
-	qsc_link_set_limits(link, ASKING_MS, qsc_engine_now(engine) + ASKING_MS * 1000ULL);
+	limit(engine, ASKING_MS);
+	qsc_negotiate_answer(engine, refused);
 	while (qsc_link_recv(link, 0, &frame) == 0 && frame.type == QSC_FRAME_PROBE)
 		if (qsc_link_echo(link, &frame) < 0)
 			break;
-	/* The limits were the asker's: nothing of them counts while the wait goes on. */
-	qsc_link_close(link);
-	qsc_link_set_limits(link, engine->options.stall_timeout_ms, 0);
+}
+
+static void dismiss(struct qsc_engine *engine, const struct candidate *candidate)
+{
+	if (candidate->asking) {
+		serve_asker(engine, &candidate->refused);
+	} else {
+		qsc_log(QSC_LOG_WARNING, "dropped a source: %s", candidate->refused.text);
+		if (!engine->link.heard_failed)
+			qsc_negotiate_answer(engine, &candidate->refused);
+	}
+	/* The limits were the candidate's: nothing of them counts while the wait goes on. */
+	qsc_link_close(&engine->link);
+	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
+}
+
+/* 1 when the wait goes on. */
+static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait, bool *touched,
+			   struct qsc_error *err)
+{
+	struct candidate candidate = {.offered = false};
+	bool ends;
+	int result = qsc_link_accept(&engine->link, engine->transport, wait, err);
+
+	if (result < 0)
+		return result;
+	if (!engine->link.kept)
+		limit(engine, OFFERING_MS);
+	result = hear_offer(engine, &candidate);
+	ends = engine->link.kept || (candidate.offered && !candidate.asking);
+	/* The time of a migration is not that of those who only ask, or come and go. */
+	if (ends)
+		qsc_engine_start_clock(engine);
+	if (result == 0 && !engine->remote.known) {
+		*touched = true;
+		result = measure_waves(engine, &candidate.refused);
+		/* A device that does not go through the waves is this side's trouble. */
+		ends = ends || result < 0;
+	}
+	if (ends) {
+		if (result < 0 && err)
+			*err = candidate.refused;
+		return result;
+	}
+	dismiss(engine, &candidate);
+	if (!candidate.asking)
+		wait->last = candidate.refused;
+	return 1;
 }
 
 int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_error *err)
 {
 	uint32_t timeout_ms = engine->options.wait_timeout_ms;
-	const struct qsc_link_wait wait = {
+	struct qsc_link_wait wait = {
 		.timeout_ms = timeout_ms,
 		.deadline_us = qsc_engine_now(engine) + timeout_ms * 1000ULL,
 		.step = step_wait,
 		.ctx = engine,
 	};
+	int result;
 
-	for (;;) {
-		struct qsc_error refused = QSC_ERROR_NONE;
-		bool asking = false;
-		int result = qsc_link_accept(&engine->link, engine->transport, &wait, err);
-
-		if (result < 0)
-			return result;
-		qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
-		result = hear_offer(engine, &asking, &refused);
-		/* The time of a migration is not that of those who only ask. */
-		if (!asking)
-			qsc_engine_start_clock(engine);
-		if (result == 0 && !engine->remote.known) {
-			*touched = true;
-			result = measure_waves(engine, &refused);
-		}
-		/* A device that does not go through the waves is this side's trouble. */
-		if (!asking || (result < 0 && *touched && !engine->remote.known)) {
-			if (result < 0 && err)
-				*err = refused;
-			return result;
-		}
-		qsc_negotiate_answer(engine, &refused);
-		serve_asker(engine);
-	}
+	do
+		result = await_candidate(engine, &wait, touched, err);
+	while (result > 0);
+	qsc_link_end_wait(&wait);
+	return result;
 }

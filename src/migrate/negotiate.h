@@ -31,9 +31,10 @@ int qsc_negotiate_encode(const struct qsc_set *set, const struct qsc_migrate_use
 int qsc_negotiate_offer(struct qsc_engine *engine, bool asking, struct qsc_error *err);
 
 /*
- * Destination: wait until somebody offers a set that fits this one and means it; those who only ask
- * are answered meanwhile. The fresh devices are taken through the waves once, and *touched says so.
- * The answer is due next, also when this fails.
+ * Destination: wait until somebody offers a set and means it, whether it fits this one or not;
+ * those who only ask are answered meanwhile, and whoever fails, leaves or takes long before it has
+ * offered a set is dropped. The fresh devices are taken through the waves once, and *touched says
+ * so. The answer is due next, also when this fails.
  */
 int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_error *err);
 

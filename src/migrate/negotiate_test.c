@@ -114,7 +114,7 @@ static void *answer_by_hand(void *arg)
 {
 	const struct hand *hand = arg;
 	const struct qsc_env *env = qsc_env_real();
-	const struct qsc_link_wait wait = {
+	struct qsc_link_wait wait = {
 		.timeout_ms = 20000,
 		.deadline_us = env->now_us(env->ctx) + 20000000,
 		.step = no_step,
@@ -130,6 +130,7 @@ static void *answer_by_hand(void *arg)
 		       qsc_link_skip_payload(&link, 0, &frame) == 0)
 			;
 	qsc_link_close(&link);
+	qsc_link_end_wait(&wait);
 	return NULL;
 }
 

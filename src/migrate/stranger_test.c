@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Peers that are none, that say too little, or that speak another version. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,17 +64,34 @@ static void test_strangers_do_not_kill_a_migration(void **state)
 	sides_drop(&f);
 }
 
+static int say_hello(const char *path, struct qsc_frame *hello)
+{
+	uint8_t header[QSC_FRAME_SIZE];
+
+	hello->digest = qsc_frame_digest(hello, NULL);
+	qsc_frame_encode(hello, header);
+	return stranger(path, header, sizeof(header));
+}
+
 static int claim(const char *path, uint64_t id, uint32_t channels)
 {
 	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
 				  .arg = QSC_FRAME_VERSION,
 				  .offset = id,
 				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | channels};
-	uint8_t header[QSC_FRAME_SIZE];
 
-	hello.digest = qsc_frame_digest(&hello, NULL);
-	qsc_frame_encode(&hello, header);
-	return stranger(path, header, sizeof(header));
+	return say_hello(path, &hello);
+}
+
+static void expect_frame(int fd, uint32_t type, int number)
+{
+	uint8_t header[QSC_FRAME_SIZE];
+	struct qsc_frame frame;
+
+	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
+	assert_int_equal(qsc_frame_decode(header, &frame, false), 0);
+	assert_int_equal(frame.type, type);
+	assert_int_equal(frame.arg, number);
 }
 
 static void test_silent_claims_do_not_keep_the_source_away(void **state)
@@ -96,8 +114,6 @@ static void test_silent_claims_do_not_keep_the_source_away(void **state)
 
 static void test_a_source_that_does_not_connect_fully_is_told(void **state)
 {
-	struct qsc_frame frame;
-	uint8_t header[QSC_FRAME_SIZE];
 	struct fixture f;
 	int fd;
 
@@ -109,10 +125,7 @@ static void test_a_source_that_does_not_connect_fully_is_told(void **state)
 	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
 	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
 	assert_non_null(strstr(f.sides[1].err.text, "1 of 64 connections"));
-	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
-	assert_int_equal(qsc_frame_decode(header, &frame, false), 0);
-	assert_int_equal(frame.type, QSC_FRAME_ANSWER);
-	assert_int_equal(frame.arg, ETIMEDOUT);
+	expect_frame(fd, QSC_FRAME_ANSWER, ETIMEDOUT);
 	qsc_fd_close(&fd);
 	sides_drop(&f);
 }
@@ -122,22 +135,63 @@ static void test_other_version_is_told(void **state)
 	struct qsc_frame hello = {.type = QSC_FRAME_HELLO,
 				  .arg = 3U << 16,
 				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 1};
-	uint8_t header[QSC_FRAME_SIZE];
 	struct fixture f;
 	int fd;
 
 	(void)state;
 	sides_make(&f, sides_p2p_flags, true);
-	hello.digest = qsc_frame_digest(&hello, NULL);
-	qsc_frame_encode(&hello, header);
-	fd = stranger(f.path, header, sizeof(header));
+	f.sides[1].options.wait_timeout_ms = 500;
+	fd = say_hello(f.path, &hello);
 	sides_run_destination(&f.sides[1]);
-	assert_int_equal(f.sides[1].result, -EPROTONOSUPPORT);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
 	assert_non_null(strstr(f.sides[1].err.text, "protocol 3.0 and this side 2.0"));
-	assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
-	assert_int_equal(qsc_frame_decode(header, &hello, false), 0);
-	assert_int_equal(hello.type, QSC_FRAME_FAILED);
+	expect_frame(fd, QSC_FRAME_FAILED, EPROTONOSUPPORT);
 	qsc_fd_close(&fd);
+	sides_drop(&f);
+}
+
+/* Until a set was offered, whoever comes and fails is told, goes, and takes nobody with it. */
+static void test_the_wait_outlasts_those_that_are_no_source(void **state)
+{
+	struct qsc_frame newer = {.type = QSC_FRAME_HELLO,
+				  .arg = 3U << 16,
+				  .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 1};
+	struct qsc_frame second = {.type = QSC_FRAME_HELLO,
+				   .index = 1,
+				   .arg = QSC_FRAME_VERSION,
+				   .offset = 7,
+				   .extent = (uint64_t)QSC_FRAME_MAGIC << 32 | 2};
+	struct side *source;
+	struct fixture f;
+	pthread_t thread;
+	int fds[5];
+	uint32_t i;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	source = &f.sides[0];
+	f.sides[1].options.stall_timeout_ms = 2000;
+	f.sides[1].options.wait_timeout_ms = 60000;
+	fds[0] = claim(f.path, 7, 2);
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	fds[1] = say_hello(f.path, &newer);
+	expect_frame(fds[1], QSC_FRAME_FAILED, EPROTONOSUPPORT);
+	fds[2] = claim(f.path, 8, 1);
+	assert_int_equal(shutdown(fds[2], SHUT_WR), 0);
+	expect_frame(fds[2], QSC_FRAME_ANSWER, EPIPE);
+	/* The first is still waited for, and offers nothing. */
+	fds[3] = say_hello(f.path, &second);
+	assert_int_equal(shutdown(fds[0], SHUT_WR), 0);
+	expect_frame(fds[0], QSC_FRAME_ANSWER, EPIPE);
+	/* One that says nothing more has less time than the source, which comes behind it. */
+	fds[4] = claim(f.path, 9, 1);
+	source->result = qsc_migrate_send(source->set, &source->user, source->transport,
+					  &source->options, &source->report, &source->err);
+	source->finished = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	sides_expect_moved(&f);
+	for (i = 0; i < QSC_ARRAY_SIZE(fds); i++)
+		qsc_fd_close(&fds[i]);
 	sides_drop(&f);
 }
 
@@ -171,6 +225,7 @@ int main(void)
 		cmocka_unit_test(test_silent_claims_do_not_keep_the_source_away),
 		cmocka_unit_test(test_a_source_that_does_not_connect_fully_is_told),
 		cmocka_unit_test(test_other_version_is_told),
+		cmocka_unit_test(test_the_wait_outlasts_those_that_are_no_source),
 		cmocka_unit_test(test_listener_replaces_stale_but_not_live_socket),
 	};
 
