@@ -148,7 +148,11 @@ struct qsc_migrate_options {
 	uint32_t timeout_ms;
 	uint32_t channels; /* connections, control included (default: one a device, at most 8, and
 			      one more; never more than the transport can give) */
-	uint32_t stall_timeout_ms; /* no progress at all for so long is a failure (default 30000) */
+	/*
+	 * No progress at all for so long is a failure (default 30000). READY, COMMIT and RUNNING
+	 * are each waited for so long in all, loading and starting included, whatever else comes.
+	 */
+	uint32_t stall_timeout_ms;
 	/*
 	 * Destination: for a source to come (default: stall_timeout_ms; UINT32_MAX, seven weeks,
 	 * for one that waits until it is cancelled).

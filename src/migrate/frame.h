@@ -42,6 +42,9 @@
 #define QSC_FRAME_VERSION  0x00020000U /* major << 16 | minor */
 #define QSC_FRAME_MAGIC	   0x43455351U /* "QSEC" as bytes */
 #define QSC_FRAME_OPTIONAL 0x8000U     /* bit of a type that may be skipped */
+/* So many frames that may be skipped at most stand in a row, and of PROBE between other frames. */
+#define QSC_FRAME_MAX_SKIPPED 64U
+#define QSC_FRAME_MAX_PROBES  1024U
 
 enum qsc_frame_type {
 	/* index channel, arg version, offset migration id, extent MAGIC and number of channels */

@@ -128,6 +128,8 @@ static void test_SET_5_after_commit_no_limit_counts(void **state)
 		f.sides[0].options.env = side ? NULL : &jumping_env;
 		f.sides[1].options.env = side ? &jumping_env : NULL;
 		f.sides[side].options.timeout_ms = LIMIT_MS;
+		/* RUNNING has its own time, that of silence. */
+		f.sides[side].options.stall_timeout_ms = 4 * LIMIT_MS;
 		f.sides[1].user.resume = jump_in_resume;
 		sides_migrate(&f);
 		sides_expect_moved(&f);

@@ -78,16 +78,19 @@ static bool is_newer(const struct qsc_link *link)
 
 int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame)
 {
+	uint32_t skipped;
 	int result;
 
-	do {
+	for (skipped = 0; skipped <= QSC_FRAME_MAX_SKIPPED; skipped++) {
 		result = recv_header(link->channels[channel], frame, is_newer(link));
 		if (result < 0 || !qsc_frame_is_skipped(frame))
 			return result;
 		/* A frame that was altered on the way must not pass for one to be skipped. */
 		result = qsc_link_skip_payload(link, channel, frame);
-	} while (result == 0);
-	return result;
+		if (result < 0)
+			return result;
+	}
+	return -EPROTO;
 }
 
 int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
@@ -123,6 +126,16 @@ void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t dead
 		if (ch)
 			ch->ops->set_limits(ch, stall_ms, deadline_us);
 	}
+}
+
+void qsc_link_limit_answer(struct qsc_link *link)
+{
+	struct qsc_channel *ch = link->channels[0];
+	uint64_t end = link->env->now_us(link->env->ctx) + link->stall_ms * 1000ULL;
+
+	if (link->deadline_us)
+		end = qsc_min_u64(end, link->deadline_us);
+	ch->ops->set_limits(ch, link->stall_ms, end);
 }
 
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel)

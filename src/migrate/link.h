@@ -99,6 +99,12 @@ void qsc_link_close(struct qsc_link *link);
 /* New limits for every channel. */
 void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t deadline_us);
 
+/*
+ * From now until the limits are set again channel 0 has one stall limit for all that comes on it,
+ * however often something comes: the other side owes one frame.
+ */
+void qsc_link_limit_answer(struct qsc_link *link);
+
 /* Wake whoever sends or receives on a channel; it gets an error. */
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel);
 
@@ -118,7 +124,7 @@ int qsc_link_send_pieces(struct qsc_link *link, uint32_t channel, struct qsc_fra
 
 /*
  * Receive a header. The payload, if any, must be received next. Frames that may be skipped have
- * been.
+ * been; -EPROTO when there is no end of them.
  */
 int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame);
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -93,6 +94,48 @@ static void test_a_newer_minor_version_is_read(void **state)
 			sides_expect_moved(&f);
 		else
 			sides_expect_source_goes_on(&f, EPROTO);
+		sides_drop(&f);
+	}
+}
+
+/* Instead of COMMIT there come frames to be skipped, without end, and never a silence. */
+static int endless_send(struct wrap_channel *ch, const struct iovec *iov, int iovcnt)
+{
+	const bool *fast = ch->wrap->ctx;
+	struct qsc_frame frame;
+	int result = 0;
+
+	assert_int_equal(qsc_frame_decode(iov[0].iov_base, &frame, false), 0);
+	if (frame.type != QSC_FRAME_COMMIT)
+		return wrap_forward(ch, iov, iovcnt);
+	while (result == 0) {
+		result = send_unknown(ch, QSC_FRAME_OPTIONAL | 1, NULL, 0);
+		if (!*fast)
+			(void)usleep(50000);
+	}
+	return 0;
+}
+
+static void test_SET_5_no_frames_to_be_skipped_prolong_the_hand_over(void **state)
+{
+	uint32_t fast;
+
+	(void)state;
+	for (fast = 0; fast < 2; fast++) {
+		bool at_once = fast;
+		struct wrap wrap = {.ctx = &at_once};
+		struct fixture f;
+
+		sides_make(&f, sides_p2p_flags, true);
+		/* By time where they come slowly, by number where they come fast. */
+		f.sides[1].options.stall_timeout_ms = fast ? 60000 : 1000;
+		f.sides[1].options.wait_timeout_ms = 60000;
+		wrap_init(&wrap, f.sides[0].transport, 0, endless_send);
+		f.sides[0].transport = &wrap.base;
+		sides_migrate(&f);
+		assert_int_equal(f.sides[1].result, fast ? -EPROTO : -ETIMEDOUT);
+		assert_int_equal(f.sides[1].report.owner, QSC_OWNER_UNPROVED);
+		assert_int_equal(f.sides[0].report.owner, QSC_OWNER_UNPROVED);
 		sides_drop(&f);
 	}
 }
@@ -297,6 +340,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_newer_minor_version_is_read),
+		cmocka_unit_test(test_SET_5_no_frames_to_be_skipped_prolong_the_hand_over),
 		cmocka_unit_test(test_an_answer_that_cannot_be_taken),
 		cmocka_unit_test(test_asking_leaves_the_destination_waiting),
 		cmocka_unit_test(test_asking_starts_no_clock),

@@ -191,9 +191,12 @@ static int receive_user_state(struct destination *destination, const struct qsc_
 /* The next frame between rounds; those that only measure the link are answered. */
 static int next_frame(struct qsc_engine *engine, struct qsc_frame *frame)
 {
+	uint32_t probes;
 	int result = qsc_link_recv(&engine->link, 0, frame);
 
-	while (result == 0 && frame->type == QSC_FRAME_PROBE) {
+	for (probes = 0; result == 0 && frame->type == QSC_FRAME_PROBE; probes++) {
+		if (probes == QSC_FRAME_MAX_PROBES)
+			return -EPROTO;
 		result = qsc_link_echo(&engine->link, frame);
 		if (result == 0)
 			result = qsc_link_recv(&engine->link, 0, frame);
@@ -320,7 +323,9 @@ static int get_ready(struct destination *destination, struct qsc_error *err)
 	destination->ready = !destination->engine.link.kept;
 	/* It may have arrived also when this fails, so it counts as sent. */
 	(void)qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	qsc_link_limit_answer(&engine->link);
 	result = hear_commit(destination, err);
+	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 	if (result == 0)
 		QSC_PROBE(migrate__handover, engine->other, "heard COMMIT");
 	if (result == 0 && destination->engine.link.kept)

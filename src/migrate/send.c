@@ -170,9 +170,11 @@ static int await_ready(struct qsc_engine *engine, struct qsc_error *err)
 	struct qsc_frame frame;
 	int result = qsc_engine_enter(engine, "load", 0, err);
 
-	if (result == 0)
-		result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame,
-					 err);
+	if (result < 0)
+		return result;
+	qsc_link_limit_answer(&engine->link);
+	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
+	qsc_link_set_limits(&engine->link, engine->link.stall_ms, engine->link.deadline_us);
 	if (result == 0)
 		qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
 	return result;
@@ -226,6 +228,7 @@ static int commit(struct source *source, uint64_t *run_us, struct qsc_error *err
 		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SET_5),
 				     "COMMIT may not have reached the destination (%s)",
 				     strerrordesc_np(-result));
+	qsc_link_limit_answer(&engine->link);
 	result = qsc_link_expect(&engine->link, QSC_FRAME_RUNNING, engine->other, &frame, err);
 	if (result < 0)
 		err->clause = qsc_clause_id(QSC_CLAUSE_SET_5);
