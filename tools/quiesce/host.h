@@ -105,7 +105,7 @@ int host_work_start(struct host *host, struct request *request);
 
 /*
  * What a move would come to. 0 and *out; when it would be refused -errno, and *out has what is
- * known all the same. *wrong as in hold_open().
+ * known all the same. *wrong as in hold_open(). -ETIME: it would give up for the downtime limit.
  */
 int host_plan(struct host *host, struct json_object **out, bool *wrong, struct qsc_error *err);
 /* The transport that a request names. *wrong as above. */

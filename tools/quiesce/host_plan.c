@@ -234,6 +234,9 @@ int host_plan(struct host *host, struct json_object **out, bool *wrong, struct q
 					  &options, &plan, err);
 		if (result < 0 && !err->number)
 			(void)qsc_error_set(err, -result, NULL, "%s", strerror(-result));
+		/* As the source would when it gives up. */
+		if (!result && !plan.fits && !options.exceed_downtime)
+			result = qsc_error_set(err, ETIME, NULL, "%s", plan.reason);
 		host_advise(host, err);
 		describe_members(host, plan.members);
 		*out = plan_json(host, &plan, &options, result == 0);

@@ -67,6 +67,13 @@ void host_engine_options(struct host *host, struct qsc_migrate_options *options)
 	request_migrate_options(&host->request, options);
 }
 
+static void advise(struct qsc_error *err, const char *options)
+{
+	size_t used = strlen(err->text);
+
+	(void)snprintf(err->text + used, sizeof(err->text) - used, "%s", options);
+}
+
 int host_open_transport(const struct request *request, struct qsc_transport **transport,
 			bool *wrong, struct qsc_error *err)
 {
@@ -77,16 +84,23 @@ int host_open_transport(const struct request *request, struct qsc_transport **tr
 					&options, transport, err);
 
 	*wrong = result < 0 && tool_path_is_wrong(-result);
+	if (result == -EPERM && !request->plaintext && !strncmp(request->transport, "tcp:", 4))
+		advise(err, " (--plaintext)");
 	return result;
 }
 
+/* The library speaks of its options, and a person has those of the command. */
 void host_advise(struct host *host, struct qsc_error *err)
 {
-	size_t used = strlen(err->text);
+	bool later = strstr(err->text, " ms were over") != NULL;
 
 	if (err->clause && !strcmp(err->clause, "SET-3") && !host->request.quiesce &&
 	    qsc_set_plan(host->hold->set, QSC_QUIESCE_AUTO, NULL, NULL) == 0)
-		(void)snprintf(err->text + used, sizeof(err->text) - used, " with --quiesce=auto");
+		advise(err, " with --quiesce=auto on both sides");
+	else if (err->number == ETIME)
+		advise(err, " (--exceed)");
+	else if (err->number == ETIMEDOUT && later)
+		advise(err, " (--timeout, --bandwidth, --downtime-limit)");
 }
 
 /* ---- what is kept of a move ---- */

@@ -66,7 +66,7 @@ static const struct field fields[] = {
 	 "Connections side by side (default: one a device, at most 8, and one more)"},
 	{"no-precopy", "no_precopy", FIELD_FLAG, SOURCE, FIELD(no_precopy), 0, NULL,
 	 "Stop first and move everything then"},
-	{"exceed", "exceed", FIELD_FLAG, SEND, FIELD(exceed_downtime), 0, NULL,
+	{"exceed", "exceed", FIELD_FLAG, SEND | PLAN, FIELD(exceed_downtime), 0, NULL,
 	 "Move also when the downtime limit cannot be kept, instead of giving up"},
 	{"plaintext", "plaintext", FIELD_FLAG, NETWORK, FIELD(plaintext), 0, NULL,
 	 "Allow tcp:, which sends all memory in clear"},

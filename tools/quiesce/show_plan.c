@@ -134,6 +134,7 @@ void show_plan(struct json_object *plan)
 	}
 	printf("strategy  %s: ", text(plan, "strategy", buf));
 	tool_print_wrapped(text(plan, "strategy_reason", buf), 2);
-	if (flag(plan, "possible") && json_object_is_type(get(plan, "predicted"), json_type_object))
+	/* A move that is refused for anything but its time has no prediction. */
+	if (number(get(plan, "predicted"), "total_us"))
 		print_downtime(plan);
 }
