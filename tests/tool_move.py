@@ -193,7 +193,8 @@ def check_usage(here):
     pathlib.Path(pages).write_bytes(bytes(4096))
     nobody = f"vfio-user:{here.path('nobody')}"
     control = here.path("c")
-    for args in (["host"], ["host", "nonsense"], ["host", model, "--memory", "5"],
+    for args in (["host"], ["host", model], ["host", "nonsense"],
+                 ["host", model, "--memory", "5"],
                  ["host", model, "--memory", "0"], ["host", model, "--memory", "x"],
                  ["host", model, "--tenant", "some"], ["host", model, "--empty"],
                  ["host", f"a={model}", f"a={model}"], ["host", f"a b={model}"],
@@ -203,13 +204,15 @@ def check_usage(here):
                  ["host", model, model, "--peer", "0:1:2:3"],
                  ["host", model, "--control", ""], ["host", model, "--control", "x" * 120],
                  ["host", model, "--control", plain], ["host", model, "--control", "/none/c"],
-                 ["host", model, "--memory-file", here.path("none")],
-                 ["host", model, "--memory-file", plain], ["host", model, "--memory-file", pages],
+                 ["host", model, "--control", control, "--memory-file", here.path("none")],
+                 ["host", model, "--control", control, "--memory-file", plain],
+                 ["host", model, "--control", control, "--memory-file", pages],
                  ["host", model, "--memory-file", plain, "--memory", "1M"],
                  ["host", model, "--memory", "1M", "--tenant", "copy"],
                  ["host", "model:dmacopy,memory=64K", "--tenant", "copy"],
                  ["host", model, model, "--peer", "0:1", "--tenant", "copy"],
-                 ["host", nobody], ["host", "model:none"], ["host", "model:dmacopy,flags=2"],
+                 ["host", nobody, "--control", control], ["host", "model:none", "--metrics", "0"],
+                 ["host", "model:dmacopy,flags=2", "--control", control],
                  ["send"], ["send", model], ["send", "--to", "unix:/x"],
                  ["send", "--to", "nonsense", model], ["send", "--to", "", model],
                  ["send", "--to", "file:/x", model], ["send", "--to", "unix:/x", nobody],
@@ -606,6 +609,16 @@ def check_timeout(here):
     finish(host)
 
 
+def check_silent(here):
+    """A destination that says nothing more; the option for how long that may be is named."""
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--stall-timeout", "1s")
+    receiver.signal(signal.SIGSTOP)
+    sender.end(1)
+    assert "--stall-timeout" in sender.error, sender.error
+    receiver.end(-signal.SIGKILL, number=signal.SIGKILL)
+    finish(host)
+
+
 def check_limit(here):
     """A limit that cannot be kept: who writes how fast against what; with --exceed it moves."""
     args = ("--memory", "1M", "--tenant", "copy", "--json")
@@ -679,6 +692,7 @@ def check_unproved(here, before):
     done = run("send", "--to", f"unix:{cable.path}", "--host", host.control, "--exceed",
                code=3)
     assert "no proof that the destination" in done.stderr and "SET-5" in done.stderr, done.stderr
+    assert f"'quiesce ask run --host {host.control}'" in done.stderr, done.stderr
     assert status(host)["state"] == "unproved"
     assert all(device["state"] == "STOP_COPY" for device in status(host)["devices"])
     done = run("send", "--to", "unix:/x", "--host", host.control, code=1)
@@ -899,7 +913,7 @@ def read_until(client, words):
 CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts, check_mismatch, check_busy, check_control,
           check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
           check_full_disk, check_file_limit, check_killed_command, check_host_told_to_end,
-          check_cancelled_receiver, check_timeout, check_limit)
+          check_cancelled_receiver, check_timeout, check_silent, check_limit)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)
 
 

@@ -103,6 +103,9 @@ int cmd_host(int argc, char **argv)
 	host_config_check(&hosting.config);
 	if (hosting.config.empty && !hosting.config.control)
 		tool_usage("--empty wants --control: nobody could bring a set");
+	if (!hosting.config.control && !hosting.config.metrics &&
+	    hosting.config.hold.tenant == HOLD_TENANT_NONE)
+		tool_usage("--control is missing: nobody could ask this host for anything");
 	tool_log_to_stderr(hosting.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
 	code = host_run(&hosting.config, NULL, log_event, NULL);
 	host_config_release(&hosting.config);

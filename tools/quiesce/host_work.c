@@ -92,15 +92,18 @@ int host_open_transport(const struct request *request, struct qsc_transport **tr
 /* The library speaks of its options, and a person has those of the command. */
 void host_advise(struct host *host, struct qsc_error *err)
 {
-	bool later = strstr(err->text, " ms were over") != NULL;
+	const char *text = err->text;
 
 	if (err->clause && !strcmp(err->clause, "SET-3") && !host->request.quiesce &&
 	    qsc_set_plan(host->hold->set, QSC_QUIESCE_AUTO, NULL, NULL) == 0)
 		advise(err, " with --quiesce=auto on both sides");
 	else if (err->number == ETIME)
 		advise(err, " (--exceed)");
-	else if (err->number == ETIMEDOUT && later)
+	else if (err->number == ETIMEDOUT && strstr(text, " ms were over"))
 		advise(err, " (--timeout, --bandwidth, --downtime-limit)");
+	else if (err->number == ETIMEDOUT &&
+		 (strstr(text, "connection to the ") || strstr(text, "waiting for ")))
+		advise(err, "; --stall-timeout says how long the other side is waited for");
 }
 
 /* ---- what is kept of a move ---- */

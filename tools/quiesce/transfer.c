@@ -133,6 +133,12 @@ static int run(struct transfer *transfer)
 	if (transfer->host) {
 		code = remote_ask(transfer->host, &transfer->request, on_event, transfer);
 		code = code ? code : transfer->show.code;
+		if (transfer->show.code == TOOL_UNPROVED)
+			(void)fprintf(stderr,
+				      "%s: the host keeps the stopped set: if the other side does "
+				      "not run and never will, run the set with 'quiesce ask run "
+				      "--host %s'\n",
+				      tool_name, transfer->host);
 	} else {
 		host_config_check(&transfer->config);
 		transfer->config.json = transfer->show.json;
