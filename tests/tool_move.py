@@ -251,6 +251,8 @@ def check_usage(here):
         text = run(command, "--help").stdout
         assert "--host" in text or command == "host"
         assert command == "ask" or "--tenant" in text, text
+        if "--quiesce=MODE" not in text:
+            assert command in ("host", "ask"), text
     for option, command in (("--bandwidth", "receive"), ("--tls-anonymous", "save"),
                             ("--exceed", "save"), ("--plaintext", "restore")):
         assert option not in run(command, "--help").stdout, (command, option)

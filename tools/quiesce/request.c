@@ -48,10 +48,9 @@ struct field {
 /* All that a request says beside its verb. Without a name: no option of its own. */
 static const struct field fields[] = {
 	{NULL, "transport", FIELD_TEXT, ALL, FIELD(transport), 0, NULL, NULL},
-	{"quiesce", "quiesce", FIELD_TEXT, ALL, FIELD(quiesce), 0, "native|revoke|auto",
+	{"quiesce", "quiesce", FIELD_TEXT, ALL, FIELD(quiesce), 0, "MODE",
 	 "Devices without P2P that reach others: refuse them (native, the default), take their "
-	 "peer "
-	 "mappings away for the stop (revoke), or that only where it must be (auto)"},
+	 "peer mappings away for the stop (revoke), or that only where it must be (auto)"},
 	{"downtime-limit", "downtime_limit_us", FIELD_US, SOURCE, FIELD(downtime_limit_us),
 	 3600 * 1000000ULL, "TIME", "How long the stop may take (default 300ms)"},
 	{"timeout", "timeout_ms", FIELD_MS, SEND | SAVE | RECEIVE | RESTORE, FIELD(timeout_ms),
