@@ -425,6 +425,52 @@ static void test_nobody_there_is_said_at_once(void **state)
 	sides_drop(&f);
 }
 
+/* ---- predicting ---- */
+
+static const struct qsc_device_ops *slow_first;
+
+/* A busy machine: the first few bytes of pre-copy take long, and there are no more. */
+static ssize_t few_bytes(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
+{
+	const struct fake *fake = qsc_container_of(dev, struct fake, base);
+	ssize_t n;
+
+	if (fake->state == QSC_STATE_STOP_COPY)
+		return slow_first->session_read(dev, session, buf, size);
+	if (fake->saved)
+		return -ENOMSG;
+	n = slow_first->session_read(dev, session, buf, 94);
+	(void)usleep(45000);
+	return n;
+}
+
+static int few_bytes_info(struct qsc_device *dev, uint64_t session, struct qsc_precopy_info *info)
+{
+	int result = slow_first->session_precopy_info(dev, session, info);
+
+	info->initial_bytes = qsc_container_of(dev, struct fake, base)->saved ? 0 : 94;
+	return result;
+}
+
+static void test_a_few_bytes_do_not_tell_how_fast_a_device_is(void **state)
+{
+	struct qsc_device_ops ops;
+	struct fixture f;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	slow_first = f.sides[0].fakes[1]->base.ops;
+	ops = *slow_first;
+	ops.session_read = few_bytes;
+	ops.session_precopy_info = few_bytes_info;
+	f.sides[0].fakes[1]->base.ops = &ops;
+	sides_migrate(&f);
+	sides_expect_moved(&f);
+	/* At their rate all the state would take 48 s. */
+	assert_in_range(f.sides[0].report.predicted.part_us[QSC_DOWNTIME_TRANSFER], 1, 10000000);
+	sides_drop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -444,6 +490,7 @@ int main(void)
 		cmocka_unit_test(test_ORD_4_the_source_says_what_runs),
 		cmocka_unit_test(test_a_device_gone_is_not_said_to_refuse),
 		cmocka_unit_test(test_nobody_there_is_said_at_once),
+		cmocka_unit_test(test_a_few_bytes_do_not_tell_how_fast_a_device_is),
 	};
 
 	return cmocka_run_group_tests_name("migrate", tests, NULL, NULL);

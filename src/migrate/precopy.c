@@ -10,7 +10,8 @@
 #include "base/cleanup.h"
 #include "migrate/source.h"
 
-/* Below this many bytes a rate says nothing. */
+/* Below this many bytes a rate says nothing: it is the time of the call and of who else ran
+ * meanwhile. */
 #define RATE_BYTES (64ULL << 10)
 
 void qsc_source_predict_begin(struct source *source)
@@ -205,7 +206,7 @@ static void learn_from_round(struct source *source, uint64_t covered, uint64_t b
 		const struct qsc_migrate_stream *stream = &source->engine.streams[i];
 		struct qsc_source_member *seen = &source->members[i];
 
-		if (stream->bytes > seen->moved)
+		if (stream->bytes - seen->moved >= RATE_BYTES)
 			qsc_rate_add(&predict->members[i].read, stream->bytes - seen->moved,
 				     stream->read_us - seen->read_us);
 		seen->read_us = stream->read_us;
