@@ -159,8 +159,8 @@ struct qsc_migrate_options {
 	 */
 	uint32_t wait_timeout_ms;
 	/*
-	 * Called by one thread at a time, several times a second while bytes move, and between
-	 * steps; non-zero cancels with -ECANCELED.
+	 * Called by one thread at a time, several times a second while bytes move or wait for
+	 * bandwidth, and between steps; non-zero cancels with -ECANCELED.
 	 */
 	int (*progress)(void *ctx, const struct qsc_migrate_progress *progress);
 	void *progress_ctx;

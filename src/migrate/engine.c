@@ -42,6 +42,63 @@ static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_opt
 	engine->env = filled->env;
 }
 
+/* With the lock held. Whether the user cancels. */
+static bool tell_progress(struct qsc_engine *engine)
+{
+	uint64_t moved = atomic_load(&engine->moved);
+	uint64_t since = moved - engine->moved_before;
+	uint64_t now = qsc_engine_now(engine);
+	struct qsc_migrate_progress progress = {
+		.phase = engine->phase,
+		.pass = engine->report->passes,
+		.bytes_sent = moved,
+		.bytes_remaining = engine->remaining - qsc_min_u64(since, engine->remaining),
+		.elapsed_us = now - engine->start_us,
+		.dirty_per_second = engine->dirty_per_second,
+		.predicted_downtime_us = engine->report->predicted.total_us,
+		.downtime_limit_us = engine->options.downtime_limit_us,
+	};
+
+	/* What stands still between two rounds says nothing about the link. */
+	if (moved > engine->told) {
+		qsc_rate_add(&engine->lately, moved - engine->told, now - engine->told_us);
+		engine->told_us = now;
+	}
+	progress.bytes_per_second = qsc_rate_per_second(&engine->lately);
+	engine->told = moved;
+	atomic_store(&engine->progress_us, now);
+	return engine->options.progress &&
+	       engine->options.progress(engine->options.progress_ctx, &progress);
+}
+
+/* When it is time to and nobody else does. Whether the user cancels. */
+static bool tell_when_due(struct qsc_engine *engine)
+{
+	bool cancelled;
+
+	if (qsc_engine_now(engine) - atomic_load(&engine->progress_us) < PROGRESS_US ||
+	    pthread_mutex_trylock(&engine->progress_lock) != 0)
+		return false;
+	cancelled = tell_progress(engine);
+	pthread_mutex_unlock(&engine->progress_lock);
+	return cancelled;
+}
+
+/* Who waits for bandwidth may wait for minutes, and hears meanwhile that there is no need to. */
+static bool is_hurried(void *ctx)
+{
+	struct qsc_engine *engine = ctx;
+
+	if (atomic_load_explicit(&engine->failed, memory_order_acquire) ||
+	    atomic_load_explicit(&engine->cancelled, memory_order_acquire) ||
+	    qsc_engine_check_clock(engine, NULL) < 0)
+		return true;
+	if (!tell_when_due(engine))
+		return false;
+	atomic_store(&engine->cancelled, true);
+	return true;
+}
+
 int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 		    const struct qsc_migrate_user *user, struct qsc_transport *transport,
 		    const struct qsc_migrate_options *options, struct qsc_migrate_report *report,
@@ -56,7 +113,7 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 	engine->link.env = engine->env;
 	engine->link.stall_ms = engine->options.stall_timeout_ms;
 	pthread_mutex_init(&engine->progress_lock, NULL);
-	qsc_pace_init(&engine->pace, engine->env, engine->options.bandwidth, &engine->failed);
+	qsc_pace_init(&engine->pace, engine->env, engine->options.bandwidth, is_hurried, engine);
 	engine->link.pace = &engine->pace;
 	engine->phase = "negotiate";
 	engine->start_us = qsc_engine_now(engine);
@@ -120,34 +177,6 @@ int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *er
 			     engine->phase, engine->options.timeout_ms);
 }
 
-/* With the lock held. Whether the user cancels. */
-static bool tell_progress(struct qsc_engine *engine)
-{
-	uint64_t moved = atomic_load(&engine->moved);
-	uint64_t since = moved - engine->moved_before;
-	uint64_t now = qsc_engine_now(engine);
-	struct qsc_migrate_progress progress = {
-		.phase = engine->phase,
-		.pass = engine->report->passes,
-		.bytes_sent = moved,
-		.bytes_remaining = engine->remaining - qsc_min_u64(since, engine->remaining),
-		.elapsed_us = now - engine->start_us,
-		.dirty_per_second = engine->dirty_per_second,
-		.predicted_downtime_us = engine->report->predicted.total_us,
-		.downtime_limit_us = engine->options.downtime_limit_us,
-	};
-
-	/* What stands still between two rounds says nothing about the link. */
-	if (moved > engine->told)
-		qsc_rate_add(&engine->lately, moved - engine->told,
-			     now - atomic_load(&engine->progress_us));
-	progress.bytes_per_second = qsc_rate_per_second(&engine->lately);
-	engine->told = moved;
-	atomic_store(&engine->progress_us, now);
-	return engine->options.progress &&
-	       engine->options.progress(engine->options.progress_ctx, &progress);
-}
-
 int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
 		     struct qsc_error *err)
 {
@@ -158,7 +187,8 @@ int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t rema
 	engine->remaining = remaining;
 	engine->moved_before = atomic_load(&engine->moved);
 	pthread_mutex_lock(&engine->progress_lock);
-	cancelled = tell_progress(engine);
+	cancelled = tell_progress(engine) || atomic_load(&engine->cancelled);
+	engine->told_us = qsc_engine_now(engine);
 	pthread_mutex_unlock(&engine->progress_lock);
 	if (cancelled)
 		return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
@@ -186,17 +216,11 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes)
 {
 	struct qsc_engine *engine = lane->engine;
 	int result = qsc_engine_check_clock(engine, &lane->err);
-	bool cancelled;
 
 	atomic_fetch_add(&engine->moved, bytes);
 	if (result < 0)
 		return result;
-	if (qsc_engine_now(engine) - atomic_load(&engine->progress_us) < PROGRESS_US ||
-	    pthread_mutex_trylock(&engine->progress_lock) != 0)
-		return 0;
-	cancelled = tell_progress(engine);
-	pthread_mutex_unlock(&engine->progress_lock);
-	if (cancelled)
+	if (atomic_load(&engine->cancelled) || tell_when_due(engine))
 		return qsc_error_set(&lane->err, ECANCELED, NULL,
 				     "cancelled by the user in phase '%s'", engine->phase);
 	return 0;

@@ -70,6 +70,7 @@ struct qsc_engine {
 	bool last_round;
 	_Atomic(uint32_t) next_member; /* source: whom no lane has taken yet in this round */
 	_Atomic(bool) failed;	       /* a lane of this round failed: the others stop */
+	_Atomic(bool) cancelled;       /* by the user, while somebody waited for bandwidth */
 	_Atomic(struct qsc_lane *) first_failed;
 	bool lost; /* the connection is what failed; the other side may have said why before */
 
@@ -84,6 +85,7 @@ struct qsc_engine {
 	uint64_t moved_before;	       /* it was entered */
 	_Atomic(uint64_t) progress_us; /* when it was last told */
 	uint64_t told;		       /* bytes moved then */
+	uint64_t told_us;	       /* when they were first told, or the phase was entered */
 	struct qsc_rate lately;	       /* of the link, as progress tells it */
 	uint64_t dirty_per_second;     /* source: as the last prediction has it */
 };

@@ -137,6 +137,49 @@ static void test_SET_5_after_commit_no_limit_counts(void **state)
 	}
 }
 
+/* ---- waiting for bandwidth ---- */
+
+static void jumping_sleep(void *ctx, uint64_t us)
+{
+	jumped_us += us;
+}
+
+static const struct qsc_env sleepless_env = {jumping_now, plain_parallel, jumping_sleep, NULL};
+
+/* Some time after the first pass began. */
+static int cancel_in_pass(void *ctx, const struct qsc_migrate_progress *progress)
+{
+	uint64_t *begin = ctx;
+
+	if (!*begin && strcmp(progress->phase, "pre-copy") == 0)
+		*begin = jumping_now(NULL);
+	return *begin && jumping_now(NULL) - *begin > 300000;
+}
+
+static void test_a_cancel_is_heard_while_lanes_wait_for_bandwidth(void **state)
+{
+	uint64_t begin = 0;
+	struct fixture f;
+
+	(void)state;
+	make(&f);
+	/* Every page has something, so that lanes take as much at once as they can. */
+	memset(f.sides[0].memory, 0x55, SIDES_PAGES * QSC_PAGE_SIZE);
+	f.sides[0].options.env = &sleepless_env;
+	f.sides[0].options.timeout_ms = 0;
+	f.sides[0].options.bandwidth = 65536;
+	f.sides[0].options.channels = 16;
+	f.sides[0].options.progress = cancel_in_pass;
+	f.sides[0].options.progress_ctx = &begin;
+	sides_migrate(&f);
+	sides_expect_source_goes_on(&f, ECANCELED);
+	assert_non_null(strstr(f.sides[0].err.text, "cancelled by the user in phase 'pre-copy'"));
+	assert_non_null(strstr(f.sides[1].err.text, "cancelled by the user"));
+	/* What the lanes have begun would take seconds. */
+	assert_in_range(jumping_now(NULL) - begin, 300000, 1300000);
+	sides_drop(&f);
+}
+
 /* ---- waiting for a side that does nothing ---- */
 
 static void wait_for_the_end_of(const struct side *side)
@@ -218,6 +261,7 @@ int main(void)
 		cmocka_unit_test(test_SET_5_after_commit_no_limit_counts),
 		cmocka_unit_test(test_waiting_for_the_destination_ends_in_time),
 		cmocka_unit_test(test_the_destination_has_a_limit_of_its_own),
+		cmocka_unit_test(test_a_cancel_is_heard_while_lanes_wait_for_bandwidth),
 	};
 
 	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);

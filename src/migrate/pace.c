@@ -13,10 +13,10 @@
 #define LONGEST_SLEEP 20000.0
 
 void qsc_pace_init(struct qsc_pace *pace, const struct qsc_env *env, uint64_t bytes_per_second,
-		   const _Atomic(bool) *hurried)
+		   bool (*hurried)(void *ctx), void *ctx)
 {
 	*pace = (struct qsc_pace){
-		.env = env, .bytes_per_second = bytes_per_second, .hurried = hurried};
+		.env = env, .bytes_per_second = bytes_per_second, .hurried = hurried, .ctx = ctx};
 	pthread_mutex_init(&pace->lock, NULL);
 }
 
@@ -53,7 +53,7 @@ void qsc_pace_wait(struct qsc_pace *pace, uint64_t bytes)
 	if (!pace->bytes_per_second)
 		return;
 	when = take(pace, bytes);
-	while (!atomic_load_explicit(pace->hurried, memory_order_acquire)) {
+	while (!pace->hurried(pace->ctx)) {
 		rest = when - now_us(pace);
 		if (rest < 1)
 			return;

@@ -26,17 +26,19 @@
 struct qsc_pace {
 	const struct qsc_env *env;
 	uint64_t bytes_per_second; /* 0: no limit */
-	const _Atomic(bool) *hurried;
+	bool (*hurried)(void *ctx);
+	void *ctx; /* of hurried */
 	pthread_mutex_t lock;
 	double free_us; /* when all bytes that were let out have had their time */
 };
 
 /*
- * `hurried` is borrowed and may become true at any time: nobody waits any more then. What is under
- * way goes out at once, so that the other side finds whole frames and the reason behind them.
+ * `hurried` is asked by whoever waits, several times in 100 ms, by any number of threads at once.
+ * Once it is true nobody waits any more: what is under way goes out at once, so that the other side
+ * finds whole frames and the reason behind them.
  */
 void qsc_pace_init(struct qsc_pace *pace, const struct qsc_env *env, uint64_t bytes_per_second,
-		   const _Atomic(bool) *hurried);
+		   bool (*hurried)(void *ctx), void *ctx);
 void qsc_pace_release(struct qsc_pace *pace);
 
 /* Wait until so many bytes may go out. */

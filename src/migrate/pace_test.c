@@ -21,7 +21,7 @@ struct fixture {
 	struct qsc_env env;
 	struct qsc_pace pace;
 	struct qsc_channel channel;
-	_Atomic(bool) hurried;
+	bool hurried;
 	uint64_t now;
 	uint64_t oversleep;   /* added to every sleep */
 	uint64_t hurry_at_us; /* 0: never */
@@ -45,6 +45,11 @@ static void fixture_sleep(void *ctx, uint64_t us)
 	f->now += us + f->oversleep;
 	if (f->hurry_at_us && f->now >= f->hurry_at_us)
 		f->hurried = true;
+}
+
+static bool fixture_hurried(void *ctx)
+{
+	return ((struct fixture *)ctx)->hurried;
 }
 
 static int fixture_send(struct qsc_channel *ch, const struct iovec *iov, int iovcnt)
@@ -72,7 +77,7 @@ static void make(struct fixture *f, uint64_t bytes_per_second)
 {
 	*f = (struct fixture){.now = 1000000, .channel = {&fixture_ops}};
 	f->env = (struct qsc_env){fixture_now, NULL, fixture_sleep, f};
-	qsc_pace_init(&f->pace, &f->env, bytes_per_second, &f->hurried);
+	qsc_pace_init(&f->pace, &f->env, bytes_per_second, fixture_hurried, f);
 }
 
 static void drop(struct fixture *f)
@@ -267,7 +272,7 @@ static void run_lane(void *arg)
 static void test_lanes_share_one_limit(void **state)
 {
 	const struct qsc_env *env = qsc_env_real();
-	_Atomic(bool) hurried = false;
+	struct fixture never = {0};
 	struct lane lanes[LANES];
 	void *args[LANES];
 	struct qsc_pace pace;
@@ -276,7 +281,7 @@ static void test_lanes_share_one_limit(void **state)
 
 	(void)state;
 	/* 2 MB in half a second. A busy machine makes it longer, nothing makes it shorter. */
-	qsc_pace_init(&pace, env, 4000000, &hurried);
+	qsc_pace_init(&pace, env, 4000000, fixture_hurried, &never);
 	for (i = 0; i < LANES; i++) {
 		lanes[i] = (struct lane){{&lane_ops}, &pace, 0};
 		args[i] = &lanes[i];
