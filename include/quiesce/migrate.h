@@ -130,7 +130,7 @@ struct qsc_migrate_options {
 	struct qsc_timeline *timeline; /* borrowed; or NULL */
 	enum qsc_quiesce quiesce;      /* default: NATIVE, nothing is revoked */
 	bool no_precopy;	       /* stop first, move everything then */
-	uint32_t max_passes;	       /* of pre-copy (default 30) */
+	uint32_t max_passes;	       /* of pre-copy (default 30, at most 99999) */
 	uint64_t downtime_limit_us;    /* stop when it is predicted to fit (default 300000) */
 	bool exceed_downtime; /* stop also when the downtime limit cannot be kept; default: give
 				 up, -ETIME */

@@ -25,6 +25,9 @@ static void fill_options(struct qsc_engine *engine, const struct qsc_migrate_opt
 		*filled = *options;
 	if (!filled->max_passes)
 		filled->max_passes = DEFAULT_PASSES;
+	/* The last round is none of them. */
+	if (filled->max_passes >= QSC_ENGINE_MAX_ROUNDS)
+		filled->max_passes = QSC_ENGINE_MAX_ROUNDS - 1;
 	if (!filled->downtime_limit_us)
 		filled->downtime_limit_us = DEFAULT_DOWNTIME_US;
 	if (!filled->stall_timeout_ms)

@@ -23,6 +23,9 @@
 #include "migrate/predict.h"
 #include "migrate/stream.h"
 
+/* Of a migration; each leaves a phase in the timeline, so there must be an end of them. */
+#define QSC_ENGINE_MAX_ROUNDS 100000U
+
 struct qsc_engine;
 
 /* How long a set takes through its waves, microseconds. */

@@ -286,6 +286,38 @@ static void test_a_session_comes_by_one_channel_only(void **state)
 	}
 }
 
+/* Rounds in which nothing comes cost the source nothing and leave a phase here: they have an end.
+ */
+static void test_rounds_without_end(void **state)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_link link = {.env = qsc_env_real(), .stall_ms = 5000};
+	struct qsc_frame frame;
+	struct fixture f;
+	pthread_t thread;
+	uint32_t round = 0;
+	int result;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	assert_int_equal(qsc_link_connect(&link, f.sides[0].transport, 1, &err), 0);
+	say_offer(&link, &f.sides[0]);
+	do {
+		say(&link, 0, QSC_FRAME_ROUND, ++round, NULL, 0);
+		/* Who refuses the round may have gone before its end is sent. */
+		frame = (struct qsc_frame){.type = QSC_FRAME_ROUND_END, .index = round};
+		(void)qsc_link_send(&link, 0, &frame, NULL, 0);
+		result = qsc_link_expect(&link, QSC_FRAME_ROUND_DONE, "destination", &frame, &err);
+	} while (result == 0 && round <= 2 * QSC_ENGINE_MAX_ROUNDS);
+	assert_int_equal(round, QSC_ENGINE_MAX_ROUNDS + 1);
+	qsc_link_close(&link);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(f.sides[1].result, -EPROTO);
+	assert_non_null(strstr(f.sides[1].err.text, "more than 100000 rounds"));
+	sides_drop(&f);
+}
+
 /* Every frame arrives as it was sent, but another one or in another order than the end says. */
 static void test_a_stream_ends_with_its_frames_in_order(void **state)
 {
@@ -330,6 +362,7 @@ int main(void)
 		cmocka_unit_test(test_progress_is_told_while_bytes_move),
 		cmocka_unit_test(test_cancel_while_bytes_move),
 		cmocka_unit_test(test_a_session_comes_by_one_channel_only),
+		cmocka_unit_test(test_rounds_without_end),
 		cmocka_unit_test(test_a_stream_ends_with_its_frames_in_order),
 	};
 

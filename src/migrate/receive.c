@@ -141,6 +141,9 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 	uint32_t i;
 	int result;
 
+	if (engine->report->passes == QSC_ENGINE_MAX_ROUNDS)
+		return qsc_error_set(err, EPROTO, NULL, "the source sends more than %u rounds",
+				     QSC_ENGINE_MAX_ROUNDS);
 	engine->round = round->index;
 	engine->last_round = round->arg == 1;
 	if (engine->last_round && !(engine->stop_us && destination->have_user_state))
