@@ -371,26 +371,36 @@ static int take_over(struct destination *destination, struct qsc_error *err)
 
 /* ---- when it fails ---- */
 
+/* Who has the set, as far as anybody was met who could. */
+static const char *say_who_has_it(const struct qsc_link *link)
+{
+	if (link->kept)
+		return "the set was not restored, and what was saved still has it";
+	if (link->channels[0])
+		return "the migration failed and the source keeps the set";
+	return "nothing was taken over, and whoever has the set keeps it";
+}
+
 /* Nothing of what was loaded may stay, let alone run (SESS-7, ORD-9). */
 static void give_up(struct destination *destination, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &destination->engine;
 	struct qsc_error why = QSC_ERROR_NONE;
-	int result;
+	const char *here = "nothing here was touched";
+	int result = 0;
 
 	/* What stopped in time must also be told in time. */
 	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
 	if (engine->link.count && !destination->said_failed && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
-	result = destination->touched ? qsc_set_reset(engine->set, &why) : 0;
+	if (destination->touched) {
+		result = qsc_set_reset(engine->set, &why);
+		here = result < 0 ? "nothing loaded here runs, but close all devices: "
+				  : "nothing loaded here runs: the devices have been reset";
+	}
 	engine->report->owner = QSC_OWNER_SOURCE;
-	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome),
-		       "%s; nothing loaded here runs%s%.250s",
-		       destination->engine.link.kept
-			       ? "the set was not restored, and what was saved still has it"
-			       : "the migration failed and the source keeps the set",
-		       result < 0 ? ", but close all devices: " : ": the devices have been reset",
-		       result < 0 ? why.text : "");
+	(void)snprintf(engine->report->outcome, sizeof(engine->report->outcome), "%s; %s%.250s",
+		       say_who_has_it(&engine->link), here, result < 0 ? why.text : "");
 }
 
 /* COMMIT has come, so the source never runs again; and this side could not start. */

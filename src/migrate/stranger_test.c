@@ -125,8 +125,26 @@ static void test_a_source_that_does_not_connect_fully_is_told(void **state)
 	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
 	assert_int_equal(f.sides[1].report.owner, QSC_OWNER_SOURCE);
 	assert_non_null(strstr(f.sides[1].err.text, "1 of 64 connections"));
+	assert_string_equal(f.sides[1].report.outcome,
+			    "the migration failed and the source keeps the set; nothing here was "
+			    "touched");
 	expect_frame(fd, QSC_FRAME_ANSWER, ETIMEDOUT);
 	qsc_fd_close(&fd);
+	sides_drop(&f);
+}
+
+static void test_who_met_nobody_says_nothing_of_a_source(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.wait_timeout_ms = 1;
+	sides_run_destination(&f.sides[1]);
+	assert_int_equal(f.sides[1].result, -ETIMEDOUT);
+	assert_string_equal(f.sides[1].report.outcome,
+			    "nothing was taken over, and whoever has the set keeps it; nothing "
+			    "here was touched");
 	sides_drop(&f);
 }
 
@@ -224,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_strangers_do_not_kill_a_migration),
 		cmocka_unit_test(test_silent_claims_do_not_keep_the_source_away),
 		cmocka_unit_test(test_a_source_that_does_not_connect_fully_is_told),
+		cmocka_unit_test(test_who_met_nobody_says_nothing_of_a_source),
 		cmocka_unit_test(test_other_version_is_told),
 		cmocka_unit_test(test_the_wait_outlasts_those_that_are_no_source),
 		cmocka_unit_test(test_listener_replaces_stale_but_not_live_socket),
