@@ -234,6 +234,10 @@ def check_usage(here):
                  ["receive", "--from", "unix:/x", model, "--bandwidth", "1M"],
                  ["receive", "--from", "unix:", model],
                  ["receive", "--from", "unix:/none/x", model],
+                 ["save", "--to", here.folder, model], ["save", "--to", "unix:x", model],
+                 ["save", "--to", "tls:x:1", model], ["restore", "--from", "tcp:x:1", model],
+                 ["send", "--to", "unix:/x", model, "--bandwidth", "63K"],
+                 ["host", model, model, "--peer", "0:1:12", "--control", control],
                  ["save"], ["save", model], ["save", "--to", "", model],
                  ["save", "--to", "-", "--host", control], ["save", "--to", "x"],
                  ["restore"], ["restore", model], ["restore", "--from", "x"],
@@ -871,6 +875,9 @@ def check_control(here):
                         (b'{"request":"send","transport":"x","bandwidth":"1"}\n', "'bandwidth'"),
                         (b'{"request":"receive","transport":"x","bandwidth":1}\n', "belong"),
                         (b'{"request":"send","transport":"a\\u0000b"}\n', "'transport'"),
+                        (b'{"request":"save","transport":"unix:x"}\n', "file:PATH"),
+                        (b'{"request":"send","transport":"file:x"}\n', "is no file"),
+                        (b'{"request":"send","transport":"x","bandwidth":1}\n', "at least 65536"),
                         (b'{"request":"send","transport":"x","quiesce":"y"}\n', "'quiesce'")):
         with connect(host) as client:
             end = answer(client, line)

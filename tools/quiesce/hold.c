@@ -130,7 +130,7 @@ static uint64_t region_size(struct hold *hold, uint32_t member, uint32_t region,
 	return 0;
 }
 
-static int map_peer(struct hold *hold, const struct hold_peer *peer, uint64_t *next,
+static int map_peer(struct hold *hold, const struct hold_peer *peer, uint64_t *next, bool *wrong,
 		    struct qsc_error *err)
 {
 	struct qsc_peer_mapping mapping = {
@@ -140,6 +140,7 @@ static int map_peer(struct hold *hold, const struct hold_peer *peer, uint64_t *n
 		.size = region_size(hold, peer->to, peer->region, err),
 	};
 
+	*wrong = !mapping.size;
 	if (!mapping.size)
 		return -EINVAL;
 	if (mapping.size > 1ULL << 48)
@@ -151,7 +152,7 @@ static int map_peer(struct hold *hold, const struct hold_peer *peer, uint64_t *n
 }
 
 /* Everybody reaches memory; who reaches whom is as the person said, or as the tenant needs it. */
-static int map_all(struct hold *hold, struct qsc_error *err)
+static int map_all(struct hold *hold, bool *wrong, struct qsc_error *err)
 {
 	const struct hold_config *config = hold->config;
 	struct qsc_dma_mapping memory = {
@@ -172,10 +173,10 @@ static int map_all(struct hold *hold, struct qsc_error *err)
 		const struct hold_peer peer = {i, i + 1, DMACOPY_BAR_LOCAL};
 
 		next = PEER_IOVA;
-		result = map_peer(hold, &peer, &next, err);
+		result = map_peer(hold, &peer, &next, wrong, err);
 	}
 	for (uint32_t i = 0; i < config->num_peers && !result; i++)
-		result = map_peer(hold, &config->peers[i], &next, err);
+		result = map_peer(hold, &config->peers[i], &next, wrong, err);
 	return result;
 }
 
@@ -260,7 +261,7 @@ static int acquire(struct hold *hold, bool *wrong, struct qsc_error *err)
 	else if (!result && hold->config->memory_bytes)
 		result = make_memory(hold, wrong, err);
 	if (!result)
-		result = map_all(hold, err);
+		result = map_all(hold, wrong, err);
 	if (!result)
 		make_user(hold);
 	return result;

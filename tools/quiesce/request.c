@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -33,6 +34,7 @@ struct field {
 	const char *help;
 };
 
+#define BANDWIDTH_MIN	  65536	 /* as the engine has it */
 #define DOWNTIME_LIMIT_US 300000 /* as the help says */
 
 #define FIELD(member) offsetof(struct request, member)
@@ -174,6 +176,9 @@ static int take_value(struct request *request, const struct field *field, struct
 	    (uint64_t)number > field->max)
 		return qsc_error_set(err, EINVAL, NULL, "'%s' must be a number from 0 to %llu",
 				     field->key, (unsigned long long)field->max);
+	if (field->kind == FIELD_BYTES && number && number < BANDWIDTH_MIN)
+		return qsc_error_set(err, EINVAL, NULL, "'%s' must be at least %d", field->key,
+				     BANDWIDTH_MIN);
 	*(uint64_t *)at = (uint64_t)number;
 	return 0;
 }
@@ -195,6 +200,20 @@ static int take_verb(struct json_object *value, struct request *request, struct 
 static bool quiesce_valid(const char *text)
 {
 	return !text || !strcmp(text, "native") || !strcmp(text, "revoke") || !strcmp(text, "auto");
+}
+
+/* A file is for save and restore, and nothing else is. */
+static int check_transport(const struct request *request, struct qsc_error *err)
+{
+	bool wants = request->verb == REQUEST_SAVE || request->verb == REQUEST_RESTORE;
+	const char *uri = request->transport;
+
+	if (!uri || request->verb > REQUEST_PLAN || !strncmp(uri, "fd:", 3) ||
+	    wants == !strncmp(uri, "file:", 5))
+		return 0;
+	return qsc_error_set(err, EINVAL, NULL, "the 'transport' of '%s' %s", verbs[request->verb],
+			     wants ? "is file:PATH; others are for 'send' and 'receive'"
+				   : "is no file; that is for 'save' and 'restore'");
 }
 
 int request_from_json(struct json_object *object, struct request *request, struct qsc_error *err)
@@ -232,7 +251,7 @@ int request_from_json(struct json_object *object, struct request *request, struc
 		return qsc_error_set(err, EINVAL, NULL, "'quiesce' must be native, revoke or auto");
 	if (!request->transport && request->verb <= REQUEST_RESTORE)
 		return qsc_error_set(err, EINVAL, NULL, "'transport' is missing");
-	return 0;
+	return check_transport(request, err);
 }
 
 /* ---- for the library ---- */
@@ -311,9 +330,9 @@ static void take_number(const struct field *field, const char *arg, uint64_t *nu
 		*number = field->kind == FIELD_MS ? us / 1000 : us;
 		break;
 	case FIELD_BYTES:
-		if (tool_parse_size(arg, number) < 0 || !*number)
-			tool_usage("--%s takes a size such as 100M or 1G, not '%s'", field->name,
-				   arg);
+		if (tool_parse_size(arg, number) < 0 || *number < BANDWIDTH_MIN)
+			tool_usage("--%s takes a size of at least 64K such as 100M or 1G, not '%s'",
+				   field->name, arg);
 		break;
 	default:
 		if (tool_parse_number(arg, 1, field->max, number) < 0)
@@ -416,9 +435,16 @@ void request_set_transport(struct request *request, const char *option, const ch
 
 void request_set_file(struct request *request, const char *file, int fd)
 {
+	struct stat st;
 	char *path = NULL;
 	int n;
 
+	if (qsc_transport_is_uri(file))
+		tool_usage("'%s' is for 'quiesce send' and 'quiesce receive'; a FILE of that name "
+			   "is './%s'",
+			   file, file);
+	if (stat(file, &st) == 0 && S_ISDIR(st.st_mode))
+		tool_usage("'%s' is a folder; name a FILE in it", file);
 	if (!strcmp(file, "-")) {
 		n = asprintf(&request->transport, "fd:%d", fd);
 	} else {
