@@ -480,6 +480,11 @@ def check_mismatch(here):
         for words in ("2 devices", "'d0'", "'other'", "flags 7 there and 5 here", "0x800000"):
             assert words in text, f"{words}: {text}"
     assert "SESS-11" in receiver.error
+    receiver = here.receiver(transport, *here.devices(), "--memory", "8M")
+    done = run("send", "--to", transport, "--host", host.control, "--exceed", code=1)
+    receiver.end(1)
+    for text in (done.stderr, receiver.error):
+        assert "with the same --tenant and --memory" in text, text
     finish(host)
 
 
