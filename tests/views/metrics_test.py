@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import moves
 
@@ -269,6 +270,19 @@ def test_many(program, _):
             connection.close()
 
 
+def test_full(program, _):
+    """With all connections taken and open it still ends at once, and not when they time out."""
+    with Host(program, "0") as host:
+        connections = [host.connect() for _ in range(16)]
+        for connection in connections:
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().read()
+        began = time.monotonic()
+    assert time.monotonic() - began < 5, "it waited for its connections"
+    for connection in connections:
+        connection.close()
+
+
 def test_unix(program, folder):
     path = folder / "metrics.sock"
     with Host(program, f"unix:{path}") as host:
@@ -305,8 +319,8 @@ def test_addresses(program, _):
 def main():
     program = sys.argv[1]
     test_parser()
-    tests = [test_values, test_migrations, test_bounds, test_refusals, test_many, test_unix,
-             test_addresses]
+    tests = [test_values, test_migrations, test_bounds, test_refusals, test_many, test_full,
+             test_unix, test_addresses]
     for test in tests:
         with tempfile.TemporaryDirectory() as folder:
             test(program, pathlib.Path(folder))

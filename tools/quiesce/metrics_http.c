@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * GET /metrics and nothing else, over TCP or a UNIX socket. One thread serves a few connections at
- * a time, and none of them for long without a request.
+ * a time, and none of them that is silent for long; one that sends a byte now and then stays.
  */
 #include "metrics_http.h"
 
@@ -223,7 +223,8 @@ int metrics_serve(const char *address, struct metrics *metrics, struct metrics_s
 					       : listen_tcp(server, address);
 	if (fd >= 0) {
 		server->daemon = MHD_start_daemon(
-			MHD_USE_AUTO_INTERNAL_THREAD, 0, NULL, NULL, answer, server,
+			/* Full, it looks at the listener no more, and must be woken to stop. */
+			MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, answer, server,
 			MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
 			MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_SECONDS,
 			MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_BYTES, MHD_OPTION_END);
