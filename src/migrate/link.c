@@ -161,7 +161,10 @@ void qsc_link_close(struct qsc_link *link)
 
 /* ---- finding each other ---- */
 
-/* How long opening a channel may take; at least a moment, 0 would be for ever. */
+/*
+ * How long opening a channel may take; at least a moment, 0 would be for ever. Not less than is
+ * left: what ended by the deadline must find it passed, to say so.
+ */
 static uint32_t time_to_open(const struct qsc_link *link)
 {
 	uint64_t now = link->env->now_us(link->env->ctx);
@@ -169,7 +172,7 @@ static uint32_t time_to_open(const struct qsc_link *link)
 
 	if (!link->deadline_us)
 		return link->stall_ms;
-	left = link->deadline_us > now ? (link->deadline_us - now) / 1000 : 0;
+	left = link->deadline_us > now ? (link->deadline_us - now + 999) / 1000 : 0;
 	return (uint32_t)qsc_max_u64(1, qsc_min_u64(left, link->stall_ms));
 }
 
