@@ -150,6 +150,23 @@ def test_curves(program, folder):
     # Up is more; the first pass predicted nothing.
     assert sent == sorted(sent, reverse=True) and len(sent) == len(move["samples"])
     assert predicted == sorted(predicted) and len(predicted) == len(move["samples"]) - 12
+    # In a short run what is left is told now and then; it is one line, down to nothing.
+    part, last = move["samples"][5], move["samples"][-1]
+    move["samples"] = [{**part, "phase": phase, "bytes_remaining": left, "elapsed_us": us}
+                       for phase, left, us in (("negotiate", 0, 1), ("pre-copy", 4096, 10000),
+                                               ("stop", 0, 20000), ("stop-copy", 2048, 30000),
+                                               ("load", 0, last["elapsed_us"]))]
+    _, page = check_page(program, move, folder)
+    left = page.drawings[1].find("path[@class='curve final']").get("d")
+    assert re.sub(r"[\d. ]", "", left) == "MLL", left
+    ground = [text for text in page.drawings[1].iter("text") if text.text == "0 B"][0]
+    assert abs(float(left.split()[-1]) - (float(ground.get("y")) - 4)) < 0.2, left
+    # A destination does not know it.
+    for sample in move["samples"]:
+        sample["bytes_remaining"] = 0
+    _, page = check_page(program, move, folder)
+    assert page.drawings[1].find("path[@class='curve final']") is None
+    assert "bytes left" not in page.text
     move["samples"] = []
     _, page = check_page(program, move, folder)
     assert "Bytes and predicted stop" not in page.headings

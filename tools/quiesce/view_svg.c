@@ -424,7 +424,7 @@ int view_html_lanes(FILE *out, const struct view_html_lanes *lanes)
 #define PANEL_BYTES (TOP + 4)
 #define PANEL_STOP  (PANEL_BYTES + PANEL + 34)
 
-/* One curve through all samples; `y` tells where, or below 0 where nothing is known. */
+/* One curve through all samples; `y` tells where, or below 0 for one that tells nothing. */
 static void draw_curve(FILE *out, const struct move *move, const struct scale *scale,
 		       const char *class, double (*y)(const void *ctx, const struct move_sample *),
 		       const void *ctx)
@@ -440,10 +440,8 @@ static void draw_curve(FILE *out, const struct move *move, const struct scale *s
 		if (sample->elapsed_us < scale->start_us && i + 1 < move->num_samples &&
 		    move->samples[i + 1].elapsed_us < scale->start_us)
 			continue;
-		if (at < 0) {
-			sign = 'M';
+		if (at < 0)
 			continue;
-		}
 		(void)fprintf(out, "%c%.1f %.1f", sign, x_of(scale, sample->elapsed_us), at);
 		sign = 'L';
 	}
@@ -455,10 +453,11 @@ static double y_sent(const void *ctx, const struct move_sample *sample)
 	return PANEL_BYTES + PANEL * (1 - (double)sample->bytes_sent / *(const double *)ctx);
 }
 
-/* 0 is also said where it is not known. */
+/* In some phases nobody says how much is left. */
 static double y_left(const void *ctx, const struct move_sample *sample)
 {
-	if (!sample->bytes_remaining)
+	if (!sample->bytes_remaining &&
+	    (!strcmp(sample->phase, "negotiate") || !strcmp(sample->phase, "stop")))
 		return -1;
 	return PANEL_BYTES + PANEL * (1 - (double)sample->bytes_remaining / *(const double *)ctx);
 }
@@ -475,21 +474,27 @@ static void draw_bytes(FILE *out, const struct move *move, const struct scale *s
 {
 	char text[TEXT_SIZE];
 	double most = 1;
+	bool left_known = false; /* not to a destination */
 
 	for (size_t i = 0; i < move->num_samples; i++) {
 		most = fmax(most, (double)move->samples[i].bytes_sent);
 		most = fmax(most, (double)move->samples[i].bytes_remaining);
+		left_known |= move->samples[i].bytes_remaining > 0;
 	}
 	draw_level(out, PANEL_BYTES, "grid", text_bytes(text, (uint64_t)most));
 	draw_level(out, PANEL_BYTES + PANEL / 2, "grid", text_bytes(text, (uint64_t)(most / 2)));
 	draw_level(out, PANEL_BYTES + PANEL, "grid", "0 B");
 	draw_curve(out, move, scale, "copy", y_sent, &most);
-	draw_curve(out, move, scale, "final", y_left, &most);
+	if (left_known)
+		draw_curve(out, move, scale, "final", y_left, &most);
 	(void)fprintf(
 		out,
-		"<g class=\"key\"><text class=\"copy\" x=\"%.0f\" y=\"%.0f\">bytes sent</text>"
-		"<text class=\"final\" x=\"%.0f\" y=\"%.0f\">bytes left</text></g>\n",
-		LEFT + 6, PANEL_BYTES + 14, LEFT + 80, PANEL_BYTES + 14);
+		"<g class=\"key\"><text class=\"copy\" x=\"%.0f\" y=\"%.0f\">bytes sent</text>",
+		LEFT + 6, PANEL_BYTES + 14);
+	if (left_known)
+		(void)fprintf(out, "<text class=\"final\" x=\"%.0f\" y=\"%.0f\">bytes left</text>",
+			      LEFT + 80, PANEL_BYTES + 14);
+	(void)fputs("</g>\n", out);
 }
 
 /* Downtimes differ by orders of magnitude, so powers of ten are equally far apart. */
