@@ -316,7 +316,7 @@ def check_plan_asks(here):
         plan = json.loads(run("plan", *ours, "--to", transport, "--json", "--exceed").stdout)
         assert plan["asked"] and plan["bytes_per_second"] and plan["rtt_us"], plan
     done = run("plan", ours[0], "--to", transport, code=1)
-    assert "2 here" in done.stderr or "2 devices" in done.stderr, done.stderr
+    assert "2 at the destination" in done.stderr or "2 devices" in done.stderr, done.stderr
     run("send", *ours, "--to", transport, "--exceed")
     receiver.wait_for("holding the set")
     receiver.end(number=signal.SIGTERM)
@@ -477,7 +477,7 @@ def check_mismatch(here):
     done = run("send", "--to", transport, "--host", host.control, code=1)
     receiver.end(1)
     for text in (done.stderr, receiver.error):
-        for words in ("2 devices", "'d0'", "'other'", "flags 7 there and 5 here", "0x800000"):
+        for words in ("2 devices", "'d0'", "'other'", "flags 7 at the source and 5", "0x800000"):
             assert words in text, f"{words}: {text}"
     assert "SESS-11" in receiver.error
     receiver = here.receiver(transport, *here.devices(), "--memory", "8M")

@@ -74,14 +74,17 @@ static void compare_part(uint32_t index, const struct qsc_layout_part *ours,
 	const char *kind = kind_name(ours->kind);
 
 	if (ours->kind != theirs->kind || strcmp(ours->name, theirs->name) != 0)
-		say(list, "part %u of the state is %s %s there and %s %s here", index,
-		    kind_name(theirs->kind), theirs->name, kind, ours->name);
+		say(list,
+		    "part %u of the state is %s %s at the source and %s %s at the destination",
+		    index, kind_name(theirs->kind), theirs->name, kind, ours->name);
 	else if (theirs->version < ours->min_version || theirs->version > ours->version)
-		say(list, "%s %s has version %u there, and %u to %u can be loaded here", kind,
-		    ours->name, theirs->version, ours->min_version, ours->version);
+		say(list,
+		    "%s %s has version %u at the source, and %u to %u can be loaded at the "
+		    "destination",
+		    kind, ours->name, theirs->version, ours->min_version, ours->version);
 	else if (!size_fits(ours, theirs))
-		say(list, "%s %s has %llu bytes there and %llu here", kind, ours->name,
-		    (unsigned long long)theirs->size, (unsigned long long)ours->size);
+		say(list, "%s %s has %llu bytes at the source and %llu at the destination", kind,
+		    ours->name, (unsigned long long)theirs->size, (unsigned long long)ours->size);
 }
 
 void qsc_layout_compare(const struct qsc_layout *ours, const struct qsc_layout *theirs,
@@ -94,12 +97,13 @@ void qsc_layout_compare(const struct qsc_layout *ours, const struct qsc_layout *
 		return;
 	if (strcmp(ours->type, theirs->type) != 0) {
 		/* Nothing else is comparable. */
-		say(&list, "the type is %s there and %s here", theirs->type, ours->type);
+		say(&list, "the type is %s at the source and %s at the destination", theirs->type,
+		    ours->type);
 		return;
 	}
 	if (ours->num_parts != theirs->num_parts)
-		say(&list, "the state has %u parts there and %u here", theirs->num_parts,
-		    ours->num_parts);
+		say(&list, "the state has %u parts at the source and %u at the destination",
+		    theirs->num_parts, ours->num_parts);
 	for (i = 0; i < ours->num_parts && i < theirs->num_parts; i++)
 		compare_part(i, &ours->parts[i], &theirs->parts[i], &list);
 }

@@ -69,22 +69,25 @@ static void test_SESS_11_what_does_not_fit(void **state)
 	(void)strcpy(theirs.type, "other");
 	theirs.num_parts = 1;
 	assert_int_equal(against(&theirs, &why), 1);
-	assert_string_equal(why.first, "the type is other there and thing here");
+	assert_string_equal(why.first,
+			    "the type is other at the source and thing at the destination");
 	theirs = thing;
 	theirs.num_parts = 2;
 	assert_int_equal(against(&theirs, &why), 1);
-	assert_string_equal(why.first, "the state has 2 parts there and 3 here");
+	assert_string_equal(why.first,
+			    "the state has 2 parts at the source and 3 at the destination");
 	theirs = thing;
 	theirs.parts[0].version = 5;
 	assert_int_equal(against(&theirs, &why), 1);
-	assert_string_equal(why.first,
-			    "section regs has version 5 there, and 2 to 4 can be loaded here");
+	assert_string_equal(why.first, "section regs has version 5 at the source, and 2 to 4 can "
+				       "be loaded at the destination");
 	theirs.parts[0].version = 1;
 	assert_int_equal(against(&theirs, &why), 1);
 	theirs.parts[0].version = 4;
 	theirs.parts[0].size = 96;
 	assert_int_equal(against(&theirs, &why), 1);
-	assert_string_equal(why.first, "section regs has 96 bytes there and 100 here");
+	assert_string_equal(why.first,
+			    "section regs has 96 bytes at the source and 100 at the destination");
 	theirs.parts[0].version = 3;
 	theirs.parts[0].size = 104;
 	assert_int_equal(against(&theirs, &why), 1);
@@ -93,8 +96,8 @@ static void test_SESS_11_what_does_not_fit(void **state)
 	theirs.parts[1].size = 4096;
 	theirs.parts[2].size = 65;
 	assert_int_equal(against(&theirs, &why), 3);
-	assert_string_equal(why.first,
-			    "part 0 of the state is section queues there and section regs here");
+	assert_string_equal(why.first, "part 0 of the state is section queues at the source and "
+				       "section regs at the destination");
 	theirs = thing;
 	theirs.parts[1].kind = QSC_LAYOUT_SECTION;
 	assert_int_equal(against(&theirs, &why), 1);

@@ -176,7 +176,9 @@ static void test_shape_round_trip_and_differences(void **state)
 	copy.members[1].ids[0] = 0x12345678;
 	copy.memory[0].address = 4096;
 	assert_int_equal(qsc_shape_compare(&shape, &copy, text, sizeof(text)), 6);
-	assert_non_null(strstr(text, "member 0 is device 'nix' there and 'nic' here; 'nic' has"));
+	assert_non_null(strstr(
+		text,
+		"member 0 is device 'nix' at the source and 'nic' at the destination; 'nic' has"));
 	assert_non_null(strstr(text, "12345678"));
 	/* However little room there is, all are counted. */
 	assert_int_equal(qsc_shape_compare(&shape, &copy, small, sizeof(small)), 6);

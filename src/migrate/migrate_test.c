@@ -179,11 +179,12 @@ static void test_differences_are_listed_at_once(void **state)
 	f.sides[0].fakes[1]->layout.parts[0].version = 3;
 	sides_migrate(&f);
 	sides_expect_source_goes_on(&f, EMEDIUMTYPE);
-	assert_non_null(strstr(f.sides[0].err.text, "region 2 of 'nic' has 0x2000 bytes there"));
+	assert_non_null(
+		strstr(f.sides[0].err.text, "region 2 of 'nic' has 0x2000 bytes at the source"));
 	assert_non_null(strstr(f.sides[0].err.text, "memory region 0"));
 	assert_non_null(strstr(f.sides[0].err.text,
-			       "section contents has version 3 there, and 1 to "
-			       "2 can be loaded here"));
+			       "section contents has version 3 at the source, and 1 to "
+			       "2 can be loaded at the destination"));
 	assert_int_equal(f.world.count, 0);
 	sides_drop(&f);
 }

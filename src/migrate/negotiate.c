@@ -157,11 +157,10 @@ static int compare(struct qsc_engine *engine, const struct qsc_items_reader *off
 		return result;
 	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
 	if (differences)
-		return qsc_error_set(
-			err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
-			"%u difference%s between the source's set (there) and this one "
-			"(here): %s",
-			differences, differences == 1 ? "" : "s", text);
+		return qsc_error_set(err, EMEDIUMTYPE, qsc_clause_id(QSC_CLAUSE_SESS_11),
+				     "%u difference%s between the source's set and the "
+				     "destination's: %s",
+				     differences, differences == 1 ? "" : "s", text);
 	return 0;
 }
 

@@ -192,30 +192,34 @@ static void compare_regions(const struct qsc_shape_member *ours,
 	uint32_t i;
 
 	if (ours->num_regions != theirs->num_regions)
-		differ(list, "'%s' has %u regions there and %u here", ours->name,
-		       theirs->num_regions, ours->num_regions);
+		differ(list, "'%s' has %u regions at the source and %u at the destination",
+		       ours->name, theirs->num_regions, ours->num_regions);
 	else
 		for (i = 0; i < ours->num_regions; i++) {
 			if (ours->regions[i].size != theirs->regions[i].size)
 				differ(list,
-				       "region %u of '%s' has %#llx bytes there and %#llx here", i,
-				       ours->name, (unsigned long long)theirs->regions[i].size,
+				       "region %u of '%s' has %#llx bytes at the source and %#llx "
+				       "at the destination",
+				       i, ours->name, (unsigned long long)theirs->regions[i].size,
 				       (unsigned long long)ours->regions[i].size);
 			else if (ours->regions[i].flags != theirs->regions[i].flags)
 				differ(list,
-				       "region %u of '%s' has access flags %#x there and %#x here",
+				       "region %u of '%s' has access flags %#x at the source and "
+				       "%#x at the destination",
 				       i, ours->name, theirs->regions[i].flags,
 				       ours->regions[i].flags);
 		}
 	if (ours->num_irqs != theirs->num_irqs)
-		differ(list, "'%s' has %u interrupt indices there and %u here", ours->name,
-		       theirs->num_irqs, ours->num_irqs);
+		differ(list,
+		       "'%s' has %u interrupt indices at the source and %u at the destination",
+		       ours->name, theirs->num_irqs, ours->num_irqs);
 	else
 		for (i = 0; i < ours->num_irqs; i++)
 			if (ours->irq_counts[i] != theirs->irq_counts[i])
 				differ(list,
-				       "interrupt index %u of '%s' has %u vectors there and %u "
-				       "here",
+				       "interrupt index %u of '%s' has %u vectors at the source "
+				       "and %u "
+				       "at the destination",
 				       i, ours->name, theirs->irq_counts[i], ours->irq_counts[i]);
 }
 
@@ -239,18 +243,18 @@ static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
 	uint32_t i;
 
 	if (strcmp(ours->name, theirs->name) != 0)
-		differ(list, "member %u is device '%s' there and '%s' here", index, theirs->name,
-		       ours->name);
+		differ(list, "member %u is device '%s' at the source and '%s' at the destination",
+		       index, theirs->name, ours->name);
 	if (ours->migration_flags != theirs->migration_flags)
-		differ(list, "'%s' has migration flags %u there and %u here", ours->name,
-		       theirs->migration_flags, ours->migration_flags);
+		differ(list, "'%s' has migration flags %u at the source and %u at the destination",
+		       ours->name, theirs->migration_flags, ours->migration_flags);
 	if (ours->device_flags != theirs->device_flags)
-		differ(list, "'%s' has device flags %#x there and %#x here", ours->name,
-		       theirs->device_flags, ours->device_flags);
+		differ(list, "'%s' has device flags %#x at the source and %#x at the destination",
+		       ours->name, theirs->device_flags, ours->device_flags);
 	for (i = 0; i < QSC_ARRAY_SIZE(ours->ids); i++)
 		if (ours->ids[i] != theirs->ids[i])
-			differ(list, "%s of '%s' is %08x there and %08x here", what[i], ours->name,
-			       theirs->ids[i], ours->ids[i]);
+			differ(list, "%s of '%s' is %08x at the source and %08x at the destination",
+			       what[i], ours->name, theirs->ids[i], ours->ids[i]);
 	compare_regions(ours, theirs, list);
 	qsc_layout_compare(&ours->layout, &theirs->layout, differ_in_layout,
 			   &(struct layout_of){list, ours->name});
@@ -265,26 +269,31 @@ unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_sh
 	if (size)
 		text[0] = '\0';
 	if (ours->num_members != theirs->num_members)
-		differ(&list, "the set has %u devices there and %u here", theirs->num_members,
-		       ours->num_members);
+		differ(&list, "the set has %u devices at the source and %u at the destination",
+		       theirs->num_members, ours->num_members);
 	for (i = 0; i < ours->num_members || i < theirs->num_members; i++)
 		if (i >= ours->num_members)
-			differ(&list, "member %u, device '%s' there, is missing here", i,
-			       theirs->members[i].name);
+			differ(&list,
+			       "member %u, device '%s' at the source, is missing at the "
+			       "destination",
+			       i, theirs->members[i].name);
 		else if (i >= theirs->num_members)
-			differ(&list, "member %u, device '%s' here, is missing there", i,
-			       ours->members[i].name);
+			differ(&list,
+			       "member %u, device '%s' at the destination, is missing at the "
+			       "source",
+			       i, ours->members[i].name);
 		else
 			compare_member(i, &ours->members[i], &theirs->members[i], &list);
 	if (ours->num_memory != theirs->num_memory)
-		differ(&list, "memory has %u regions there and %u here", theirs->num_memory,
-		       ours->num_memory);
+		differ(&list, "memory has %u regions at the source and %u at the destination",
+		       theirs->num_memory, ours->num_memory);
 	for (i = 0; i < ours->num_memory && i < theirs->num_memory; i++)
 		if (ours->memory[i].address != theirs->memory[i].address ||
 		    ours->memory[i].size != theirs->memory[i].size)
 			differ(&list,
-			       "memory region %u is %#llx bytes at %#llx there and %#llx bytes at "
-			       "%#llx here",
+			       "memory region %u is %#llx bytes at %#llx at the source and %#llx "
+			       "bytes at "
+			       "%#llx at the destination",
 			       i, (unsigned long long)theirs->memory[i].size,
 			       (unsigned long long)theirs->memory[i].address,
 			       (unsigned long long)ours->memory[i].size,

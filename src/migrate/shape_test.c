@@ -272,16 +272,19 @@ static void test_every_difference_is_listed(void **state)
 	qsc_cleanup(qsc_shape_release) struct qsc_shape here = QSC_SHAPE_NONE;
 	qsc_cleanup(qsc_shape_release) struct qsc_shape there = QSC_SHAPE_NONE;
 	static const char *const wanted[] = {
-		"'nic0' has migration flags 5 there and 7 here",
-		"'nic0' has device flags 0x2 there and 0x3 here",
-		"PCI vendor and device of 'nic0' is 00009999 there and 00001234 here",
-		"region 0 of 'nic0' has 0x2000 bytes there and 0x1000 here",
-		"region 1 of 'nic0' has access flags 0x3 there and 0x1 here",
-		"interrupt index 2 of 'nic0' has 4 vectors there and 8 here",
-		"'nic0': section queues has version 5 there, and 2 to 4 can be loaded here",
-		"'nic0': block memory has 4096 bytes there and 1048576 here",
-		"member 1 is device 'disc' there and 'disk' here",
-		"memory region 0 is 0x1000 bytes at 0x10000000000 there and 0x2000 bytes at 0x",
+		"'nic0' has migration flags 5 at the source and 7 at the destination",
+		"'nic0' has device flags 0x2 at the source and 0x3 at the destination",
+		"PCI vendor and device of 'nic0' is 00009999 at the source and 00001234 at the "
+		"destination",
+		"region 0 of 'nic0' has 0x2000 bytes at the source and 0x1000 at the destination",
+		"region 1 of 'nic0' has access flags 0x3 at the source and 0x1 at the destination",
+		"interrupt index 2 of 'nic0' has 4 vectors at the source and 8 at the destination",
+		"'nic0': section queues has version 5 at the source, and 2 to 4 can be loaded at "
+		"the destination",
+		"'nic0': block memory has 4096 bytes at the source and 1048576 at the destination",
+		"member 1 is device 'disc' at the source and 'disk' at the destination",
+		"memory region 0 is 0x1000 bytes at 0x10000000000 at the source and 0x2000 bytes "
+		"at 0x",
 	};
 	char text[2048];
 	size_t i;
@@ -312,10 +315,13 @@ static void test_every_difference_is_listed(void **state)
 	there.members[0].num_irqs = 1;
 	there.num_memory = 0;
 	assert_int_equal(qsc_shape_compare(&here, &there, text, sizeof(text)), 5);
-	assert_non_null(strstr(text, "the set has 1 devices there and 2 here"));
-	assert_non_null(strstr(text, "member 1, device 'disk' here, is missing there"));
+	assert_non_null(
+		strstr(text, "the set has 1 devices at the source and 2 at the destination"));
+	assert_non_null(strstr(
+		text, "member 1, device 'disk' at the destination, is missing at the source"));
 	assert_int_equal(qsc_shape_compare(&there, &here, text, sizeof(text)), 5);
-	assert_non_null(strstr(text, "member 1, device 'disk' there, is missing here"));
+	assert_non_null(strstr(
+		text, "member 1, device 'disk' at the source, is missing at the destination"));
 }
 
 static void test_versions_that_can_be_loaded(void **state)
@@ -359,7 +365,10 @@ static void test_more_than_fit(void **state)
 		memset(text, 'x', sizeof(text));
 		assert_int_equal(qsc_shape_compare(&here, &there, text, room), QSC_SHAPE_MEMBERS);
 		assert_true(strlen(text) < room);
-		for (at = text; (at = strstr(at, "'' has migration flags 1 there and 0 here"));
+		for (at = text;
+		     (at = strstr(
+			      at,
+			      "'' has migration flags 1 at the source and 0 at the destination"));
 		     at++)
 			listed++;
 		at = strstr(text, "and ");
