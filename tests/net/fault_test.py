@@ -17,7 +17,7 @@ import moving
 # Nothing heard for so long is a failure, and so much later everything has ended: the last words
 # take a second, the machine may be busy with other things.
 STALL_MS = 2000
-ROOM_S = 15
+ROOM_S = 45  # for a machine that does other things; what was needed is printed
 
 # How a move is made to stay in a phase until somebody has struck.
 STAY = {
@@ -135,7 +135,7 @@ def cut_past_deadline(phase):
         here.net.cable("loss 1000")
         send.end(timeout_ms / 1000 + ROOM_S)
         late = send.ended_at - send.began_at - timeout_ms / 1000
-        assert late < ROOM_S / 3, f"{late} s"
+        assert late < 5, f"{late} s"
         if send.code == 1:
             assert f"{timeout_ms} ms" in send.text, send.text
         here.net.cable("loss 0")
