@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What tests of virtual machines stand on: a guest boots from Debian's packages, speaks over its console,
+and keeps one stream of lines over migrations; packages come out of the cache without any network."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from vm import debian, initramfs, machine
+
+SCRIPT = initramfs.INIT + """
+echo "GUEST ready $(uname -r)"
+n=0
+while :; do n=$((n+1)); echo "BEAT $n"; if read -t 0 word; then read word; echo "HEARD $word"; fi; done
+"""
+
+
+def main():
+    kernel, qemu = debian.kernel(), debian.qemu()
+    print(f"kernel {kernel.version}, QEMU {'.'.join(map(str, qemu.version))}")
+    disk = initramfs.Initramfs()
+    disk.busybox(debian.busybox())
+    disk.modules(kernel, ["nvme", "ext4"])
+    disk.file("init", SCRIPT, 0o755)
+    with machine.Guest() as guest:
+        initrd = disk.write(guest.path("initrd"))
+        arguments = ["-kernel", kernel.image, "-initrd", initrd,
+                     "-append", "console=ttyS0 tsc=unstable nokaslr quiet"]
+        here = guest.start(qemu, arguments)
+        here.capabilities(events=True)
+        assert guest.console.wait(r"GUEST ready (\S+)")[1] == kernel.version
+        for _ in range(2):
+            there = guest.start(qemu, [*arguments, "-incoming", "defer"])
+            there.capabilities(events=True)
+            machine.migrate(here, there)
+            assert here.quit() == 0
+            here = there
+            guest.console.send("hello")
+            guest.console.wait("HEARD hello")
+        beats = [int(found[1]) for found in guest.console.all(r"^BEAT (\d+)$")]
+        assert beats == list(range(1, len(beats) + 1)), "a line was lost, doubled or torn"
+        print(f"{len(beats)} lines over 2 migrations, each whole and once")
+
+
+main()
