@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Open a device by URI. "vfio-user:PATH" connects to a vfio-user server's UNIX socket.
+ * Open a device by URI.
  *
- * Commands from the server (DMA over the socket) are answered from the mappings that the user made,
- * by whichever thread is waiting for a reply and else by a thread of the client's own. Calls from
- * several threads are pipelined on the one connection.
+ * "vfio-user:PATH" connects to a vfio-user server's UNIX socket.
+ *
+ * "vfio:DEVICE" opens a device of this machine's kernel: a PCI address with its domain
+ * ("vfio:0000:3b:00.2"), the UUID of a mediated device, a device file ("vfio:/dev/vfio/devices/
+ * vfio3") or a group with one device ("vfio:/dev/vfio/12"). It is reached through its device file
+ * and iommufd where both can be had, else through its group and a container; ",via=cdev" and
+ * ",via=legacy" behind it insist on one of them. Nothing but access to those files is needed. Such
+ * a device is reset when it is let go, and when its last user left it in another state than
+ * RUNNING; its regions are not to be had as files, and memory that only its holder can reach (a
+ * mapping without vaddr and fd) answers -ENOTSUP. The dirty log is that of the device, or of the
+ * IOMMU.
+ *
+ * Of a vfio-user device: commands from the server (DMA over the socket) are answered from the
+ * mappings that the user made, by whichever thread is waiting for a reply and else by a thread of
+ * the client's own. Calls from several threads are pipelined on the one connection.
  *
  * Threads: both functions may be called from any, several at once; each blocks at most as long as
  * connect_timeout_ms says. The device they give follows <quiesce/device.h>.
@@ -22,6 +34,7 @@
 extern "C" {
 #endif
 
+/* Of vfio-user devices; the kernel has no such choices. */
 struct qsc_client_options {
 	/* For one request to be answered, in milliseconds; then the connection is given up and
 	 * every call answers -ETIMEDOUT, later ones -ENOTCONN. 0: default, 60000. */
@@ -34,10 +47,12 @@ struct qsc_client_options {
 };
 
 /*
- * options may be NULL. On failure err says what the URI or the peer lacks: -EINVAL for a URI that
- * cannot be, as connect(2) when nobody serves there, -ETIMEDOUT when the handshake
- * takes too long, -EBUSY when another user has the device, -EPROTO and -EPROTONOSUPPORT for a peer
- * that is no server of a version known here, -ENOMEM.
+ * options may be NULL. On failure err says what the URI, the machine or the peer lacks, and what to
+ * do: -EINVAL for a URI that cannot be, as connect(2) when nobody serves there, -ENOENT for a
+ * device that does not exist, -ENODEV for one that the kernel does not hand out, -EACCES and -EPERM
+ * when it may not be used, -ETIMEDOUT when the handshake takes too long, -EBUSY when another user
+ * has the device, -EPROTO and -EPROTONOSUPPORT for a peer that is no server of a version known
+ * here, -ENOMEM.
  */
 QSC_API int qsc_client_open(const char *uri, const struct qsc_client_options *options,
 			    struct qsc_device **dev, struct qsc_error *err);

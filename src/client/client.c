@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening a vfio-user device: the URI, the connection, the handshake; and closing it. */
+/* Opening a device by its URI; of a vfio-user one the connection and handshake, and closing it. */
 #include <quiesce/client.h>
 
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "client/internal.h"
+#include "client/kernel/kernel.h"
 
 #define FIXED_ROOM	64U
 #define BUFFER_SLACK	(64U << 10)
@@ -357,26 +358,33 @@ static int connect_to(const char *path, uint32_t timeout_ms, struct qsc_error *e
 	return qsc_error_set(err, number, NULL, "cannot connect: %s%s", strerror(number), hint);
 }
 
+static int open_socket(const char *path, const struct qsc_client_options *options,
+		       struct qsc_device **dev, struct qsc_error *err)
+{
+	struct qsc_client_options resolved = resolve(options);
+	int fd = connect_to(path, resolved.connect_timeout_ms, err);
+
+	return fd < 0 ? fd : qsc_client_open_fd(fd, options, dev, err);
+}
+
 int qsc_client_open(const char *uri, const struct qsc_client_options *options,
 		    struct qsc_device **dev, struct qsc_error *err)
 {
-	static const char scheme[] = "vfio-user:";
-	struct qsc_client_options resolved = resolve(options);
-	const char *path;
-	int fd;
+	static const char socket_scheme[] = "vfio-user:";
+	static const char kernel_scheme[] = "vfio:";
 	int result;
 
-	if (strncmp(uri, scheme, sizeof(scheme) - 1) != 0)
-		return qsc_error_set(err, EINVAL, NULL,
-				     "\"%s\" is no device URI; write vfio-user:PATH with the path "
-				     "of the server's socket",
-				     uri);
-	path = uri + sizeof(scheme) - 1;
-	fd = connect_to(path, resolved.connect_timeout_ms, err);
-	if (fd >= 0)
-		result = qsc_client_open_fd(fd, options, dev, err);
+	if (!strncmp(uri, socket_scheme, sizeof(socket_scheme) - 1))
+		result = open_socket(uri + sizeof(socket_scheme) - 1, options, dev, err);
+	else if (!strncmp(uri, kernel_scheme, sizeof(kernel_scheme) - 1))
+		result = qsc_kernel_open(uri + sizeof(kernel_scheme) - 1, dev, err);
 	else
-		result = fd;
+		return qsc_error_set(
+			err, EINVAL, NULL,
+			"\"%s\" is no device URI; write vfio-user:PATH with the path "
+			"of the server's socket, or vfio:ADDRESS with the address of a "
+			"device of this machine",
+			uri);
 	if (result < 0)
 		qsc_error_prefix(err, "%s: ", uri);
 	return result;

@@ -24,6 +24,12 @@ static int check_socket(const char *path)
 	return S_ISSOCK(st.st_mode) ? 0 : -ENOTSOCK;
 }
 
+bool tool_is_uri(const char *text)
+{
+	return !strncmp(text, "vfio-user:", 10) || !strncmp(text, "vfio:", 5) ||
+	       !strncmp(text, "model:", 6);
+}
+
 int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struct qsc_error *err)
 {
 	int result;
@@ -32,6 +38,11 @@ int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struc
 	if (!strncmp(uri, "model:", 6)) {
 		result = models_open(uri + 6, NULL, dev, err);
 		*wrong = result == -EINVAL;
+		return result;
+	}
+	if (!strncmp(uri, "vfio:", 5)) {
+		result = qsc_client_open(uri, NULL, dev, err);
+		*wrong = result == -EINVAL || result == -ENOENT || result == -EACCES;
 		return result;
 	}
 	*wrong = true;

@@ -9,7 +9,12 @@
 #include <quiesce/device.h>
 
 /* Of what a URI may be, for messages and help. */
-#define TOOL_URI_FORMS "vfio-user:PATH or model:NAME[,OPTION=VALUE…]"
+#define TOOL_URI_FORMS                                                                \
+	"vfio-user:PATH, vfio:ADDRESS (of PCI, a UUID or a path below /dev/vfio) or " \
+	"model:NAME[,OPTION=VALUE…]"
+
+/* Whether a text begins as one of them. */
+bool tool_is_uri(const char *text);
 
 /*
  * Open a device by URI: what <quiesce/client.h> knows, or a model in this process. Ends the program

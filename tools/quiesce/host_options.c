@@ -85,7 +85,7 @@ static void add_device(struct hold_config *config, const char *text)
 	} else {
 		(void)snprintf(device->name, sizeof(device->name), "dev%u", config->num_devices);
 	}
-	if (strncmp(text, "vfio-user:", 10) != 0 && strncmp(text, "model:", 6) != 0)
+	if (!tool_is_uri(text))
 		tool_usage("'%s' is no device; a device is [NAME=]" TOOL_URI_FORMS, text);
 	if (strlen(text) >= sizeof(device->uri))
 		tool_usage("the device '%.40s…' has too long a name", text);

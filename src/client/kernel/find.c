@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From what a person wrote to a device: /sys tells which files stand for it, and what keeps it from
+ * being handed out. Nothing is opened here but folders and links.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "client/kernel/kernel.h"
+
+#define CDEV_FOLDER  "/dev/vfio/devices/"
+#define GROUP_FOLDER "/dev/vfio/"
+#define FORMS                                                                                 \
+	"vfio:0000:3b:00.2, vfio:UUID of a mediated device, vfio:/dev/vfio/devices/vfio3 or " \
+	"vfio:/dev/vfio/12, each with ,via=cdev or ,via=legacy where it matters"
+
+static void release_dir(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+/* Does `text` have the form of `pattern`, in which x stands for a hexadecimal digit? */
+static bool has_form(const char *text, const char *pattern)
+{
+	for (; *pattern; pattern++, text++)
+		if (*pattern == 'x' ? !isxdigit((unsigned char)*text) : *text != *pattern)
+			return false;
+	return !*text;
+}
+
+static bool is_pci_address(const char *text)
+{
+	return has_form(text, "xxxx:xx:xx.x") || has_form(text, "xxxxx:xx:xx.x") ||
+	       has_form(text, "xxxxxxxx:xx:xx.x");
+}
+
+static bool is_uuid(const char *text)
+{
+	return has_form(text, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+}
+
+/* Name of what a link points at; false where there is no link. */
+static bool read_link(const char *path, char *name, size_t size)
+{
+	char target[PATH_MAX];
+	ssize_t n = readlink(path, target, sizeof(target) - 1);
+	const char *last;
+
+	if (n <= 0)
+		return false;
+	target[n] = '\0';
+	last = strrchr(target, '/');
+	return (size_t)snprintf(name, size, "%s", last ? last + 1 : target) < size;
+}
+
+/* The first entry of a folder that is not hidden; false where there is none. */
+static bool first_entry(const char *path, char *name, size_t size)
+{
+	qsc_cleanup(release_dir) DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)) != NULL)
+		if (entry->d_name[0] != '.')
+			return (size_t)snprintf(name, size, "%s", entry->d_name) < size;
+	return false;
+}
+
+/* A group whose name says that its devices can write anywhere. */
+static bool group_is_unprotected(const char *folder)
+{
+	char path[PATH_MAX];
+	char name[32] = "";
+	qsc_autoclose int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "%s/iommu_group/name", folder);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, name, sizeof(name) - 1);
+	return n > 0 && !strncmp(name, "vfio-noiommu", 12);
+}
+
+/* What /sys says in the folder of a device. */
+static void look_at(const char *folder, struct qsc_kernel_place *place)
+{
+	char path[PATH_MAX];
+	char name[32];
+
+	(void)snprintf(path, sizeof(path), "%s/driver", folder);
+	(void)read_link(path, place->driver, sizeof(place->driver));
+	(void)snprintf(path, sizeof(path), "%s/vfio-dev", folder);
+	if (!place->cdev[0] && first_entry(path, name, sizeof(name)))
+		(void)snprintf(place->cdev, sizeof(place->cdev), CDEV_FOLDER "%s", name);
+	(void)snprintf(path, sizeof(path), "%s/iommu_group", folder);
+	if (!read_link(path, place->group_id, sizeof(place->group_id)))
+		return;
+	place->no_iommu = group_is_unprotected(folder);
+	(void)snprintf(place->group, sizeof(place->group), GROUP_FOLDER "%s%s",
+		       place->no_iommu ? "noiommu-" : "", place->group_id);
+}
+
+static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc_error *err)
+{
+	char folder[PATH_MAX];
+
+	(void)snprintf(folder, sizeof(folder), "%s/sys/bus/pci/devices/%s", root, place->device);
+	if (access(folder, F_OK) < 0)
+		return qsc_error_set(err, ENOENT, NULL,
+				     "this machine has no PCI device %s; `lspci -D` lists those "
+				     "that it has",
+				     place->device);
+	look_at(folder, place);
+	/* Every driver that hands devices out says so in its name. */
+	if (!place->cdev[0] && !strstr(place->driver, "vfio"))
+		return qsc_error_set(
+			err, ENODEV, NULL,
+			"the PCI device %s %s%s%s, not to a VFIO driver; bind it: echo vfio-pci > "
+			"/sys/bus/pci/devices/%s/driver_override, %secho %s > "
+			"/sys/bus/pci/drivers_probe (or the driver of its make, such as "
+			"mlx5_vfio_pci, to migrate it)",
+			place->device, place->driver[0] ? "is bound to the driver '" : "is bound",
+			place->driver, place->driver[0] ? "'" : " to no driver", place->device,
+			place->driver[0] ? "unbind it from that driver, " : "", place->device);
+	if (!place->group[0] && !place->cdev[0])
+		return qsc_error_set(err, ENODEV, NULL,
+				     "the PCI device %s is behind no IOMMU; switch the IOMMU on in "
+				     "the firmware and on the kernel's command line "
+				     "(intel_iommu=on or amd_iommu=on)",
+				     place->device);
+	return 0;
+}
+
+static int find_mediated(const char *root, struct qsc_kernel_place *place, struct qsc_error *err)
+{
+	char folder[PATH_MAX];
+
+	place->mediated = true;
+	(void)snprintf(folder, sizeof(folder), "%s/sys/bus/mdev/devices/%s", root, place->device);
+	if (access(folder, F_OK) < 0)
+		return qsc_error_set(err, ENOENT, NULL,
+				     "there is no mediated device %s; make it by writing that UUID "
+				     "to the file 'create' of a type in mdev_supported_types of "
+				     "its parent",
+				     place->device);
+	look_at(folder, place);
+	if (!place->group[0] && !place->cdev[0])
+		return qsc_error_set(err, ENODEV, NULL,
+				     "the mediated device %s has no driver that hands it out; load "
+				     "the module of its parent",
+				     place->device);
+	return 0;
+}
+
+/* A device file. Where there is no /sys to ask, it stands for itself. */
+static int find_cdev(const char *root, struct qsc_kernel_place *place, struct qsc_error *err)
+{
+	const char *name = place->cdev + sizeof(CDEV_FOLDER) - 1;
+	char folder[PATH_MAX];
+
+	if (!*name || strchr(name, '/'))
+		return qsc_error_set(err, EINVAL, NULL, "a device file is " CDEV_FOLDER "vfioN");
+	(void)snprintf(folder, sizeof(folder), "%s/sys/class/vfio-dev/%s/device", root, name);
+	if (read_link(folder, place->device, sizeof(place->device))) {
+		place->mediated = is_uuid(place->device);
+		look_at(folder, place);
+	}
+	return 0;
+}
+
+/* The one device of a group. */
+static int find_group(const char *root, const char *id, struct qsc_kernel_place *place,
+		      struct qsc_error *err)
+{
+	char folder[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int count = 0;
+
+	if (!has_form(id, "x") && !has_form(id, "xx") && !has_form(id, "xxx") &&
+	    !has_form(id, "xxxx"))
+		return qsc_error_set(err, EINVAL, NULL, "a group is " GROUP_FOLDER "N");
+	(void)snprintf(folder, sizeof(folder), "%s/sys/kernel/iommu_groups/%s/devices", root, id);
+	dir = opendir(folder);
+	while (dir && (entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
+		(void)snprintf(place->device, sizeof(place->device), "%.63s", entry->d_name);
+		count++;
+	}
+	release_dir(&dir);
+	if (!count)
+		return qsc_error_set(err, ENOENT, NULL, "this machine has no IOMMU group %s", id);
+	if (count > 1)
+		return qsc_error_set(
+			err, EINVAL, NULL,
+			"the IOMMU group %s has %d devices; name the one that is meant "
+			"by its PCI address",
+			id, count);
+	return is_uuid(place->device) ? find_mediated(root, place, err)
+				      : find_pci(root, place, err);
+}
+
+/* Splits "NAME,via=…". */
+static int read_text(const char *text, struct qsc_kernel_place *place, enum qsc_kernel_via *via,
+		     struct qsc_error *err)
+{
+	const char *option = strchr(text, ',');
+	size_t length = option ? (size_t)(option - text) : strlen(text);
+
+	if (!length || length >= sizeof(place->cdev))
+		return qsc_error_set(err, EINVAL, NULL, "'%.80s' names no device; write " FORMS,
+				     text);
+	memcpy(place->name, text, length);
+	*via = QSC_KERNEL_AUTO;
+	if (!option)
+		return 0;
+	if (!strcmp(option, ",via=cdev"))
+		*via = QSC_KERNEL_CDEV;
+	else if (!strcmp(option, ",via=legacy"))
+		*via = QSC_KERNEL_LEGACY;
+	else
+		return qsc_error_set(err, EINVAL, NULL,
+				     "'%.80s' is no option of a kernel device; there is via=cdev "
+				     "(device file and iommufd) and via=legacy (group and "
+				     "container)",
+				     option + 1);
+	return 0;
+}
+
+int qsc_kernel_find(const char *root, const char *text, struct qsc_kernel_place *place,
+		    enum qsc_kernel_via *via, struct qsc_error *err)
+{
+	int result;
+
+	memset(place, 0, sizeof(*place));
+	result = read_text(text, place, via, err);
+	if (result < 0)
+		return result;
+	if (!strncmp(place->name, CDEV_FOLDER, sizeof(CDEV_FOLDER) - 1)) {
+		memcpy(place->cdev, place->name, sizeof(place->cdev));
+		return find_cdev(root, place, err);
+	}
+	if (!strncmp(place->name, GROUP_FOLDER, sizeof(GROUP_FOLDER) - 1))
+		return find_group(root, place->name + sizeof(GROUP_FOLDER) - 1, place, err);
+	for (size_t i = 0; place->name[i] && i + 1 < sizeof(place->device); i++)
+		place->device[i] = (char)tolower((unsigned char)place->name[i]);
+	if (is_pci_address(place->device))
+		return find_pci(root, place, err);
+	if (is_uuid(place->device))
+		return find_mediated(root, place, err);
+	return qsc_error_set(err, EINVAL, NULL, "'%s' is no name of a kernel device; write " FORMS,
+			     place->name);
+}
+
+void qsc_kernel_group_blockers(const char *root, const struct qsc_kernel_place *place, char *text,
+			       size_t size)
+{
+	char folder[PATH_MAX];
+	struct dirent *entry;
+	size_t used = 0;
+	DIR *dir;
+
+	text[0] = '\0';
+	(void)snprintf(folder, sizeof(folder), "%s/sys/kernel/iommu_groups/%s/devices", root,
+		       place->group_id);
+	dir = opendir(folder);
+	while (dir && (entry = readdir(dir)) != NULL) {
+		char path[PATH_MAX];
+		char driver[64] = "";
+
+		if (entry->d_name[0] == '.')
+			continue;
+		(void)snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", root,
+			       entry->d_name);
+		/* Bridges without driver, or with that of their kind, do no harm. */
+		if (!read_link(path, driver, sizeof(driver)) || strstr(driver, "vfio") ||
+		    !strcmp(driver, "pcieport"))
+			continue;
+		if (used < size)
+			used += (size_t)snprintf(text + used, size - used, "%s%s (%s)",
+						 used ? ", " : "", entry->d_name, driver);
+	}
+	release_dir(&dir);
+}

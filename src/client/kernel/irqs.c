@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupts. A trigger from the user's side of a device that is not fully running waits here until
+ * it is, because the kernel would deliver it at once.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "client/kernel/kernel.h"
+
+#define MAX_VECTORS 65536U /* of one index; PCI has 2048 */
+#define MAX_HELD    4096U
+
+struct qsc_kernel_held {
+	struct qsc_kernel_held *next;
+	struct vfio_irq_set set; /* with its data behind it */
+};
+
+int qsc_kernel_get_irq_info(struct qsc_device *dev, uint32_t index, struct qsc_irq_info *info)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	struct vfio_irq_info query = {.argsz = sizeof(query), .index = index};
+	int result;
+
+	if (index >= kernel->num_irqs)
+		return -EINVAL;
+	result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_GET_IRQ_INFO, &query);
+	/* An index that this device does not implement: the kernel refuses, we count to zero. */
+	if (result == -EINVAL)
+		return 0;
+	if (result < 0)
+		return result;
+	info->flags = query.flags;
+	info->count = query.count;
+	return 0;
+}
+
+/* The kernel's form of it, or NULL. */
+static struct qsc_kernel_held *pack(const struct qsc_irq_set *set)
+{
+	const void *data = NULL;
+	struct qsc_kernel_held *packed;
+	size_t size = 0;
+
+	if (set->flags & VFIO_IRQ_SET_DATA_BOOL) {
+		data = set->bools;
+		size = set->count;
+	} else if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD) {
+		data = set->fds;
+		size = set->count * sizeof(*set->fds);
+	}
+	packed = calloc(1, sizeof(*packed) + size);
+	if (!packed)
+		return NULL;
+	packed->set = (struct vfio_irq_set){
+		.argsz = (uint32_t)(sizeof(packed->set) + size),
+		.flags = set->flags,
+		.index = set->index,
+		.start = set->start,
+		.count = set->count,
+	};
+	if (size)
+		memcpy(packed->set.data, data, size);
+	return packed;
+}
+
+static bool is_trigger(const struct qsc_irq_set *set)
+{
+	return (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER) && set->count &&
+	       !(set->flags & VFIO_IRQ_SET_DATA_EVENTFD);
+}
+
+static bool runs(struct qsc_kernel *kernel)
+{
+	enum qsc_state state = (enum qsc_state)atomic_load(&kernel->state);
+
+	return state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY;
+}
+
+/* Takes `packed` over where it keeps it, which `*packed` then says. */
+static int hold(struct qsc_kernel *kernel, struct qsc_kernel_held **packed)
+{
+	struct qsc_kernel_held **link = &kernel->held;
+
+	if (kernel->num_held == MAX_HELD)
+		return -ENOSPC;
+	while (*link)
+		link = &(*link)->next;
+	*link = qsc_steal(*packed);
+	kernel->num_held++;
+	return 0;
+}
+
+void qsc_kernel_release_held(struct qsc_kernel *kernel, bool deliver)
+{
+	while (kernel->held) {
+		struct qsc_kernel_held *held = kernel->held;
+		int result = 0;
+
+		kernel->held = held->next;
+		if (deliver)
+			result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS,
+						  &held->set);
+		if (result < 0)
+			qsc_log(QSC_LOG_WARNING,
+				"%s: a trigger of interrupt %u of index %u that was held back is "
+				"refused: %s",
+				kernel->name, held->set.start, held->set.index, strerror(-result));
+		free(held);
+	}
+	kernel->num_held = 0;
+}
+
+int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	bool trigger = is_trigger(set);
+	qsc_autofree struct qsc_kernel_held *packed = NULL;
+	int result = qsc_kernel_verdict(kernel,
+					trigger ? QSC_ACTION_IRQ_TRIGGER : QSC_ACTION_IRQ_SETUP);
+
+	if (result < 0)
+		return result;
+	if (set->index >= kernel->num_irqs || set->count > MAX_VECTORS)
+		return -EINVAL;
+	packed = pack(set);
+	if (!packed)
+		return -ENOMEM;
+	if (!trigger)
+		return qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
+	pthread_mutex_lock(&kernel->state_lock);
+	if (runs(kernel))
+		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
+	else
+		result = hold(kernel, &packed);
+	pthread_mutex_unlock(&kernel->state_lock);
+	return result;
+}

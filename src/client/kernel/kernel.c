@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening and closing a device of the kernel: see kernel.h. */
+#include "client/kernel/kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+static void kernel_close(struct qsc_device *dev);
+
+static const struct qsc_device_ops kernel_ops = {
+	.kind = "kernel",
+	.get_info = qsc_kernel_get_info,
+	.get_region_info = qsc_kernel_get_region_info,
+	.get_irq_info = qsc_kernel_get_irq_info,
+	.region_read = qsc_kernel_region_read,
+	.region_write = qsc_kernel_region_write,
+	.region_map = qsc_kernel_region_map,
+	.region_unmap = qsc_kernel_region_unmap,
+	.set_irqs = qsc_kernel_set_irqs,
+	.dma_map = qsc_kernel_dma_map,
+	.dma_unmap = qsc_kernel_dma_unmap,
+	.get_migration = qsc_kernel_get_migration,
+	.get_state = qsc_kernel_get_state,
+	.set_state = qsc_kernel_set_state,
+	.data_size = qsc_kernel_data_size,
+	.log_start = qsc_kernel_log_start,
+	.log_stop = qsc_kernel_log_stop,
+	.log_report = qsc_kernel_log_report,
+	.session_read = qsc_kernel_session_read,
+	.session_write = qsc_kernel_session_write,
+	.session_precopy_info = qsc_kernel_session_precopy_info,
+	.session_close = qsc_kernel_session_close,
+	.reset = qsc_kernel_reset,
+	.close = kernel_close,
+};
+
+int qsc_kernel_verdict(struct qsc_kernel *kernel, enum qsc_action action)
+{
+	enum qsc_verdict verdict;
+	int number;
+
+	if (!kernel->migratable)
+		return 0;
+	verdict = qsc_contract_verdict(
+		action, (enum qsc_state)atomic_load_explicit(&kernel->state, memory_order_acquire));
+	number = qsc_verdict_errno(verdict);
+	return number ? -number : verdict == QSC_VERDICT_DISCARD;
+}
+
+static void destroy(struct qsc_kernel *kernel)
+{
+	qsc_mappings_release(&kernel->mappings);
+	qsc_fd_close(&kernel->session_fd);
+	qsc_kernel_detach(&kernel->files);
+	qsc_kernel_release_table(kernel);
+	free(kernel->regions);
+	pthread_mutex_destroy(&kernel->state_lock);
+	pthread_mutex_destroy(&kernel->dma_lock);
+	free(kernel);
+}
+
+static void kernel_close(struct qsc_device *dev)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+
+	qsc_mappings_release(&kernel->mappings);
+	qsc_kernel_leave(kernel);
+	destroy(kernel);
+}
+
+static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+	int result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_GET_INFO, &info);
+
+	if (result >= 0) {
+		kernel->flags = info.flags & ~(uint32_t)VFIO_DEVICE_FLAGS_CAPS;
+		kernel->num_regions = info.num_regions;
+		kernel->num_irqs = info.num_irqs;
+		result = qsc_kernel_learn_regions(kernel);
+	}
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "it does not describe itself: %s",
+				     strerror(-result));
+	result = qsc_kernel_learn_migration(kernel, err);
+	if (!result)
+		qsc_kernel_prove_log(kernel);
+	return result;
+}
+
+static int open_place(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
+		      struct qsc_device **dev, struct qsc_error *err)
+{
+	struct qsc_kernel *kernel = calloc(1, sizeof(*kernel));
+	int result;
+
+	if (!kernel)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
+	kernel->dev.ops = &kernel_ops;
+	kernel->mappings = (struct qsc_mappings)QSC_MAPPINGS_INIT;
+	kernel->session_fd = -1;
+	(void)snprintf(kernel->name, sizeof(kernel->name), "vfio:%s", place->name);
+	atomic_store(&kernel->state, QSC_STATE_RUNNING);
+	pthread_mutex_init(&kernel->state_lock, NULL);
+	pthread_mutex_init(&kernel->dma_lock, NULL);
+	result = qsc_kernel_attach(place, via, &kernel->files, err);
+	if (!result)
+		result = learn(kernel, err);
+	if (result < 0) {
+		destroy(kernel);
+		return result;
+	}
+	*dev = &kernel->dev;
+	return 0;
+}
+
+int qsc_kernel_open(const char *text, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct qsc_kernel_place place;
+	enum qsc_kernel_via via;
+	int result = qsc_kernel_find("", text, &place, &via, err);
+
+	return result < 0 ? result : open_place(&place, via, dev, err);
+}

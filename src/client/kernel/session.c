@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state stream, through the descriptor that the kernel handed out for it. Some drivers say
+ * "nothing for now" with the end of the stream, and some are always ready for poll(); so neither is
+ * believed where the state says otherwise.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "client/kernel/kernel.h"
+
+#define PATIENCE_MS 60000 /* for a driver to have data, or room for it */
+#define FALSE_READY 64	  /* ready, and then not: more often than this is no race */
+
+/* State lock held: is this the session that is open, and may it be used this way? */
+static int check(struct qsc_kernel *kernel, uint64_t session, bool reading)
+{
+	if (session != kernel->session || kernel->session_fd < 0)
+		return -ENODEV;
+	return (atomic_load(&kernel->state) != QSC_STATE_RESUMING) == reading ? 0 : -ENODEV;
+}
+
+/* After EAGAIN: until the driver says that it is worth another try. */
+static int await(int fd, short events, unsigned int *tries)
+{
+	struct pollfd wait = {.fd = fd, .events = events};
+	int n;
+
+	/* One that is always "ready" would have us spin: let a moment pass. */
+	if (++*tries > FALSE_READY)
+		wait.events = 0;
+	n = poll(&wait, 1, wait.events ? PATIENCE_MS : 1);
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	return n || !wait.events ? (*tries > FALSE_READY + PATIENCE_MS ? -ETIMEDOUT : 0)
+				 : -ETIMEDOUT;
+}
+
+ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	unsigned int tries = 0;
+	ssize_t n;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	n = check(kernel, session, true);
+	while (!n) {
+		n = read(kernel->session_fd, buf, size);
+		if (n < 0)
+			n = -errno;
+		if (n == 0 && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
+			n = -ENOMSG;
+		else if (n == 0)
+			break;
+		else if (n == -EINTR)
+			n = 0;
+		else if (n == -EAGAIN)
+			n = await(kernel->session_fd, POLLIN, &tries);
+	}
+	pthread_mutex_unlock(&kernel->state_lock);
+	return n;
+}
+
+/* State lock held. */
+static int write_all(struct qsc_kernel *kernel, const char *buf, size_t size)
+{
+	unsigned int tries = 0;
+	int result = 0;
+
+	while (size && !result) {
+		ssize_t n = write(kernel->session_fd, buf, size);
+
+		if (n > 0) {
+			buf += n;
+			size -= (size_t)n;
+			tries = 0;
+		} else if (n == 0) {
+			result = -EIO;
+		} else if (errno == EAGAIN) {
+			result = await(kernel->session_fd, POLLOUT, &tries);
+		} else if (errno != EINTR) {
+			result = -errno;
+		}
+	}
+	return result;
+}
+
+ssize_t qsc_kernel_session_write(struct qsc_device *dev, uint64_t session, const void *buf,
+				 size_t size)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	result = check(kernel, session, false);
+	if (!result)
+		result = write_all(kernel, buf, size);
+	pthread_mutex_unlock(&kernel->state_lock);
+	return result < 0 ? result : (ssize_t)size;
+}
+
+int qsc_kernel_session_precopy_info(struct qsc_device *dev, uint64_t session,
+				    struct qsc_precopy_info *info)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	/* No flags in: drivers that know of none hand them back as they came. */
+	struct qsc_uapi_precopy_info query = {.argsz = sizeof(query)};
+	int result;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	/* SESS-4 first: in another state the question is wrong whatever the session. */
+	result = qsc_kernel_verdict(kernel, QSC_ACTION_PRECOPY_INFO);
+	if (!result && (session != kernel->session || kernel->session_fd < 0))
+		result = -ENODEV;
+	if (!result)
+		result = qsc_kernel_ioctl(kernel->session_fd, VFIO_MIG_GET_PRECOPY_INFO, &query);
+	pthread_mutex_unlock(&kernel->state_lock);
+	if (result < 0)
+		return result;
+	info->initial_bytes = query.initial_bytes;
+	info->dirty_bytes = query.dirty_bytes;
+	return 0;
+}
+
+/*
+ * The number is let go of. The descriptor stays until the state is left: some drivers take its end
+ * for the end of what they are doing.
+ */
+int qsc_kernel_session_close(struct qsc_device *dev, uint64_t session)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result = -ENODEV;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	if (session == kernel->session) {
+		kernel->session = 0;
+		result = 0;
+	}
+	pthread_mutex_unlock(&kernel->state_lock);
+	return result;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Migration state. What kernels and drivers get wrong is contained here: a failed request leaves
+ * the requested state in the answer, so the state is always read afterwards (ORD-4); with no
+ * descriptor free the state changes and the session is lost, so one is looked for first and what
+ * was lost is undone (SESS-9); a driver that finds a half loaded session at close may crash, so
+ * none is ever left (ORD-9).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "client/kernel/kernel.h"
+
+static int get_state(struct qsc_kernel *kernel, enum qsc_state *state)
+{
+	struct vfio_device_feature_mig_state data = {0};
+	int result = qsc_kernel_feature(kernel->files.device,
+					VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE |
+						VFIO_DEVICE_FEATURE_GET,
+					&data, sizeof(data));
+
+	if (result < 0)
+		return result;
+	if (data.device_state >= QSC_STATE_COUNT)
+		return -EPROTO;
+	*state = (enum qsc_state)data.device_state;
+	return 0;
+}
+
+/* *session_fd receives what the kernel hands out, or -1. */
+static int put_state(struct qsc_kernel *kernel, uint32_t target, int *session_fd)
+{
+	struct vfio_device_feature_mig_state data = {.device_state = target, .data_fd = -1};
+	int result = qsc_kernel_feature(kernel->files.device,
+					VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE |
+						VFIO_DEVICE_FEATURE_SET,
+					&data, sizeof(data));
+
+	*session_fd = result < 0 ? -1 : data.data_fd;
+	return result;
+}
+
+static bool holds_session(uint32_t state)
+{
+	return state == QSC_STATE_RESUMING || qsc_state_is_saving((enum qsc_state)state);
+}
+
+static bool same_session(enum qsc_state before, enum qsc_state after)
+{
+	return before == after || (qsc_state_is_saving(before) && qsc_state_is_saving(after));
+}
+
+static enum qsc_state current(struct qsc_kernel *kernel)
+{
+	return (enum qsc_state)atomic_load(&kernel->state);
+}
+
+static void end_session(struct qsc_kernel *kernel)
+{
+	kernel->session = 0;
+	qsc_fd_close(&kernel->session_fd);
+}
+
+/* State lock held. The device is in `state`: session, mappings and held triggers follow. */
+static int enter(struct qsc_kernel *kernel, enum qsc_state state)
+{
+	if (!holds_session(state) || !same_session(current(kernel), state))
+		end_session(kernel);
+	atomic_store(&kernel->state, state);
+	kernel->state_known = true;
+	if (state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY)
+		qsc_kernel_release_held(kernel, true);
+	return qsc_state_is_active(state) ? qsc_mappings_restore(&kernel->mappings)
+					  : qsc_mappings_revoke(&kernel->mappings);
+}
+
+/* State lock held. Ask rather than guess. */
+static int learn(struct qsc_kernel *kernel)
+{
+	enum qsc_state state = QSC_STATE_ERROR;
+	int result;
+
+	if (kernel->state_known)
+		return 0;
+	result = get_state(kernel, &state);
+	return result < 0 ? result : enter(kernel, state);
+}
+
+/* State lock held. After a failure the device may be anywhere on the path. */
+static void recover(struct qsc_kernel *kernel, int failure)
+{
+	kernel->state_known = false;
+	if (learn(kernel) < 0) {
+		end_session(kernel);
+		qsc_log(QSC_LOG_WARNING,
+			"%s: a state change failed (%s) and the state cannot be read; it is not "
+			"known where the device stands",
+			kernel->name, strerror(-failure));
+	}
+}
+
+static int reset_locked(struct qsc_kernel *kernel)
+{
+	int result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_RESET, NULL);
+
+	if (!kernel->migratable)
+		return result;
+	if (!result) {
+		end_session(kernel);
+		qsc_kernel_release_held(kernel, false);
+	}
+	recover(kernel, result ? result : -EIO);
+	if (!result && (!kernel->state_known || current(kernel) != QSC_STATE_RUNNING))
+		result = -EIO;
+	return result;
+}
+
+/*
+ * State lock held. The device went into a state with a session and nobody has it: bring it back to
+ * where it was. A load without a session is ended by a reset alone: any other way out would be
+ * validated, and the driver may take nothing for a whole stream.
+ */
+static void undo_lost_session(struct qsc_kernel *kernel, enum qsc_state before)
+{
+	int fd = -1;
+	int result = 0;
+
+	if (current(kernel) == QSC_STATE_RESUMING)
+		result = reset_locked(kernel);
+	if (!result && current(kernel) != before)
+		result = put_state(kernel, before, &fd);
+	qsc_fd_close(&fd);
+	recover(kernel, result);
+	qsc_log(QSC_LOG_WARNING,
+		"%s: the kernel handed out no session of the state data; the device was brought "
+		"back to %s",
+		kernel->name, qsc_state_name(current(kernel)));
+}
+
+/* Whether a descriptor can be had now, of the process and of the system. */
+static int find_room(void)
+{
+	qsc_autoclose int fd = eventfd(0, EFD_CLOEXEC);
+
+	return fd < 0 ? -errno : 0;
+}
+
+/* State lock held. */
+static int begin_session(struct qsc_kernel *kernel, int fd, uint64_t *session)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	/* A driver that waits for its device should not make us wait without end. */
+	if (flags >= 0)
+		(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	qsc_fd_close(&kernel->session_fd);
+	kernel->session_fd = fd;
+	kernel->session = *session = ++kernel->last_session;
+	return 0;
+}
+
+/* State lock held. */
+static int change_state(struct qsc_kernel *kernel, uint32_t target, uint64_t *session)
+{
+	enum qsc_state before;
+	bool opens;
+	int fd = -1;
+	int result = learn(kernel);
+
+	if (result < 0)
+		return result;
+	before = current(kernel);
+	opens = holds_session(target) && !same_session(before, (enum qsc_state)target) &&
+		qsc_contract_next(kernel->migration, before, target) >= 0;
+	if (opens)
+		result = find_room();
+	/* Before the device stops: a write in between must not reach it. */
+	if (!result && target < QSC_STATE_COUNT && target != QSC_STATE_ERROR &&
+	    !qsc_state_is_active((enum qsc_state)target))
+		result = qsc_mappings_revoke(&kernel->mappings);
+	if (result < 0)
+		return result;
+	result = put_state(kernel, target, &fd);
+	if (!result && target >= QSC_STATE_COUNT)
+		result = -EPROTO;
+	if (result < 0 || (opens && fd < 0)) {
+		recover(kernel, result);
+		if (holds_session(current(kernel)) && kernel->session_fd < 0)
+			undo_lost_session(kernel, before);
+		return result < 0 ? result : -EIO;
+	}
+	result = enter(kernel, (enum qsc_state)target);
+	if (opens)
+		result = begin_session(kernel, fd, session);
+	else
+		qsc_fd_close(&fd);
+	return result;
+}
+
+int qsc_kernel_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result;
+
+	if (!kernel->migratable)
+		return -ENOTTY;
+	pthread_mutex_lock(&kernel->state_lock);
+	result = change_state(kernel, target, session);
+	pthread_mutex_unlock(&kernel->state_lock);
+	return result;
+}
+
+int qsc_kernel_get_state(struct qsc_device *dev, enum qsc_state *state)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+
+	return kernel->migratable ? get_state(kernel, state) : -ENOTTY;
+}
+
+int qsc_kernel_get_migration(struct qsc_device *dev, struct qsc_migration_info *info)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+
+	if (!kernel->migratable)
+		return -ENOTTY;
+	info->flags = kernel->migration;
+	info->dirty_log = kernel->log != QSC_KERNEL_LOG_NONE;
+	return 0;
+}
+
+int qsc_kernel_data_size(struct qsc_device *dev, uint64_t *size_bytes)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+
+	if (!kernel->migratable)
+		return -ENOTTY;
+	if (current(kernel) == QSC_STATE_ERROR)
+		return -EIO;
+	return qsc_kernel_feature(kernel->files.device,
+				  VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET,
+				  size_bytes, sizeof(*size_bytes));
+}
+
+int qsc_kernel_reset(struct qsc_device *dev)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	result = reset_locked(kernel);
+	pthread_mutex_unlock(&kernel->state_lock);
+	if (!result)
+		(void)qsc_kernel_log_stop(dev);
+	return result;
+}
+
+/* ---- open and close ---- */
+
+/* A driver may have kept what the last user left, who may have been killed. */
+static int make_running(struct qsc_kernel *kernel, struct qsc_error *err)
+{
+	enum qsc_state left;
+	uint64_t session;
+	int result = learn(kernel);
+
+	if (result < 0)
+		return qsc_error_set(err, -result, "STATE-4", "it does not tell its state: %s",
+				     strerror(-result));
+	left = current(kernel);
+	if (left == QSC_STATE_RUNNING)
+		return 0;
+	qsc_log(QSC_LOG_INFO, "%s: its last user left it in %s; it is reset", kernel->name,
+		qsc_state_name(left));
+	result = reset_locked(kernel);
+	if (result < 0 && kernel->state_known && current(kernel) != QSC_STATE_ERROR &&
+	    current(kernel) != QSC_STATE_RESUMING)
+		result = change_state(kernel, QSC_STATE_RUNNING, &session);
+	if (result < 0)
+		return qsc_error_set(err, -result, "STATE-5",
+				     "its last user left it in %s, and a reset does not bring it "
+				     "back (%s); unbind it from its driver and bind it again",
+				     qsc_state_name(left), strerror(-result));
+	return 0;
+}
+
+int qsc_kernel_learn_migration(struct qsc_kernel *kernel, struct qsc_error *err)
+{
+	uint64_t flags = 0;
+	int result = qsc_kernel_feature(kernel->files.device,
+					VFIO_DEVICE_FEATURE_MIGRATION | VFIO_DEVICE_FEATURE_GET,
+					&flags, sizeof(flags));
+
+	/* Whatever the errno: a device that cannot say that it migrates does not. */
+	if (result < 0)
+		return 0;
+	kernel->migratable = true;
+	kernel->migration = (uint32_t)flags;
+	/* Without it the driver may not tell that there are new initial bytes. */
+	if (flags & QSC_MIGRATION_PRE_COPY)
+		(void)qsc_kernel_feature(
+			kernel->files.device,
+			VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 | VFIO_DEVICE_FEATURE_SET, NULL, 0);
+	return make_running(kernel, err);
+}
+
+void qsc_kernel_leave(struct qsc_kernel *kernel)
+{
+	uint64_t session;
+	int result = -ENOTTY;
+
+	(void)qsc_kernel_log_stop(&kernel->dev);
+	qsc_kernel_release_held(kernel, false);
+	if (!kernel->migratable)
+		return;
+	if (kernel->flags & VFIO_DEVICE_FLAGS_RESET)
+		result = reset_locked(kernel);
+	if (result < 0 && learn(kernel) >= 0 && current(kernel) != QSC_STATE_ERROR &&
+	    current(kernel) != QSC_STATE_RUNNING)
+		result = change_state(kernel, QSC_STATE_RUNNING, &session);
+	if (result < 0 && current(kernel) != QSC_STATE_RUNNING)
+		qsc_log(QSC_LOG_WARNING, "%s: let go in %s, because it could not be reset: %s",
+			kernel->name, qsc_state_name(current(kernel)), strerror(-result));
+}
