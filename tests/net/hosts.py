@@ -6,7 +6,9 @@ bandwidth. All of it lives in namespaces of this process alone and goes when tha
 A program that imports this calls enter() first, which starts it again inside.
 """
 import ctypes
+import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -51,9 +53,28 @@ class Hosts:
             for args in (["addr", "add", f"{address}/24", "dev", inner],
                          ["link", "set", inner, "up"], ["link", "set", "lo", "up"]):
                 sh("ip", "-n", host, *args)
+        self.introduce()
         self.link = subprocess.Popen([link, "c-source", "c-destin"], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True, bufsize=1)
         self.expect("ready")
+
+    @staticmethod
+    def introduce():
+        """Each knows the other for ever: after a cut a kernel that asks who is there and hears
+        nothing says "no route to host" to whoever connects, for some time after it was mended.
+        """
+        for host, other in (("source", "destination"), ("destination", "source")):
+            shown = subprocess.run(["ip", "-j", "-n", other, "link", "show", f"v-{other[:6]}"],
+                                   check=True, stdout=subprocess.PIPE).stdout
+            sh("ip", "-n", host, "neigh", "replace", ADDRESSES[other], "lladdr",
+               json.loads(shown)[0]["address"], "dev", f"v-{host[:6]}", "nud", "permanent")
+
+    def await_cut(self, over):
+        """Until the cable says that it was cut after so many bytes, or over() is true."""
+        while not over():
+            if select.select([self.link.stdout], [], [], 0.1)[0]:
+                self.expect("cut")
+                return
 
     def expect(self, word):
         """Read what the cable says; that it was cut may come in between."""
