@@ -84,6 +84,12 @@ struct qsc_migrate_user {
 	 */
 	int (*resume)(void *ctx);
 	void *ctx;
+	/*
+	 * * What the user is, such that two that say the same can load each other's state; at most
+	 * 127 bytes of printable text, the user's until the engine returns. Compared before
+	 * anything moves, so that load() has no reason to refuse in the stop.
+	 */
+	const char *kind;
 };
 
 /* ---- the engine ---- */
@@ -159,8 +165,10 @@ struct qsc_migrate_options {
 	 */
 	uint32_t wait_timeout_ms;
 	/*
-	 * Called by one thread at a time, several times a second while bytes move or wait for
-	 * bandwidth, and between steps; non-zero cancels with -ECANCELED.
+	 * Called by one thread at a time, several times a second while bytes move, wait for
+	 * bandwidth, or the other side is waited for, and between steps; non-zero cancels with
+	 * -ECANCELED. A device that is waited for, and the hand-over once COMMIT or READY is out,
+	 * are seen through.
 	 */
 	int (*progress)(void *ctx, const struct qsc_migrate_progress *progress);
 	void *progress_ctx;

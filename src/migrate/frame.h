@@ -80,7 +80,7 @@ struct qsc_frame {
 };
 
 /* Largest payload of each kind, bytes. */
-#define QSC_FRAME_MAX_OFFER (1U << 20)
+#define QSC_FRAME_MAX_OFFER (4U << 20)
 #define QSC_FRAME_MAX_TEXT  2048U
 #define QSC_FRAME_MAX_PAGES (256U << 10)
 #define QSC_FRAME_MAX_DATA  (1U << 20)

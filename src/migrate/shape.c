@@ -19,6 +19,7 @@ void qsc_shape_release(struct qsc_shape *shape)
 {
 	free(shape->members);
 	free(shape->memory);
+	free(shape->peers);
 	*shape = (struct qsc_shape)QSC_SHAPE_NONE;
 }
 
@@ -143,7 +144,13 @@ int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
 		if (result < 0)
 			return result;
 	}
-	return 0;
+	shape->tells_user = true;
+	if (user->kind && strlen(user->kind) >= sizeof(shape->user))
+		return qsc_error_set(err, ENAMETOOLONG, NULL,
+				     "what the user says that it is takes more than %zu bytes",
+				     sizeof(shape->user) - 1);
+	(void)snprintf(shape->user, sizeof(shape->user), "%s", user->kind ? user->kind : "");
+	return qsc_shape_describe_peers(shape, set, err);
 }
 
 /* ---- comparing ---- */
@@ -260,6 +267,42 @@ static void compare_member(uint32_t index, const struct qsc_shape_member *ours,
 			   &(struct layout_of){list, ours->name});
 }
 
+static void add_peer_difference(void *ctx, const char *text)
+{
+	add_difference(ctx, text);
+}
+
+static void compare_user(const struct qsc_shape *ours, const struct qsc_shape *theirs,
+			 struct differences *list)
+{
+	static const char *const nobody = "one that says nothing of itself";
+
+	if (!ours->tells_user || !theirs->tells_user || strcmp(ours->user, theirs->user) == 0)
+		return;
+	differ(list, "the user is %s at the source and %s at the destination",
+	       *theirs->user ? theirs->user : nobody, *ours->user ? ours->user : nobody);
+}
+
+static void compare_memory(const struct qsc_shape *ours, const struct qsc_shape *theirs,
+			   struct differences *list)
+{
+	uint32_t i;
+
+	if (ours->num_memory != theirs->num_memory)
+		differ(list, "memory has %u regions at the source and %u at the destination",
+		       theirs->num_memory, ours->num_memory);
+	for (i = 0; i < ours->num_memory && i < theirs->num_memory; i++)
+		if (ours->memory[i].address != theirs->memory[i].address ||
+		    ours->memory[i].size != theirs->memory[i].size)
+			differ(list,
+			       "memory region %u is %#llx bytes at %#llx at the source and %#llx "
+			       "bytes at %#llx at the destination",
+			       i, (unsigned long long)theirs->memory[i].size,
+			       (unsigned long long)theirs->memory[i].address,
+			       (unsigned long long)ours->memory[i].size,
+			       (unsigned long long)ours->memory[i].address);
+}
+
 unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
 			       char *text, size_t size)
 {
@@ -284,20 +327,10 @@ unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_sh
 			       i, ours->members[i].name);
 		else
 			compare_member(i, &ours->members[i], &theirs->members[i], &list);
-	if (ours->num_memory != theirs->num_memory)
-		differ(&list, "memory has %u regions at the source and %u at the destination",
-		       theirs->num_memory, ours->num_memory);
-	for (i = 0; i < ours->num_memory && i < theirs->num_memory; i++)
-		if (ours->memory[i].address != theirs->memory[i].address ||
-		    ours->memory[i].size != theirs->memory[i].size)
-			differ(&list,
-			       "memory region %u is %#llx bytes at %#llx at the source and %#llx "
-			       "bytes at "
-			       "%#llx at the destination",
-			       i, (unsigned long long)theirs->memory[i].size,
-			       (unsigned long long)theirs->memory[i].address,
-			       (unsigned long long)ours->memory[i].size,
-			       (unsigned long long)ours->memory[i].address);
+	compare_memory(ours, theirs, &list);
+	if (ours->tells_peers && theirs->tells_peers)
+		qsc_shape_compare_peers(ours, theirs, add_peer_difference, &list);
+	compare_user(ours, theirs, &list);
 	if (list.left_out)
 		(void)snprintf(text + list.used, size - list.used, "%s%u more",
 			       list.used ? "; and " : "", list.left_out);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The shape of what moves: members with what a driver can tell them by, and the layout of memory.
- * Both sides describe theirs; the destination compares before anything changes and lists every
- * difference at once. Encoding (shape_bytes.c) and comparing are pure.
+ * The shape of what moves: members with what a driver can tell them by, which of them reach which
+ * and through which mapping, the layout of memory, and what the user is. Both sides describe
+ * theirs; the destination compares before anything changes and lists every difference at once.
+ * Encoding (shape_bytes.c) and comparing are pure.
  */
 #ifndef QSC_MIGRATE_SHAPE_H
 #define QSC_MIGRATE_SHAPE_H
@@ -18,6 +19,8 @@
 #define QSC_SHAPE_IRQS	  16
 #define QSC_SHAPE_MEMBERS 256
 #define QSC_SHAPE_MEMORY  1024
+#define QSC_SHAPE_PEERS	  65536
+#define QSC_SHAPE_USER	  128
 
 struct qsc_shape_member {
 	char name[QSC_SHAPE_NAME];
@@ -35,6 +38,17 @@ struct qsc_shape_member {
 	struct qsc_layout layout; /* an empty type where the device does not say */
 };
 
+/* A mapping of a member's region in another one's DMA space, or in its own. */
+struct qsc_shape_peer {
+	uint32_t member; /* whose DMA space */
+	uint32_t peer;
+	uint32_t region;
+	uint32_t flags; /* QSC_DMA_READ, QSC_DMA_WRITE */
+	uint64_t iova;
+	uint64_t size;
+	uint64_t offset; /* in the region */
+};
+
 struct qsc_shape {
 	uint32_t num_members;
 	uint32_t num_memory;
@@ -43,10 +57,16 @@ struct qsc_shape {
 		uint64_t address;
 		uint64_t size;
 	} * memory;
+	/* In order of member and IOVA. What an older version does not tell is not compared. */
+	bool tells_peers;
+	uint32_t num_peers;
+	struct qsc_shape_peer *peers;
+	bool tells_user;
+	char user[QSC_SHAPE_USER]; /* "" where it says nothing of itself */
 };
 
 /* clang-format off */
-#define QSC_SHAPE_NONE {0, 0, NULL, NULL}
+#define QSC_SHAPE_NONE {0}
 /* clang-format on */
 
 void qsc_shape_release(struct qsc_shape *shape);
@@ -57,6 +77,13 @@ int qsc_shape_allocate(struct qsc_shape *shape, uint32_t members, uint32_t memor
 /* Ask the devices, which changes nothing. */
 int qsc_shape_describe(struct qsc_shape *shape, const struct qsc_set *set,
 		       const struct qsc_migrate_user *user, struct qsc_error *err);
+
+/* The peers of a shape whose members are there: -E2BIG, -ENOMEM (shape_peers.c). */
+int qsc_shape_describe_peers(struct qsc_shape *shape, const struct qsc_set *set,
+			     struct qsc_error *err);
+
+/* Room for so many; -ENOMEM. */
+int qsc_shape_allocate_peers(struct qsc_shape *shape, uint32_t count);
 
 /* *bytes is the caller's to free; at most QSC_FRAME_MAX_OFFER. -ENOMEM. */
 int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size);
@@ -70,5 +97,9 @@ int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size)
  */
 unsigned int qsc_shape_compare(const struct qsc_shape *ours, const struct qsc_shape *theirs,
 			       char *text, size_t size);
+
+/* Of that the peers: differ() is called with a sentence for every difference. */
+void qsc_shape_compare_peers(const struct qsc_shape *ours, const struct qsc_shape *theirs,
+			     void (*differ)(void *ctx, const char *text), void *ctx);
 
 #endif

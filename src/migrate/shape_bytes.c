@@ -12,7 +12,12 @@
 enum tag {
 	TAG_MEMBER = 1, /* items; one for each, in order */
 	TAG_MEMORY,	/* u64 address and u64 size of each region */
+	/* What an older version neither tells nor compares; each at most once. */
+	TAG_USER = QSC_ITEM_OPTIONAL | 3,  /* text: what it is */
+	TAG_PEERS = QSC_ITEM_OPTIONAL | 4, /* of each mapping, in order: see put_peers() */
 };
+
+#define PEER_BYTES 40U
 
 enum member_tag {
 	TAG_NAME = 1, /* text */
@@ -77,6 +82,25 @@ static void put_member(struct qsc_items *items, const struct qsc_shape_member *m
 	qsc_items_end(items, whole);
 }
 
+static void put_peers(struct qsc_items *items, const struct qsc_shape *shape)
+{
+	size_t begin = qsc_items_begin(items, TAG_PEERS);
+	uint32_t i;
+
+	for (i = 0; i < shape->num_peers; i++) {
+		const struct qsc_shape_peer *peer = &shape->peers[i];
+
+		qsc_items_put_u32(items, peer->member);
+		qsc_items_put_u32(items, peer->peer);
+		qsc_items_put_u32(items, peer->region);
+		qsc_items_put_u32(items, peer->flags);
+		qsc_items_put_u64(items, peer->iova);
+		qsc_items_put_u64(items, peer->size);
+		qsc_items_put_u64(items, peer->offset);
+	}
+	qsc_items_end(items, begin);
+}
+
 int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *size)
 {
 	struct qsc_items items = {.bytes = NULL};
@@ -91,6 +115,10 @@ int qsc_shape_encode(const struct qsc_shape *shape, uint8_t **bytes, size_t *siz
 		qsc_items_put_u64(&items, shape->memory[i].size);
 	}
 	qsc_items_end(&items, begin);
+	if (shape->tells_user)
+		qsc_items_put_text(&items, TAG_USER, shape->user);
+	if (shape->tells_peers)
+		put_peers(&items, shape);
 	if (items.failed) {
 		free(items.bytes);
 		return -ENOMEM;
@@ -139,11 +167,11 @@ static void get_part(struct qsc_items_reader *in, struct qsc_layout *layout)
 	}
 }
 
-static void get_name(struct qsc_items_reader *in, char name[QSC_SHAPE_NAME])
+static void get_name(struct qsc_items_reader *in, char *name, size_t size)
 {
 	size_t i;
 
-	qsc_items_get_text(in, name, QSC_SHAPE_NAME);
+	qsc_items_get_text(in, name, size);
 	/* It goes into messages: without what a terminal might act on. */
 	for (i = 0; name[i]; i++)
 		if (name[i] < ' ' || name[i] > '~')
@@ -180,7 +208,7 @@ static void get_member_item(struct qsc_items_reader *in, uint16_t tag,
 
 	switch (tag) {
 	case TAG_NAME:
-		get_name(in, member->name);
+		get_name(in, member->name, sizeof(member->name));
 		break;
 	case TAG_FLAGS:
 		member->migration_flags = qsc_items_get_u32(in);
@@ -235,6 +263,47 @@ static void get_memory(struct qsc_items_reader *in, struct qsc_shape *shape)
 	}
 }
 
+/* In order, and of members that there are. */
+static void get_peers(struct qsc_items_reader *in, struct qsc_shape *shape)
+{
+	uint32_t i;
+
+	for (i = 0; i < shape->num_peers; i++) {
+		struct qsc_shape_peer *peer = &shape->peers[i];
+
+		peer->member = qsc_items_get_u32(in);
+		peer->peer = qsc_items_get_u32(in);
+		peer->region = qsc_items_get_u32(in);
+		peer->flags = qsc_items_get_u32(in);
+		peer->iova = qsc_items_get_u64(in);
+		peer->size = qsc_items_get_u64(in);
+		peer->offset = qsc_items_get_u64(in);
+		in->bad |= peer->member >= shape->num_members || peer->peer >= shape->num_members;
+		if (i)
+			in->bad |= peer[-1].member > peer->member ||
+				   (peer[-1].member == peer->member && peer[-1].iova >= peer->iova);
+	}
+}
+
+/* What a version may leave out. */
+static int get_optional(struct qsc_items_reader *in, uint16_t tag, struct qsc_shape *shape)
+{
+	if (tag == TAG_USER) {
+		in->bad |= shape->tells_user;
+		shape->tells_user = true;
+		get_name(in, shape->user, sizeof(shape->user));
+	} else if (tag == TAG_PEERS) {
+		if (shape->tells_peers || in->left / PEER_BYTES > QSC_SHAPE_PEERS)
+			return -EPROTO;
+		if (qsc_shape_allocate_peers(shape, (uint32_t)(in->left / PEER_BYTES)) < 0)
+			return -ENOMEM;
+		get_peers(in, shape);
+	} else {
+		(void)skip(in, tag);
+	}
+	return 0;
+}
+
 /* How many of each there are; -EPROTO for more than can be, or what is not known. */
 static int count(struct qsc_items_reader in, uint32_t *members, uint32_t *memory)
 {
@@ -267,6 +336,7 @@ int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size)
 	uint32_t memory;
 	uint32_t i = 0;
 	uint16_t tag;
+	int result;
 
 	if (count(in, &members, &memory) < 0)
 		return -EPROTO;
@@ -277,8 +347,9 @@ int qsc_shape_decode(struct qsc_shape *shape, const uint8_t *bytes, size_t size)
 			get_member(&item, &shape->members[i++]);
 		else if (tag == TAG_MEMORY)
 			get_memory(&item, shape);
-		else
-			continue;
+		result = tag & QSC_ITEM_OPTIONAL ? get_optional(&item, tag, shape) : 0;
+		if (result < 0)
+			return result;
 		if (!qsc_items_done(&item))
 			return -EPROTO;
 	}

@@ -92,6 +92,7 @@ static void make_user(struct hold *hold)
 		.load = load_nothing,
 		.resume = nothing,
 		.ctx = hold,
+		.kind = "nobody (no tenant)",
 	};
 }
 /* [devices] */

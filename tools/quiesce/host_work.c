@@ -104,8 +104,8 @@ void host_advise(struct host *host, struct qsc_error *err)
 	else if (err->number == ETIMEDOUT &&
 		 (strstr(text, "connection to the ") || strstr(text, "waiting for ")))
 		advise(err, "; --stall-timeout says how long the other side is waited for");
-	else if (strstr(text, "the user refuses the state of its other side"))
-		advise(err, ": start 'receive', or its host, with the same --tenant and --memory");
+	else if (err->number == EMEDIUMTYPE && strstr(text, "the user is "))
+		advise(err, ": start both sides with the same --tenant");
 }
 
 /* ---- what is kept of a move ---- */

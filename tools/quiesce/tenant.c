@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <linux/vfio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -386,7 +387,13 @@ int tenant_create(const struct tenant_config *config, struct tenant_live *live, 
 		.setup_irqs = user_setup_irqs,
 		.resume = user_resume,
 		.ctx = t,
+		.kind = t->kind,
 	};
+	/* All that user_load() wants to be the same. */
+	(void)snprintf(t->kind, sizeof(t->kind),
+		       "the copying tenant (%u engines of %llu bytes, input %llx)", t->cpu.devices,
+		       (unsigned long long)t->cpu.state_bytes,
+		       (unsigned long long)t->cpu.source_identity);
 	*out = t;
 	return 0;
 fail:

@@ -97,6 +97,7 @@ struct tenant {
 	int memory_fd;
 	_Atomic uint64_t *dirty; /* a bit a page: written by the tenant since it was asked */
 	struct tenant_cpu cpu;
+	char kind[96]; /* as struct qsc_migrate_user has it */
 
 	int *irq_fds; /* devices * TENANT_SLOTS eventfds */
 	int epoll_fd;
