@@ -5,8 +5,8 @@
  * which is a stream that nobody answers. A program may bring its own by filling in the operations.
  *
  * Threads: a transport is used by one thread at a time. Of a channel one thread sends and one
- * receives at a time; set_limits, settle and close come while nobody does either; shutdown may come
- * from any thread until close and wakes both.
+ * receives at a time; set_limits, set_watch, settle and close come while nobody does either;
+ * shutdown may come from any thread until close and wakes both.
  */
 #ifndef QUIESCE_TRANSPORT_H
 #define QUIESCE_TRANSPORT_H
@@ -29,6 +29,16 @@ extern "C" {
 
 struct qsc_channel {
 	const struct qsc_channel_ops *ops;
+};
+
+/*
+ * Whom a wait asks whether it still has to go on: look() is called several times a second by
+ * whichever thread waits, and must not wait itself. Negative (-ECANCELED) ends the wait, and the
+ * call that waits fails with it.
+ */
+struct qsc_watch {
+	int (*look)(void *ctx);
+	void *ctx;
 };
 
 struct qsc_channel_ops {
@@ -54,6 +64,9 @@ struct qsc_channel_ops {
 	int (*settle)(struct qsc_channel *ch, struct qsc_error *err);
 	void (*shutdown)(struct qsc_channel *ch);
 	void (*close)(struct qsc_channel *ch);
+	/* Ask it in every wait from now on; borrowed; NULL: nobody. Without this operation a wait
+	 * hears of nothing before it ends. */
+	void (*set_watch)(struct qsc_channel *ch, const struct qsc_watch *watch);
 };
 
 /* Where channels come from: connecting on the source, listening on the destination. */
@@ -75,6 +88,8 @@ struct qsc_transport_ops {
 	int (*open)(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
 		    struct qsc_error *err);
 	void (*close)(struct qsc_transport *transport);
+	/* Of open(), as that of a channel. NULL for one that waits for a moment at most. */
+	void (*set_watch)(struct qsc_transport *transport, const struct qsc_watch *watch);
 };
 
 /* NULL is allowed. Channels that were handed out stay open. */

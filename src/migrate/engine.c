@@ -102,6 +102,16 @@ static bool is_hurried(void *ctx)
 	return true;
 }
 
+/* Who waits for the other side, which may be silent, hears that there is no need to. */
+static int look(void *ctx)
+{
+	struct qsc_engine *engine = ctx;
+
+	if (tell_when_due(engine))
+		atomic_store(&engine->cancelled, true);
+	return atomic_load(&engine->cancelled) ? -ECANCELED : 0;
+}
+
 int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 		    const struct qsc_migrate_user *user, struct qsc_transport *transport,
 		    const struct qsc_migrate_options *options, struct qsc_migrate_report *report,
@@ -115,6 +125,8 @@ int qsc_engine_init(struct qsc_engine *engine, struct qsc_set *set,
 	fill_options(engine, options);
 	engine->link.env = engine->env;
 	engine->link.stall_ms = engine->options.stall_timeout_ms;
+	engine->watch = (struct qsc_watch){look, engine};
+	engine->link.watch = &engine->watch;
 	pthread_mutex_init(&engine->progress_lock, NULL);
 	qsc_pace_init(&engine->pace, engine->env, engine->options.bandwidth, is_hurried, engine);
 	engine->link.pace = &engine->pace;
@@ -180,6 +192,14 @@ int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *er
 			     engine->phase, engine->options.timeout_ms);
 }
 
+int qsc_engine_check_cancel(const struct qsc_engine *engine, struct qsc_error *err)
+{
+	if (!atomic_load(&engine->cancelled))
+		return 0;
+	return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
+			     engine->phase);
+}
+
 int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t remaining,
 		     struct qsc_error *err)
 {
@@ -193,9 +213,10 @@ int qsc_engine_enter(struct qsc_engine *engine, const char *phase, uint64_t rema
 	cancelled = tell_progress(engine) || atomic_load(&engine->cancelled);
 	engine->told_us = qsc_engine_now(engine);
 	pthread_mutex_unlock(&engine->progress_lock);
-	if (cancelled)
-		return qsc_error_set(err, ECANCELED, NULL, "cancelled by the user in phase '%s'",
-				     phase);
+	if (cancelled) {
+		atomic_store(&engine->cancelled, true);
+		return qsc_engine_check_cancel(engine, err);
+	}
 	return qsc_engine_check_clock(engine, err);
 }
 
@@ -223,9 +244,8 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes)
 	atomic_fetch_add(&engine->moved, bytes);
 	if (result < 0)
 		return result;
-	if (atomic_load(&engine->cancelled) || tell_when_due(engine))
-		return qsc_error_set(&lane->err, ECANCELED, NULL,
-				     "cancelled by the user in phase '%s'", engine->phase);
+	if (look(engine) < 0)
+		return qsc_engine_check_cancel(engine, &lane->err);
 	return 0;
 }
 
@@ -280,6 +300,8 @@ bool qsc_engine_lane_failed(struct qsc_lane *lane, int result)
 	uint32_t i;
 
 	lane->result = result;
+	if (result == -ECANCELED && !lane->err.number)
+		(void)qsc_engine_check_cancel(engine, &lane->err);
 	lane->lost = !lane->err.number;
 	if (lane->lost)
 		describe_lost(engine, result, &lane->err);

@@ -73,7 +73,8 @@ struct qsc_engine {
 	bool last_round;
 	_Atomic(uint32_t) next_member; /* source: whom no lane has taken yet in this round */
 	_Atomic(bool) failed;	       /* a lane of this round failed: the others stop */
-	_Atomic(bool) cancelled;       /* by the user, while somebody waited for bandwidth */
+	_Atomic(bool) cancelled;       /* by the user, while somebody waited */
+	struct qsc_watch watch;	       /* of the link's waits: hears a cancel, tells progress */
 	_Atomic(struct qsc_lane *) first_failed;
 	bool lost; /* the connection is what failed; the other side may have said why before */
 
@@ -136,6 +137,9 @@ int qsc_engine_moved(struct qsc_lane *lane, uint64_t bytes);
  * it gets one about the connection.
  */
 bool qsc_engine_lane_failed(struct qsc_lane *lane, int result);
+
+/* -ECANCELED with a sentence when a wait ended because the user cancels; else 0. */
+int qsc_engine_check_cancel(const struct qsc_engine *engine, struct qsc_error *err);
 
 /* The connection failed, and no lane runs: the sentence about it; returns result. */
 int qsc_engine_lost(struct qsc_engine *engine, int result, struct qsc_error *err);

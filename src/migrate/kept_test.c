@@ -137,8 +137,8 @@ static void close_end(struct qsc_transport *transport)
 static void kept_init(struct kept *kept)
 {
 	static const struct qsc_transport_ops ops[2] = {
-		{"kept", 1, open_writer, close_end},
-		{"kept", 1, open_reader, close_end},
+		{.name = "kept", .max_channels = 1, .open = open_writer, .close = close_end},
+		{.name = "kept", .max_channels = 1, .open = open_reader, .close = close_end},
 	};
 
 	*kept = (struct kept){

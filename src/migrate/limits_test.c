@@ -236,6 +236,70 @@ static void test_waiting_for_the_destination_ends_in_time(void **state)
 	}
 }
 
+/* From when the other side has fallen silent on. */
+static int cancel_in_silence(void *ctx, const struct qsc_migrate_progress *progress)
+{
+	return atomic_load((_Atomic(bool) *)ctx);
+}
+
+static _Atomic(bool) silent;
+
+static ssize_t silent_write(struct qsc_device *dev, uint64_t session, const void *buf, size_t size)
+{
+	silent = true;
+	wait_for_the_end_of(waited_for);
+	return -EIO;
+}
+
+static int silent_load(void *ctx, const void *buf, size_t size)
+{
+	silent = true;
+	wait_for_the_end_of(waited_for);
+	return 0;
+}
+
+static int silent_dirty(void *ctx, uint32_t region, uint64_t *bitmap)
+{
+	silent = true;
+	wait_for_the_end_of(waited_for);
+	return 0;
+}
+
+/* Nothing but the cancel ends these waits: in lanes, between rounds, for READY; on either side. */
+static void test_a_cancel_is_heard_while_the_other_side_is_silent(void **state)
+{
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		struct side *cancels;
+		struct qsc_device_ops ops;
+		struct fixture f;
+
+		sides_make(&f, sides_p2p_flags, true);
+		cancels = &f.sides[i == 2];
+		silent = false;
+		waited_for = cancels;
+		cancels->options.stall_timeout_ms = LIMIT_MS;
+		cancels->options.progress = cancel_in_silence;
+		cancels->options.progress_ctx = &silent;
+		ops = *f.sides[1].fakes[1]->base.ops;
+		ops.session_write = silent_write;
+		if (i == 0)
+			f.sides[1].fakes[1]->base.ops = &ops;
+		else if (i == 1)
+			f.sides[1].user.load = silent_load;
+		else
+			f.sides[0].user.dirty = silent_dirty;
+		sides_migrate(&f);
+		assert_int_equal(cancels->result, -ECANCELED);
+		assert_int_equal(cancels->report.owner, QSC_OWNER_SOURCE);
+		assert_non_null(strstr(cancels->err.text, "cancelled by the user in phase"));
+		sides_expect_source_goes_on(&f, -f.sides[0].result);
+		sides_drop(&f);
+	}
+}
+
 static void test_the_destination_has_a_limit_of_its_own(void **state)
 {
 	struct fixture f;
@@ -261,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_SET_5_after_commit_no_limit_counts),
 		cmocka_unit_test(test_waiting_for_the_destination_ends_in_time),
 		cmocka_unit_test(test_the_destination_has_a_limit_of_its_own),
+		cmocka_unit_test(test_a_cancel_is_heard_while_the_other_side_is_silent),
 		cmocka_unit_test(test_a_cancel_is_heard_while_lanes_wait_for_bandwidth),
 	};
 

@@ -128,6 +128,21 @@ void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t dead
 	}
 }
 
+static void watch_channel(struct qsc_channel *ch, const struct qsc_watch *watch)
+{
+	if (ch && ch->ops->set_watch)
+		ch->ops->set_watch(ch, watch);
+}
+
+void qsc_link_set_watch(struct qsc_link *link, const struct qsc_watch *watch)
+{
+	uint32_t i;
+
+	link->watch = watch;
+	for (i = 0; i < QSC_LINK_MAX_CHANNELS; i++)
+		watch_channel(link->channels[i], watch);
+}
+
 void qsc_link_limit_answer(struct qsc_link *link)
 {
 	struct qsc_channel *ch = link->channels[0];
@@ -209,12 +224,13 @@ static int connect_one(struct qsc_link *link, struct qsc_transport *transport, u
 	}
 	hello.extent = (uint64_t)QSC_FRAME_MAGIC << 32 | *count;
 	ch->ops->set_limits(ch, link->stall_ms, link->deadline_us);
+	watch_channel(ch, link->watch);
 	result = qsc_link_send(link, index, &hello, NULL, 0);
-	if (result < 0)
+	if (result < 0 && result != -ECANCELED)
 		return qsc_error_set(err, -result, NULL,
 				     "the destination closed connection %u of %u at once (%s)",
 				     index + 1, *count, strerrordesc_np(-result));
-	return 0;
+	return result;
 }
 
 int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uint32_t count,
@@ -224,8 +240,12 @@ int qsc_link_connect(struct qsc_link *link, struct qsc_transport *transport, uin
 
 	if (getrandom(&link->id, sizeof(link->id), 0) != sizeof(link->id))
 		return qsc_error_set(err, EIO, NULL, "no randomness for a migration identifier");
+	if (transport->ops->set_watch)
+		transport->ops->set_watch(transport, link->watch);
 	while (result == 0 && link->count < count)
 		result = connect_one(link, transport, &count, err);
+	if (transport->ops->set_watch)
+		transport->ops->set_watch(transport, NULL);
 	return result;
 }
 
@@ -402,6 +422,7 @@ int qsc_link_accept(struct qsc_link *link, struct qsc_transport *transport,
 	link->pace = before.pace;
 	link->stall_ms = before.stall_ms;
 	link->kept = wait->kept;
+	qsc_link_set_watch(link, before.watch);
 	*claim = (struct qsc_link_claim){0};
 	return result;
 }

@@ -28,9 +28,10 @@ struct qsc_link {
 	bool one_way;	       /* source: nobody answers, what is sent is kept */
 	bool kept;	       /* destination: what a source sent was kept, and nobody is there */
 	bool heard_failed;     /* the other side said so itself, it need not be told */
-	/* Of every channel, as in the channel's set_limits. */
+	/* Of every channel, as in the channel's set_limits and set_watch. */
 	uint32_t stall_ms;
 	uint64_t deadline_us;
+	const struct qsc_watch *watch; /* borrowed; or NULL */
 };
 
 /* Whom a lane tells after frames what they moved; non-zero ends what it does. */
@@ -98,6 +99,9 @@ void qsc_link_close(struct qsc_link *link);
 
 /* New limits for every channel. */
 void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t deadline_us);
+
+/* The same of whom they ask whether to wait on; NULL: nobody, what begins now is seen through. */
+void qsc_link_set_watch(struct qsc_link *link, const struct qsc_watch *watch);
 
 /*
  * From now until the limits are set again channel 0 has one stall limit for all that comes on it,

@@ -44,7 +44,11 @@ static void late_close(struct qsc_transport *transport)
 
 static void test_waiting_for_a_late_source_is_no_error(void **state)
 {
-	static const struct qsc_transport_ops ops = {"late", 0, late_open, late_close};
+	static const struct qsc_transport_ops ops = {
+		.name = "late",
+		.open = late_open,
+		.close = late_close,
+	};
 	struct late_transport late = {.transport = {&ops}};
 	struct fixture f;
 
@@ -363,7 +367,11 @@ static int deadly_open(struct qsc_transport *transport, uint32_t timeout_ms,
 
 static void test_ORD_4_the_source_says_what_runs(void **state)
 {
-	static const struct qsc_transport_ops ops = {"deadly", 0, deadly_open, NULL};
+	static const struct qsc_transport_ops ops = {
+		.name = "deadly",
+		.open = deadly_open,
+		.close = NULL,
+	};
 	static const char *const wanted[] = {"'disk' is in ERROR", "'disk' does not tell its state",
 					     "'disk' is in STOP"};
 	uint32_t i;

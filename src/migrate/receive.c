@@ -321,6 +321,7 @@ static int get_ready(struct destination *destination, struct qsc_error *err)
 	if (result < 0)
 		return result;
 	/* From here on the source decides, and its limit counts. */
+	qsc_link_set_watch(&engine->link, NULL);
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 	QSC_PROBE(migrate__handover, engine->other, "send READY");
 	destination->ready = !destination->engine.link.kept;
@@ -390,6 +391,7 @@ static void give_up(struct destination *destination, struct qsc_error *err)
 	int result = 0;
 
 	/* What stopped in time must also be told in time. */
+	qsc_link_set_watch(&engine->link, NULL);
 	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
 	if (engine->link.count && !destination->said_failed && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
@@ -471,6 +473,8 @@ int qsc_migrate_receive(struct qsc_set *set, const struct qsc_migrate_user *user
 	/* A wait that the limit ended says so, and not only that it ended. */
 	if (result == -ETIMEDOUT)
 		(void)qsc_engine_check_clock(&destination.engine, err);
+	if (result == -ECANCELED)
+		(void)qsc_engine_check_cancel(&destination.engine, err);
 	if (result < 0 && destination.committed)
 		stay_stopped_after_commit(&destination, err);
 	else if (result < 0 && destination.ready && !destination.engine.link.heard_failed)

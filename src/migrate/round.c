@@ -102,7 +102,8 @@ static void send_lane(void *arg)
 	if (result == 0)
 		result = qsc_link_send(&engine->link, lane->channel, &end, NULL, 0);
 	lane->carry_us = qsc_engine_now(engine) - start - lane->read_us;
-	if (result < 0 && (result != -ECANCELED || lane->err.number))
+	if (result < 0 &&
+	    (result != -ECANCELED || lane->err.number || atomic_load(&engine->cancelled)))
 		(void)qsc_engine_lane_failed(lane, result);
 }
 

@@ -220,7 +220,8 @@ static int commit(struct source *source, uint64_t *run_us, struct qsc_error *err
 	int result;
 
 	source->committed = true;
-	/* No time is too long any more, but silence is. */
+	/* No time is too long any more, and nothing is cancelled; but silence is too much. */
+	qsc_link_set_watch(&engine->link, NULL);
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 	QSC_PROBE(migrate__handover, engine->other, "send COMMIT");
 	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
@@ -242,8 +243,10 @@ static int settle(struct source *source, struct qsc_error *err)
 	struct qsc_engine *engine = &source->engine;
 	struct qsc_channel *ch = engine->link.channels[0];
 	struct qsc_frame frame = {.type = QSC_FRAME_COMMIT};
-	int result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
+	int result;
 
+	qsc_link_set_watch(&engine->link, NULL);
+	result = qsc_link_send(&engine->link, 0, &frame, NULL, 0);
 	if (result < 0)
 		return qsc_engine_lost(engine, result, err);
 	result = ch->ops->settle(ch, err);
@@ -314,6 +317,7 @@ static void roll_back(struct source *source, struct qsc_error *err)
 	int result;
 
 	/* What stopped in time must also be told in time. */
+	qsc_link_set_watch(&engine->link, NULL);
 	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
 	if (engine->link.count && !engine->link.heard_failed && !engine->link.one_way)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
@@ -384,6 +388,7 @@ static void hear_last_words(struct source *source, struct qsc_error *err)
 
 	if (!engine->link.channels[0] || engine->link.one_way || engine->link.heard_failed)
 		return;
+	qsc_link_set_watch(&engine->link, NULL);
 	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, engine->link.deadline_us);
 	/* At most the acknowledgement of a round stands before it. */
 	for (i = 0; i < 2 && qsc_link_recv(&engine->link, 0, &frame) == 0; i++)
@@ -400,6 +405,8 @@ static int explain(struct source *source, int result, struct qsc_error *err)
 
 	/* A wait that the limit ended says so, and not only that it ended. */
 	if (result == -ETIMEDOUT && qsc_engine_check_clock(engine, err) < 0)
+		return result;
+	if (result == -ECANCELED && qsc_engine_check_cancel(engine, err) < 0)
 		return result;
 	if (engine->lost)
 		hear_last_words(source, err);

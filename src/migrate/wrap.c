@@ -37,6 +37,13 @@ static void wrapped_shutdown(struct qsc_channel *ch)
 	inner->ops->shutdown(inner);
 }
 
+static void wrapped_set_watch(struct qsc_channel *ch, const struct qsc_watch *watch)
+{
+	struct qsc_channel *inner = channel_of(ch)->inner;
+
+	inner->ops->set_watch(inner, watch);
+}
+
 static void wrapped_close(struct qsc_channel *ch)
 {
 	struct qsc_channel *inner = channel_of(ch)->inner;
@@ -50,6 +57,7 @@ static const struct qsc_channel_ops wrapped_ops = {
 	.set_limits = wrapped_set_limits,
 	.shutdown = wrapped_shutdown,
 	.close = wrapped_close,
+	.set_watch = wrapped_set_watch,
 };
 
 static int wrap_open(struct qsc_transport *transport, uint32_t timeout_ms, struct qsc_channel **ch,
@@ -79,7 +87,12 @@ static void wrap_close(struct qsc_transport *transport)
 void wrap_init(struct wrap *wrap, struct qsc_transport *inner, uint32_t max_channels,
 	       int (*send)(struct wrap_channel *ch, const struct iovec *iov, int iovcnt))
 {
-	wrap->ops = (struct qsc_transport_ops){"wrap", max_channels, wrap_open, wrap_close};
+	wrap->ops = (struct qsc_transport_ops){
+		.name = "wrap",
+		.max_channels = max_channels,
+		.open = wrap_open,
+		.close = wrap_close,
+	};
 	wrap->base.ops = &wrap->ops;
 	wrap->inner = inner;
 	wrap->send = send;

@@ -138,12 +138,14 @@ struct connector {
 	struct qsc_transport base;
 	struct place place;
 	struct addrinfo *list;
-	const struct addrinfo *first; /* to try: the one that answered last time */
-	struct qsc_tls *tls;	      /* NULL: plain */
+	const struct addrinfo *first;  /* to try: the one that answered last time */
+	struct qsc_tls *tls;	       /* NULL: plain */
+	const struct qsc_watch *watch; /* borrowed; or NULL */
 };
 
 /* A connected socket, or -errno. */
-static int connect_address(const struct addrinfo *address, uint64_t deadline_us)
+static int connect_address(const struct addrinfo *address, uint64_t deadline_us,
+			   const struct qsc_watch *watch)
 {
 	qsc_autoclose int fd = socket(address->ai_family,
 				      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -157,7 +159,7 @@ static int connect_address(const struct addrinfo *address, uint64_t deadline_us)
 	if (connect(fd, address->ai_addr, address->ai_addrlen) < 0) {
 		if (errno != EINPROGRESS && errno != EINTR)
 			return -errno;
-		result = qsc_socket_wait(fd, POLLOUT, 0, deadline_us);
+		result = qsc_socket_wait(fd, POLLOUT, 0, deadline_us, watch);
 		if (result < 0)
 			return result;
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &number, &size) < 0 || number)
@@ -180,11 +182,11 @@ static int connect_any(struct connector *connector, uint64_t deadline_us)
 		uint64_t now = qsc_socket_now_us();
 		uint64_t end = deadline_us > now ? now + (deadline_us - now) / left : now;
 
-		fd = connect_address(address, deadline_us ? end : 0);
-		if (fd >= 0) {
+		fd = connect_address(address, deadline_us ? end : 0, connector->watch);
+		if (fd >= 0)
 			connector->first = address;
+		if (fd >= 0 || fd == -ECANCELED)
 			return fd;
-		}
 		address = address->ai_next ? address->ai_next : connector->list;
 	}
 	return fd;
@@ -199,6 +201,8 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	struct qsc_socket *socket;
 	int result;
 
+	if (fd == -ECANCELED)
+		return qsc_error_set(err, ECANCELED, NULL, "cancelled while connecting");
 	if (fd < 0)
 		return qsc_error_set(err, -fd, NULL,
 				     "cannot connect to the destination at %s port %s (%s): is it "
@@ -210,6 +214,7 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	if (!socket)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
 	socket->deadline_us = deadline_us;
+	socket->watch = connector->watch;
 	result = qsc_socket_greet(socket, err);
 	if (result < 0) {
 		qsc_error_prefix(err, "the destination at %s port %s cannot be used: ",
@@ -220,6 +225,11 @@ static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 	socket->deadline_us = 0;
 	*ch = &socket->base;
 	return 0;
+}
+
+static void connector_set_watch(struct qsc_transport *transport, const struct qsc_watch *watch)
+{
+	qsc_container_of(transport, struct connector, base)->watch = watch;
 }
 
 static void connector_close(struct qsc_transport *transport)
@@ -236,12 +246,14 @@ static const struct qsc_transport_ops tcp_ops = {
 	.name = "tcp",
 	.open = connector_open,
 	.close = connector_close,
+	.set_watch = connector_set_watch,
 };
 
 static const struct qsc_transport_ops tls_ops = {
 	.name = "tls",
 	.open = connector_open,
 	.close = connector_close,
+	.set_watch = connector_set_watch,
 };
 
 int qsc_inet_connect(const char *where, struct qsc_tls *tls, struct qsc_transport **transport,

@@ -357,7 +357,7 @@ static int copy_some(struct restore *restore, uint64_t end_us, struct qsc_error 
 	uint8_t *buffer = restore->reader->buffer;
 	uint64_t before = saved->size;
 	ssize_t n;
-	int result = qsc_socket_wait(saved->fd, POLLIN, 0, end_us);
+	int result = qsc_socket_wait(saved->fd, POLLIN, 0, end_us, NULL);
 
 	if (result < 0)
 		return result;
@@ -439,8 +439,18 @@ static void restore_close(struct qsc_transport *transport)
 	free(restore);
 }
 
-static const struct qsc_transport_ops file_ops = {"file", 1, restore_open, restore_close};
-static const struct qsc_transport_ops fd_ops = {"fd", 1, restore_open, restore_close};
+static const struct qsc_transport_ops file_ops = {
+	.name = "file",
+	.max_channels = 1,
+	.open = restore_open,
+	.close = restore_close,
+};
+static const struct qsc_transport_ops fd_ops = {
+	.name = "fd",
+	.max_channels = 1,
+	.open = restore_open,
+	.close = restore_close,
+};
 
 /* Two who restore the same file at once would have two sets. */
 static int lock(const struct saved *saved, struct qsc_error *err)

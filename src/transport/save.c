@@ -25,6 +25,7 @@
 #define MAX_WRITE  (1U << 20) /* between two looks at the clock */
 #define WRITEBACK  (8U << 20) /* the kernel begins to write out after so much: settling is quick */
 #define PIPE_BYTES (1 << 20)  /* asked of the kernel */
+#define WATCH_MS   100	      /* between two looks of a watch */
 
 struct saver {
 	struct qsc_channel base;
@@ -37,8 +38,9 @@ struct saver {
 	int broken; /* -errno: what made the file worthless */
 	uint32_t stall_ms;
 	uint64_t deadline_us;
-	uint64_t size;	    /* of the channel's bytes so far */
-	uint64_t unwritten; /* bytes since the last writeback */
+	const struct qsc_watch *watch; /* borrowed; or NULL */
+	uint64_t size;		       /* of the channel's bytes so far */
+	uint64_t unwritten;	       /* bytes since the last writeback */
 	XXH3_state_t *hash;
 };
 
@@ -79,20 +81,23 @@ static int wait_for_room(const struct saver *saver)
 {
 	struct pollfd fds[2] = {{.fd = saver->fd, .events = POLLOUT},
 				{.fd = saver->wake, .events = POLLIN}};
+	const struct qsc_watch *watch = saver->watch;
 	uint64_t now = qsc_socket_now_us();
 	uint64_t end = saver->stall_ms ? now + saver->stall_ms * 1000ULL : UINT64_MAX;
 
 	if (saver->deadline_us)
 		end = qsc_min_u64(end, saver->deadline_us);
 	for (; now < end; now = qsc_socket_now_us()) {
-		int ms = end == UINT64_MAX ? -1
-					   : (int)qsc_min_u64((end - now + 999) / 1000, INT_MAX);
-		int ready = poll(fds, 2, ms);
+		uint64_t ms = qsc_min_u64((end - now + 999) / 1000, watch ? WATCH_MS : INT_MAX);
+		int ready = poll(fds, 2, end == UINT64_MAX && !watch ? -1 : (int)ms);
+		int result = watch && ready <= 0 ? watch->look(watch->ctx) : 0;
 
 		if (ready < 0 && errno != EINTR)
 			return -errno;
 		if (ready > 0)
 			return fds[1].revents ? -EPIPE : 0;
+		if (result < 0)
+			return result;
 	}
 	return -ETIMEDOUT;
 }
@@ -169,6 +174,11 @@ static void saver_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_t
 
 	saver->stall_ms = stall_ms;
 	saver->deadline_us = deadline_us;
+}
+
+static void saver_set_watch(struct qsc_channel *ch, const struct qsc_watch *watch)
+{
+	saver_of(ch)->watch = watch;
 }
 
 /* ---- changing hands ---- */
@@ -257,6 +267,7 @@ static const struct qsc_channel_ops saver_ops = {
 	.settle = saver_settle,
 	.shutdown = saver_shutdown,
 	.close = saver_close,
+	.set_watch = saver_set_watch,
 };
 
 /* ---- making one ---- */
@@ -375,8 +386,18 @@ static void save_close(struct qsc_transport *transport)
 	free(save);
 }
 
-static const struct qsc_transport_ops file_ops = {"file", 1, save_open, save_close};
-static const struct qsc_transport_ops fd_ops = {"fd", 1, save_open, save_close};
+static const struct qsc_transport_ops file_ops = {
+	.name = "file",
+	.max_channels = 1,
+	.open = save_open,
+	.close = save_close,
+};
+static const struct qsc_transport_ops fd_ops = {
+	.name = "fd",
+	.max_channels = 1,
+	.open = save_open,
+	.close = save_close,
+};
 
 int qsc_file_save(const char *path, int fd, struct qsc_transport **transport, struct qsc_error *err)
 {

@@ -23,7 +23,8 @@
 
 #define UNIX_BYTES  (4 << 20) /* asked of the kernel, which grants what it allows */
 #define MAX_DISCARD (4U << 20)
-#define LOOKS	    8U /* a stall is seen to be one so often before it counts as one */
+#define LOOKS	    8U	 /* a stall is seen to be one so often before it counts as one */
+#define WATCH_MS    100U /* between two looks of a watch */
 
 /* ---- waiting ---- */
 
@@ -42,21 +43,28 @@ static int until(uint64_t now, uint64_t end_us)
 	return (int)qsc_min_u64(ms, INT_MAX);
 }
 
-int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_us)
+int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_us,
+		    const struct qsc_watch *watch)
 {
 	struct pollfd poller = {.fd = fd, .events = events};
 	uint64_t now = qsc_socket_now_us();
 	uint64_t end = stall_ms ? now + stall_ms * 1000ULL : UINT64_MAX;
+	uint64_t look;
+	int result;
 	int ready;
 
 	if (deadline_us)
 		end = qsc_min_u64(end, deadline_us);
 	for (;;) {
-		ready = poll(&poller, 1, end == UINT64_MAX ? -1 : until(now, end));
+		look = watch ? qsc_min_u64(end, now + WATCH_MS * 1000U) : end;
+		ready = poll(&poller, 1, look == UINT64_MAX ? -1 : until(now, look));
 		if (ready > 0)
 			return 0;
 		if (ready < 0 && errno != EINTR)
 			return -errno;
+		result = watch ? watch->look(watch->ctx) : 0;
+		if (result < 0)
+			return result;
 		now = qsc_socket_now_us();
 		if (now >= end)
 			return -ETIMEDOUT;
@@ -78,29 +86,40 @@ static int on_the_way(const struct qsc_socket *socket)
 }
 
 /*
+ * Of one call, until something moves. A socket that says it is ready and then is not has moved
+ * nothing: it must not begin the stall anew.
+ */
+struct stall {
+	uint64_t moved_us; /* 0: nobody has had to wait yet */
+	int before;	   /* bytes on the way then */
+};
+
+/*
  * The kernel's buffer takes no more until a good part of it is free, and the other side answers
  * only what has reached it: over a slow link both last long, and as long as bytes reach it nothing
  * has stalled.
  */
-static int wait_for(const struct qsc_socket *socket, short events)
+static int wait_for(const struct qsc_socket *socket, short events, struct stall *stall)
 {
 	uint32_t look_ms = socket->stall_ms ? socket->stall_ms / LOOKS + 1 : 0;
-	uint64_t moved_us = qsc_socket_now_us();
-	int before = on_the_way(socket);
+	uint64_t now = qsc_socket_now_us();
+	int result;
+	int after;
 
-	for (;;) {
-		int result = qsc_socket_wait(socket->fd, events, look_ms, socket->deadline_us);
-		int after = on_the_way(socket);
-		uint64_t now = qsc_socket_now_us();
-
+	if (!stall->moved_us)
+		*stall = (struct stall){now, on_the_way(socket)};
+	while (!socket->stall_ms || now - stall->moved_us < socket->stall_ms * 1000ULL) {
+		result = qsc_socket_wait(socket->fd, events, look_ms, socket->deadline_us,
+					 socket->watch);
+		after = on_the_way(socket);
+		now = qsc_socket_now_us();
+		if (after != stall->before)
+			stall->moved_us = now;
+		stall->before = after;
 		if (result != -ETIMEDOUT || is_late(socket))
 			return result;
-		if (after != before)
-			moved_us = now;
-		else if (now - moved_us >= socket->stall_ms * 1000ULL)
-			return -ETIMEDOUT;
-		before = after;
 	}
+	return -ETIMEDOUT;
 }
 
 /* ---- plain bytes ---- */
@@ -117,6 +136,8 @@ ssize_t qsc_socket_read(struct qsc_socket *socket, void *buf, size_t size)
 {
 	ssize_t n = recv(socket->fd, buf, size, 0);
 
+	if (n > 0)
+		socket->heard_us = qsc_socket_now_us();
 	return n < 0 ? failure(errno) : n;
 }
 
@@ -142,11 +163,15 @@ static struct qsc_socket *socket_of(struct qsc_channel *ch)
 
 static int send_all(struct qsc_socket *socket, struct iovec *iov, int iovcnt)
 {
+	struct stall stall = {0};
+
 	while (iovcnt) {
 		ssize_t n = is_late(socket) ? -ETIMEDOUT : socket->io->write(socket, iov, iovcnt);
 
-		if (n == -EAGAIN)
-			n = wait_for(socket, POLLOUT);
+		if (n > 0)
+			stall.moved_us = 0;
+		else if (n == -EAGAIN)
+			n = wait_for(socket, POLLOUT, &stall);
 		if (n < 0)
 			return (int)n;
 		while (iovcnt && (size_t)n >= iov->iov_len) {
@@ -164,12 +189,13 @@ static int send_all(struct qsc_socket *socket, struct iovec *iov, int iovcnt)
 
 static int flush(struct qsc_socket *socket)
 {
+	struct stall stall = {0};
 	int result = -EAGAIN;
 
 	while (socket->io->flush) {
 		result = is_late(socket) ? -ETIMEDOUT : socket->io->flush(socket);
 		if (result == -EAGAIN)
-			result = wait_for(socket, POLLOUT);
+			result = wait_for(socket, POLLOUT, &stall);
 		else
 			return result;
 		if (result < 0)
@@ -193,6 +219,8 @@ static int socket_send(struct qsc_channel *ch, const struct iovec *iov, int iovc
 
 static ssize_t receive_some(struct qsc_socket *socket, void *buf, size_t size)
 {
+	struct stall stall = {0};
+
 	for (;;) {
 		ssize_t n = is_late(socket) ? -ETIMEDOUT : socket->io->read(socket, buf, size);
 
@@ -200,7 +228,10 @@ static ssize_t receive_some(struct qsc_socket *socket, void *buf, size_t size)
 			return -EPIPE;
 		if (n != -EAGAIN)
 			return n;
-		n = wait_for(socket, POLLIN);
+		/* What came may be less than TLS makes bytes of. */
+		if (stall.moved_us && socket->heard_us > stall.moved_us)
+			stall.moved_us = socket->heard_us;
+		n = wait_for(socket, POLLIN, &stall);
 		if (n < 0)
 			return n;
 	}
@@ -251,6 +282,11 @@ static void socket_set_limits(struct qsc_channel *ch, uint32_t stall_ms, uint64_
 	(void)setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &stall_ms, sizeof(stall_ms));
 }
 
+static void socket_set_watch(struct qsc_channel *ch, const struct qsc_watch *watch)
+{
+	socket_of(ch)->watch = watch;
+}
+
 static void socket_shutdown(struct qsc_channel *ch)
 {
 	(void)shutdown(socket_of(ch)->fd, SHUT_RDWR);
@@ -288,6 +324,7 @@ static const struct qsc_channel_ops socket_ops = {
 	.set_limits = socket_set_limits,
 	.shutdown = socket_shutdown,
 	.close = socket_close,
+	.set_watch = socket_set_watch,
 };
 
 /* ---- making one ---- */
@@ -311,6 +348,8 @@ bool qsc_socket_init(struct qsc_socket *socket, int fd, const struct qsc_socket_
 	socket->wants = POLLIN;
 	socket->stall_ms = 0;
 	socket->deadline_us = 0;
+	socket->watch = NULL;
+	socket->heard_us = 0;
 	socket->head = 0;
 	socket->tail = 0;
 	return true;
@@ -334,6 +373,7 @@ void qsc_socket_close(struct qsc_socket *socket)
 
 int qsc_socket_greet(struct qsc_socket *socket, struct qsc_error *err)
 {
+	struct stall stall = {0};
 	int result = 0;
 
 	while (!socket->greeted) {
@@ -341,9 +381,11 @@ int qsc_socket_greet(struct qsc_socket *socket, struct qsc_error *err)
 		if (result == 0)
 			socket->greeted = true;
 		if (result == -EAGAIN)
-			result = wait_for(socket, socket->wants);
+			result = wait_for(socket, socket->wants, &stall);
 		if (result == -ETIMEDOUT)
 			return qsc_error_set(err, ETIMEDOUT, NULL, "it does not answer");
+		if (result == -ECANCELED)
+			return qsc_error_set(err, ECANCELED, NULL, "cancelled");
 		if (result < 0)
 			return result;
 	}

@@ -40,7 +40,9 @@ struct qsc_socket {
 	short wants; /* of poll, after greet() said -EAGAIN */
 	uint32_t stall_ms;
 	uint64_t deadline_us;
-	size_t head; /* of what is buffered */
+	const struct qsc_watch *watch; /* borrowed; or NULL */
+	uint64_t heard_us;	       /* when bytes came last; who receives has it */
+	size_t head;		       /* of what is buffered */
 	size_t tail;
 	uint8_t buffer[QSC_SOCKET_BUFFER];
 };
@@ -70,8 +72,9 @@ uint64_t qsc_socket_now_us(void);
 
 /*
  * Wait until the fd is ready for `events` (poll), at most until both limits of the channels'
- * interface allow: 0, -ETIMEDOUT, -errno.
+ * interface allow, or the watch, if any: 0, -ETIMEDOUT, -errno.
  */
-int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_us);
+int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_us,
+		    const struct qsc_watch *watch);
 
 #endif

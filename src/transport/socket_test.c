@@ -438,7 +438,7 @@ static void *send_it_all(void *arg)
 	struct pair *pair = arg;
 
 	/* The buffer takes no more until most of it is free, which takes longer than this. */
-	pair->ch[0]->ops->set_limits(pair->ch[0], 250, 0);
+	pair->ch[0]->ops->set_limits(pair->ch[0], 400, 0);
 	pair->result = send_bytes(pair->ch[0], bytes, sizeof(bytes));
 	return NULL;
 }
@@ -461,7 +461,7 @@ static void test_slow_is_no_stall(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, send_it_all, &pair), 0);
 	for (have = 0; have < SLOW_BYTES; have += sizeof(bytes)) {
 		/* A slow link. */
-		usleep(20000);
+		usleep(30000);
 		if (pair.ch[1]->ops->recv(pair.ch[1], bytes, sizeof(bytes)) < 0)
 			break;
 	}

@@ -18,6 +18,7 @@
 #include "transport/socket.h"
 
 #define BACKLOG 64
+#define LOOK_MS 100 /* between two looks of a watch, and at the clock */
 
 /* ---- addresses ---- */
 
@@ -45,38 +46,60 @@ static int make_socket(int flags, struct qsc_error *err)
 struct connector {
 	struct qsc_transport base;
 	struct sockaddr_un address;
+	const struct qsc_watch *watch; /* borrowed; or NULL */
 };
+
+/* A listener that is there takes it at once, unless its backlog is full: then now and then. */
+static int connect_within(const struct connector *connector, int fd, uint32_t timeout_ms)
+{
+	const struct timeval moment = {.tv_usec = LOOK_MS * 1000L};
+	const uint64_t end_us = qsc_socket_now_us() + timeout_ms * 1000ULL;
+	const struct qsc_watch *watch = connector->watch;
+	int result;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &moment, sizeof(moment));
+	for (;;) {
+		if (connect(fd, (const struct sockaddr *)&connector->address,
+			    sizeof(connector->address)) == 0)
+			return 0;
+		if (errno != EINTR && errno != EAGAIN)
+			return -errno;
+		if (timeout_ms && qsc_socket_now_us() >= end_us)
+			return -ETIMEDOUT;
+		result = watch ? watch->look(watch->ctx) : 0;
+		if (result < 0)
+			return result;
+	}
+}
 
 static int connector_open(struct qsc_transport *transport, uint32_t timeout_ms,
 			  struct qsc_channel **ch, struct qsc_error *err)
 {
 	const struct connector *connector = qsc_container_of(transport, struct connector, base);
-	const struct timeval patience = {.tv_sec = timeout_ms / 1000,
-					 .tv_usec = timeout_ms % 1000 * 1000L};
 	qsc_autoclose int fd = make_socket(0, err);
 	struct qsc_socket *channel;
 	int result;
 
 	if (fd < 0)
 		return fd;
-	/* Bounds the wait for room in the listener's backlog. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	do {
-		result = connect(fd, (const struct sockaddr *)&connector->address,
-				 sizeof(connector->address));
-	} while (result < 0 && errno == EINTR);
-	if (result < 0) {
-		result = errno == EAGAIN ? -ETIMEDOUT : -errno;
+	result = connect_within(connector, fd, timeout_ms);
+	if (result == -ECANCELED)
+		return qsc_error_set(err, ECANCELED, NULL, "cancelled while connecting");
+	if (result < 0)
 		return qsc_error_set(err, -result, NULL,
 				     "cannot connect to the destination at %s (%s): is it waiting "
 				     "for a migration?",
 				     connector->address.sun_path, strerrordesc_np(-result));
-	}
 	channel = qsc_socket_create(qsc_fd_steal(&fd));
 	if (!channel)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a channel");
 	*ch = &channel->base;
 	return 0;
+}
+
+static void connector_set_watch(struct qsc_transport *transport, const struct qsc_watch *watch)
+{
+	qsc_container_of(transport, struct connector, base)->watch = watch;
 }
 
 static void connector_close(struct qsc_transport *transport)
@@ -88,6 +111,7 @@ static const struct qsc_transport_ops connector_ops = {
 	.name = "unix",
 	.open = connector_open,
 	.close = connector_close,
+	.set_watch = connector_set_watch,
 };
 
 int qsc_transport_unix_connect(const char *path, struct qsc_transport **transport,

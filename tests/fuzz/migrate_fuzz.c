@@ -119,7 +119,11 @@ static const struct qsc_channel_ops kept_ops = {
 	.close = script_shutdown,
 };
 
-static const struct qsc_transport_ops source_ops = {"fuzz", 0, source_open, source_close};
+static const struct qsc_transport_ops source_ops = {
+	.name = "fuzz",
+	.open = source_open,
+	.close = source_close,
+};
 
 /* ---- from input to frames ---- */
 

@@ -306,8 +306,16 @@ static void listener_close(struct qsc_transport *transport)
 	end_meeting(qsc_container_of(transport, struct sim_net, ends[1]), 1);
 }
 
-static const struct qsc_transport_ops connector_ops = {"sim", 0, connector_open, connector_close};
-static const struct qsc_transport_ops listener_ops = {"sim", 0, listener_open, listener_close};
+static const struct qsc_transport_ops connector_ops = {
+	.name = "sim",
+	.open = connector_open,
+	.close = connector_close,
+};
+static const struct qsc_transport_ops listener_ops = {
+	.name = "sim",
+	.open = listener_open,
+	.close = listener_close,
+};
 
 void sim_net_init(struct sim_net *net)
 {
