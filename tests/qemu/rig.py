@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""A guest that works on block devices and judges them (tests/qemu/guest), moved from one QEMU to the
+next. What the devices are is a `Devices`; the rig neither knows nor cares."""
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from vm import VmError, debian, initramfs, machine
+
+MIB = 1 << 20
+# What no guest's log may have: an interrupt that got lost, a request that timed out, a file system or
+# a kernel that found something broken. Of the guest's program: WRONG.
+BAD = (r"WRONG|nvme\S* .*(timeout|polled|abort|reset|invalid id|dead)|I/O error|EXT4-fs (error|warning)"
+       r"|BUG:|Oops|Call Trace|blocked for more than|detected stall|Kernel panic")
+
+INIT = initramfs.INIT + """
+mount -t ext4 {files} /mnt || echo "WRONG cannot mount {files}"
+/bin/judge {folder} {blocks} {offset}
+{files_too} && umount /mnt
+echo "GUEST done"
+poweroff -f
+"""
+# A busy machine's emulated clock is bad: the kernel is told instead of measuring.
+COMMAND_LINE = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off audit=0 loglevel=6 panic=1"
+
+
+class Devices:
+    """What a QEMU gets its disks from: two images, the first with a file system. Each QEMU of the
+    guest gets them anew."""
+
+    modules = ()
+    files = blocks = ""
+    offset = 0
+
+    def __init__(self, rig):
+        self.rig = rig
+
+    def begin(self, name):
+        """The wrapper of a QEMU's command, and the arguments it needs."""
+        raise NotImplementedError
+
+    def end(self, vm):
+        """A QEMU has ended."""
+
+
+class QemuDisks(Devices):
+    """QEMU's own disks: what the rig itself is proved with."""
+
+    modules = ("virtio_pci", "virtio_blk")
+    files, blocks = "/dev/vda", "/dev/vdb"
+
+    def begin(self, name):
+        arguments = []
+        for i, image in enumerate(self.rig.images):
+            arguments += ["-drive", f"file={image},if=none,id=disk{i},format=raw,cache=none",
+                          "-device", f"virtio-blk-pci,drive=disk{i}"]
+        return [], arguments
+
+
+class Rig:
+    """A context: images, a ramdisk, and a guest that runs in the QEMU `self.vm`."""
+
+    def __init__(self, judge, devices, cpus=2):
+        self.guest = machine.Guest()
+        self.judge = judge
+        self.make_devices = devices
+        self.cpus = cpus
+        self.moves = 0
+        self.vm = None
+
+    def __enter__(self):
+        self.qemu, self.kernel = debian.qemu(), debian.kernel()
+        self.guest.__enter__()
+        self.images = [self.image(name, 64 * MIB) for name in ("files", "blocks")]
+        subprocess.run([debian.tool("mkfs.ext4"), "-q", self.images[0], "48M"], check=True)
+        self.devices = self.make_devices(self)
+        self.initrd = self.ramdisk()
+        return self
+
+    def __exit__(self, *error):
+        self.guest.__exit__(*error)
+
+    def image(self, name, size):
+        path = self.guest.path(name)
+        with open(path, "wb") as file:
+            file.truncate(size)
+        return path
+
+    def ramdisk(self):
+        disk = initramfs.Initramfs()
+        disk.busybox(debian.busybox())
+        disk.modules(self.kernel, ["crc32c_generic", "ext4", *self.devices.modules])
+        disk.program("bin/judge", self.judge)
+        devices = self.devices
+        disk.file("init", INIT.format(
+            files=devices.files, blocks=devices.blocks or "-", offset=devices.offset,
+            folder="/mnt" if devices.files else "-",
+            files_too="true" if devices.files else "false"), 0o755)
+        return disk.write(self.guest.path("initrd"))
+
+    def start(self, *more, **capabilities):
+        """A QEMU with the devices; one that waits for the guest if `more` says so."""
+        name = f"qemu{len(self.guest.vms)}"
+        wrapper, arguments = self.devices.begin(name)
+        vm = self.guest.start(self.qemu, [
+            *arguments, "-kernel", self.kernel.image, "-initrd", self.initrd,
+            "-append", COMMAND_LINE, *more], name, wrapper, cpus=self.cpus)
+        vm.capabilities(events=True, **capabilities)
+        return vm
+
+    def boot(self):
+        self.vm = self.start()
+        self.say(None, "WORKING")
+
+    def say(self, word, answer, refuse=BAD):
+        """Give the guest an order; the numbers of its answer."""
+        if word:
+            self.guest.console.send(word)
+        said = self.guest.console.wait(rf"{answer} (wrong=.*)", refuse=refuse)[1]
+        return {name: int(value) for name, value in (part.split("=") for part in said.split())}
+
+    def beats(self, count=3):
+        """Wait until the guest has beaten so many times more: it lives."""
+        for _ in range(count):
+            self.guest.console.wait(r"BEAT \d+", refuse=BAD)
+
+    def move(self, **capabilities):
+        """Move the guest to a new QEMU, and let the old one end."""
+        self.vm.capabilities(**capabilities) if capabilities else None
+        there = self.start("-incoming", "defer", **capabilities)
+        machine.migrate(self.vm, there)
+        self.leave()
+        self.vm = there
+        self.moves += 1
+        self.beats()
+
+    def leave(self):
+        if self.vm.quit():
+            raise VmError(f"QEMU {self.vm.name} ended with an error: {self.vm.said()}")
+        self.devices.end(self.vm)
+
+    def finish(self):
+        """Compare everything, end the guest, check the file system; the guest's numbers."""
+        self.say("verify", "VERIFIED")
+        counted = self.say("end", "ENDED")
+        self.guest.console.wait("GUEST done", refuse=BAD)
+        self.vm.wait()
+        self.devices.end(self.vm)
+        if counted["wrong"]:
+            raise VmError(f"the guest found {counted['wrong']} errors")
+        if self.devices.files:
+            debian.run(debian.tool("e2fsck"), "-f", "-n", self.images[0])
+        return counted
