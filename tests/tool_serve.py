@@ -114,6 +114,27 @@ def check_info(path):
         assert word in text, word
 
 
+def check_fault(folder):
+    """A bad specification is a sentence; a good one strikes, and says so once."""
+    path = folder / "fault.sock"
+    for spec, says in (("set-state", "is not POINT=KIND"), ("st=EIO", "has no point 'st'"),
+                       ("reset=drop", "cannot do 'drop' at reset"),
+                       ("set-state:UP=EIO", "knows no state 'UP'")):
+        done = run("serve", SPEC, "--socket", str(path), "--fault", spec, code=2)
+        assert says in done.stderr and spec in done.stderr, done.stderr
+    assert not path.exists()
+    server = Server(path, "--fault", "data-size=say:4711,nic0.get-irq-info:4=say:0")
+    for _ in range(2):
+        said = json.loads(run("info", f"vfio-user:{path}", "--json").stdout)
+        assert said["migration"]["stop_copy_size"] == 4711
+    server.process.send_signal(signal.SIGTERM)
+    _, err = server.process.communicate(timeout=60)
+    assert err.count("the fault 'data-size=say:4711' strikes nic0") == 2, err
+    refusing = Server(path, "--fault", "open@1=EBUSY")
+    run("info", f"vfio-user:{path}", code=1)
+    assert refusing.end() == 0
+
+
 def keys_of(value):
     if isinstance(value, list):
         return set().union(*(keys_of(entry) for entry in value))
@@ -165,6 +186,7 @@ def main():
         once = Server(path, "--once")
         run("info", f"vfio-user:{path}")
         assert once.wait() == 0 and not path.exists()
+        check_fault(folder)
         polling = Server(path, "--poll")
         run("info", f"vfio-user:{path}")
         assert polling.end() == 0

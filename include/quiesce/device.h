@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A VFIO device as its user sees it: the one interface of Quiesce. The runtime and the vfio-user
- * client implement it; the server, the set and the migration engine use it; a layer (trace)
+ * client implement it; the server, the set and the migration engine use it; a layer (trace, fault)
  * implements it on top of another one.
  *
  * A `struct qsc_device` is an open handle: the user holds the device from open to
@@ -412,6 +412,57 @@ typedef void qsc_trace_fn(void *ctx, const char *line);
 QSC_API int qsc_trace_open(struct qsc_device *inner, const char *name, qsc_trace_fn *line,
 			   void *ctx, struct qsc_device **out);
 QSC_API void qsc_trace_set(struct qsc_device *trace, qsc_trace_fn *line, void *ctx);
+
+/*
+ * A layer that fails, delays, kills or lies where a specification says so:
+ *
+ *	SPEC = RULE[,RULE...]
+ *	RULE = [NAME.]POINT[:ARG][/STATE][@WHEN]=KIND
+ *
+ * NAME: only for the device of that name. POINT: open, close, reset, get-info,
+ * get-region-info[:REGION], get-irq-info[:INDEX], region-read[:REGION], region-write[:REGION],
+ * region-map[:REGION], set-irqs[:INDEX], irq[:VECTOR] (an interrupt from the device), dma-map,
+ * dma-unmap, get-migration, get-state, set-state[:TARGET] (a request), arc[:FROM-TO] (one arc on a
+ * request's path), data-size, log-start, log-stop, log-report, session-read, session-write,
+ * precopy-info, session-close. /STATE: only where the action meets that state. WHEN: of the actions
+ * that fit, counted from 1 for each open: N, N+ (from N on), N-M, or P%[:SEED] (by chance, the same
+ * for the same seed). KIND, the first five instead of the action:
+ *
+ *	ERRNO		   it fails: EIO, ENOMEM, ENOSPC (disk full), ...
+ *	break[:ERRNO]	   set-state and arc: it fails (EIO) and the device is in ERROR until reset
+ *	disconnect	   -ENOTCONN, from now on from every action
+ *	kill		   the process ends by SIGKILL
+ *	skip		   nothing is done and success is reported; session-read: the end (0)
+ *	delay:TIME	   before it; TIME in us, ms or s
+ *	move:STATE	   before it the device changes to STATE by itself
+ *	scribble[:peer]	   before it the last byte of each mapping that the device may write
+ *			   changes, unlogged; of memory, or of peers
+ *	short[:N]	   session and region data: only N bytes (1)
+ *	flip[:N]	   the same: one bit of byte N of them is wrong (the middle one)
+ *	fill:BYTE	   what is read is that
+ *	drop[:P%[:SEED]]   log-report: dirty bits get lost, all or by chance; irq: interrupts
+ *	repeat		   log-report: dirty bits come twice; irq: interrupts
+ *	session:none	   set-state opens a session and does not say so
+ *	session:again	   set-state says a session where none was opened
+ *	say:VALUE	   it is done, and this is reported: an errno; 0; a state (get-state); a
+ *			   number (data-size; flags of get-migration; initial bytes of precopy-info;
+ *			   counts, never beyond the buffer)
+ *	turn:ERRNO:ERRNO   where it fails with the first ("any"), the second (0: success) is
+ *			   reported
+ *
+ * Several rules may strike the same action; of two of the same kind the later one counts. A region
+ * that is mapped is accessed without the layer. `struck`, which may be NULL, gets the text of a
+ *rule when it strikes for the first time; from any thread. *out takes over `inner` and closes it;
+ *after a failure it is still the caller's. `name` may be NULL.
+ *
+ * -EINVAL: the specification is wrong; -ENOMEM; or what the rule at `open` says.
+ */
+typedef void qsc_fault_fn(void *ctx, const char *rule);
+QSC_API int qsc_fault_open(struct qsc_device *inner, const char *name, const char *spec,
+			   qsc_fault_fn *struck, void *ctx, struct qsc_device **out,
+			   struct qsc_error *err);
+/* Whether a specification can be understood: 0, or -EINVAL with one sentence. */
+QSC_API int qsc_fault_check(const char *spec, struct qsc_error *err);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,7 @@ struct serve {
 	char name[64]; /* in the trace and in messages */
 	const char *socket;
 	const char *trace_path;
+	const char *fault;
 	bool once;
 	bool poll;
 	bool verbose;
@@ -50,23 +51,40 @@ static void trace_line(void *ctx, const char *line)
 	(void)fprintf(ctx, "%s\n", line);
 }
 
+static void say_fault(void *ctx, const char *rule)
+{
+	const struct serve *serve = ctx;
+
+	(void)tool_fail("the fault '%s' strikes %s", rule, serve->name);
+}
+
+/* Put the layers that are asked for over the device; it is closed when that fails. */
+static int add_layers(struct serve *serve, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct qsc_device *inner = *dev;
+	int result = 0;
+
+	if (serve->fault)
+		result = qsc_fault_open(inner, serve->name, serve->fault, say_fault, serve, dev,
+					err);
+	if (!result && serve->trace) {
+		inner = *dev;
+		result = qsc_trace_open(inner, serve->name, trace_line, serve->trace, dev);
+	}
+	if (result < 0)
+		qsc_device_close(inner);
+	return result;
+}
+
 /* One user of the device more. */
 static int open_device(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct serve *serve = ctx;
-	struct qsc_device *inner;
-	int result = qsc_runtime_open(serve->rt, &inner);
+	int result = qsc_runtime_open(serve->rt, dev);
 
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "%s has a user already", serve->name);
-	if (!serve->trace) {
-		*dev = inner;
-		return 0;
-	}
-	result = qsc_trace_open(inner, serve->name, trace_line, serve->trace, dev);
-	if (result < 0)
-		qsc_device_close(inner);
-	return result;
+	return add_layers(serve, dev, err);
 }
 
 static void report_violation(void *ctx, enum qsc_clause clause, const char *text)
@@ -162,6 +180,8 @@ static const struct argp_option options[] = {
 	{"once", 'o', NULL, 0, "End when the first user lets go", 0},
 	{"poll", 'p', NULL, 0, "Spin for requests instead of sleeping: a core for less latency", 0},
 	{"trace", 't', "FILE", 0, "Write one line for every action on the device", 0},
+	{"fault", 'f', "SPEC", 0,
+	 "Fail, delay or lie where SPEC says, for example set-state:STOP=EIO", 0},
 	{"verbose", 'v', NULL, 0, "Say on stderr when users come and go", 0},
 	{0},
 };
@@ -182,6 +202,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 't':
 		serve->trace_path = arg;
+		return 0;
+	case 'f':
+		serve->fault = arg;
 		return 0;
 	case 'v':
 		serve->verbose = true;
@@ -242,11 +265,14 @@ int cmd_serve(int argc, char **argv)
 		.help_filter = list_models,
 	};
 	struct serve serve = {0};
+	struct qsc_error err = QSC_ERROR_NONE;
 
 	tool_parse(&argp, argc, argv, &serve);
 	if (!serve.spec)
 		tool_usage("a MODEL is missing");
 	check_socket(serve.socket);
+	if (qsc_fault_check(serve.fault, &err) < 0)
+		tool_usage("%s", err.text);
 	models_name(serve.spec, serve.name, sizeof(serve.name));
 	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
 	return make_and_run(&serve);
