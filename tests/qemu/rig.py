@@ -25,6 +25,10 @@ poweroff -f
 COMMAND_LINE = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off audit=0 loglevel=6 panic=1"
 
 
+# Migration capabilities that only some moves have.
+EXTRAS = ("switchover_ack", "return_path", "multifd", "pause_before_switchover")
+
+
 class Devices:
     """What a QEMU gets its disks from: two images, the first with a file system. Each QEMU of the
     guest gets them anew."""
@@ -42,20 +46,6 @@ class Devices:
 
     def end(self, vm):
         """A QEMU has ended."""
-
-
-class QemuDisks(Devices):
-    """QEMU's own disks: what the rig itself is proved with."""
-
-    modules = ("virtio_pci", "virtio_blk")
-    files, blocks = "/dev/vda", "/dev/vdb"
-
-    def begin(self, name):
-        arguments = []
-        for i, image in enumerate(self.rig.images):
-            arguments += ["-drive", f"file={image},if=none,id=disk{i},format=raw,cache=none",
-                          "-device", f"virtio-blk-pci,drive=disk{i}"]
-        return [], arguments
 
 
 class Rig:
@@ -116,7 +106,7 @@ class Rig:
     def say(self, word, answer, refuse=BAD):
         """Give the guest an order; the numbers of its answer."""
         if word:
-            self.guest.console.send(word)
+            self.vm.send(word)
         said = self.guest.console.wait(rf"{answer} (wrong=.*)", refuse=refuse)[1]
         return {name: int(value) for name, value in (part.split("=") for part in said.split())}
 
@@ -125,20 +115,34 @@ class Rig:
         for _ in range(count):
             self.guest.console.wait(r"BEAT \d+", refuse=BAD)
 
+    def destination(self, **capabilities):
+        """A QEMU that waits for the guest; both it and the one that runs the guest have these
+        capabilities, and no others."""
+        there = self.start("-incoming", "defer", **capabilities)
+        self.vm.capabilities(**(dict.fromkeys(EXTRAS, False) | capabilities))
+        self.vm.qmp.forget()
+        return there
+
     def move(self, **capabilities):
         """Move the guest to a new QEMU, and let the old one end."""
-        self.vm.capabilities(**capabilities) if capabilities else None
-        there = self.start("-incoming", "defer", **capabilities)
+        there = self.destination(**capabilities)
         machine.migrate(self.vm, there)
-        self.leave()
+        self.arrived(there)
+
+    def arrived(self, there):
+        """The guest is there, and lives; the old QEMU ends."""
+        if self.vm.quit():
+            raise VmError(f"QEMU {self.vm.name} ended with an error: {self.vm.said()}")
+        self.devices.end(self.vm)
         self.vm = there
         self.moves += 1
         self.beats()
 
-    def leave(self):
-        if self.vm.quit():
-            raise VmError(f"QEMU {self.vm.name} ended with an error: {self.vm.said()}")
-        self.devices.end(self.vm)
+    def discard(self, there):
+        """End a destination that never got the guest; the guest lives where it was."""
+        there.kill()
+        self.devices.end(there)
+        self.beats()
 
     def finish(self):
         """Compare everything, end the guest, check the file system; the guest's numbers."""

@@ -73,10 +73,6 @@ class Console:
         *lines, self.partial = (self.partial + data).split(b"\n")
         self.lines += [line.decode(errors="replace").rstrip("\r") for line in lines]
 
-    def send(self, text):
-        """Type a line into the console of the QEMU that was attached last."""
-        self.sockets[-1].sendall(text.encode() + b"\n")
-
     def wait(self, pattern, timeout=PATIENCE, refuse=None):
         """The match of the next whole line that has the pattern, after the one last waited for. A
         line that has `refuse` ends the wait with an error."""
@@ -170,7 +166,12 @@ class Vm:
         self.name = name
         self.process = process
         self.log = log
+        self.serial = None
         self.qmp = None
+
+    def send(self, text):
+        """Type a line into the guest's console, which is this QEMU's as long as it runs the guest."""
+        self.serial.sendall(text.encode() + b"\n")
 
     def said(self):
         with open(self.log, encoding="utf-8", errors="replace") as file:
@@ -269,8 +270,8 @@ class Guest:
                 env=dict(qemu.environment, **(environment or {})))
         vm = Vm(self, name, process, log)
         self.vms.append(vm)
-        serial, qmp = [accept(listener, vm) for listener in listeners]
-        self.console.attach(serial)
+        vm.serial, qmp = [accept(listener, vm) for listener in listeners]
+        self.console.attach(vm.serial)
         vm.qmp = Qmp(qmp)
         return vm
 
@@ -294,16 +295,24 @@ def accept(listener, vm):
         os.close(watch)
 
 
-def migrate(source, destination, timeout=PATIENCE):
-    """Move the guest: the destination was started with "-incoming defer", and "events" is on."""
+def begin_migration(source, destination):
+    """Begin to move the guest. The destination was started with "-incoming defer"."""
     path = destination.guest.path(f"{destination.name}.incoming")
-    if os.path.exists(path):
-        os.unlink(path)
     destination.qmp.execute("migrate-incoming", uri=f"unix:{path}")
     source.qmp.execute("migrate", uri=f"unix:{path}")
+
+
+def end_migration(source, destination, timeout=PATIENCE):
+    """Wait until the guest has moved. Both have the capability "events"."""
     status = source.wait_migration("completed", "failed", "cancelled", timeout=timeout)
     if status != "completed":
         why = source.qmp.execute("query-migrate").get("error-desc", "no reason given")
-        raise VmError(f"the migration from {source.name} {status}: {why}")
+        raise VmError(f"the migration from {source.name} {status}: {why} {destination.said()}")
     if destination.wait_migration("completed", "failed", timeout=timeout) != "completed":
         raise VmError(f"the migration to {destination.name} failed there: {destination.said()}")
+
+
+def migrate(source, destination):
+    """Move the guest."""
+    begin_migration(source, destination)
+    end_migration(source, destination)

@@ -35,7 +35,7 @@ def main():
             machine.migrate(here, there)
             assert here.quit() == 0
             here = there
-            guest.console.send("hello")
+            here.send("hello")
             guest.console.wait("HEARD hello")
         beats = [int(found[1]) for found in guest.console.all(r"^BEAT (\d+)$")]
         assert beats == list(range(1, len(beats) + 1)), "a line was lost, doubled or torn"
