@@ -118,6 +118,12 @@ static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc
 				     "that it has",
 				     place->device);
 	look_at(folder, place);
+	if (!place->group[0] && !place->cdev[0])
+		return qsc_error_set(err, ENODEV, NULL,
+				     "the PCI device %s is behind no IOMMU; switch the IOMMU on in "
+				     "the firmware and on the kernel's command line "
+				     "(intel_iommu=on or amd_iommu=on)",
+				     place->device);
 	/* Every driver that hands devices out says so in its name. */
 	if (!place->cdev[0] && !strstr(place->driver, "vfio"))
 		return qsc_error_set(
@@ -129,12 +135,6 @@ static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc
 			place->device, place->driver[0] ? "is bound to the driver '" : "is bound",
 			place->driver, place->driver[0] ? "'" : " to no driver", place->device,
 			place->driver[0] ? "unbind it from that driver, " : "", place->device);
-	if (!place->group[0] && !place->cdev[0])
-		return qsc_error_set(err, ENODEV, NULL,
-				     "the PCI device %s is behind no IOMMU; switch the IOMMU on in "
-				     "the firmware and on the kernel's command line "
-				     "(intel_iommu=on or amd_iommu=on)",
-				     place->device);
 	return 0;
 }
 

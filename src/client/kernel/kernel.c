@@ -94,24 +94,25 @@ static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
 	return result;
 }
 
-static int open_place(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
-		      struct qsc_device **dev, struct qsc_error *err)
+int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc_device **dev,
+		    struct qsc_error *err)
 {
 	struct qsc_kernel *kernel = calloc(1, sizeof(*kernel));
 	int result;
 
-	if (!kernel)
+	if (!kernel) {
+		qsc_kernel_detach(files);
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
+	}
 	kernel->dev.ops = &kernel_ops;
+	kernel->files = *files;
 	kernel->mappings = (struct qsc_mappings)QSC_MAPPINGS_INIT;
 	kernel->session_fd = -1;
-	(void)snprintf(kernel->name, sizeof(kernel->name), "vfio:%s", place->name);
+	(void)snprintf(kernel->name, sizeof(kernel->name), "vfio:%s", name);
 	atomic_store(&kernel->state, QSC_STATE_RUNNING);
 	pthread_mutex_init(&kernel->state_lock, NULL);
 	pthread_mutex_init(&kernel->dma_lock, NULL);
-	result = qsc_kernel_attach(place, via, &kernel->files, err);
-	if (!result)
-		result = learn(kernel, err);
+	result = learn(kernel, err);
 	if (result < 0) {
 		destroy(kernel);
 		return result;
@@ -122,9 +123,12 @@ static int open_place(const struct qsc_kernel_place *place, enum qsc_kernel_via 
 
 int qsc_kernel_open(const char *text, struct qsc_device **dev, struct qsc_error *err)
 {
+	struct qsc_kernel_files files;
 	struct qsc_kernel_place place;
 	enum qsc_kernel_via via;
 	int result = qsc_kernel_find("", text, &place, &via, err);
 
-	return result < 0 ? result : open_place(&place, via, dev, err);
+	if (!result)
+		result = qsc_kernel_attach(&place, via, &files, err);
+	return result < 0 ? result : qsc_kernel_take(&files, place.name, dev, err);
 }

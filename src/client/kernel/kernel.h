@@ -99,6 +99,7 @@ struct qsc_kernel {
 	uint64_t session;	/* the one that is open, or 0 */
 	uint64_t last_session;
 	int session_fd;
+	bool refused; /* the driver did not take some of what was written in RESUMING */
 	struct qsc_kernel_held *held;
 	uint32_t num_held;
 
@@ -179,6 +180,10 @@ int qsc_kernel_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, 
 			  uint64_t *bitmap);
 /* DMA lock held: a range is about to be unmapped. */
 int qsc_kernel_log_carry(struct qsc_kernel *kernel, uint64_t iova, uint64_t size);
+
+/* The device behind these descriptors, which are taken over, also on failure. */
+int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc_device **dev,
+		    struct qsc_error *err);
 
 /* Open the device of a URI without its "vfio:". */
 int qsc_kernel_open(const char *text, struct qsc_device **dev, struct qsc_error *err);

@@ -98,6 +98,7 @@ ssize_t qsc_kernel_session_write(struct qsc_device *dev, uint64_t session, const
 	result = check(kernel, session, false);
 	if (!result)
 		result = write_all(kernel, buf, size);
+	kernel->refused |= result < 0 && kernel->session == session;
 	pthread_mutex_unlock(&kernel->state_lock);
 	return result < 0 ? result : (ssize_t)size;
 }

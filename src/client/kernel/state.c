@@ -63,6 +63,7 @@ static enum qsc_state current(struct qsc_kernel *kernel)
 static void end_session(struct qsc_kernel *kernel)
 {
 	kernel->session = 0;
+	kernel->refused = false;
 	qsc_fd_close(&kernel->session_fd);
 }
 
@@ -175,6 +176,10 @@ static int change_state(struct qsc_kernel *kernel, uint32_t target, uint64_t *se
 	if (result < 0)
 		return result;
 	before = current(kernel);
+	/* Some drivers take the rest of a stream after they refused a part of it, and run on it. */
+	if (before == QSC_STATE_RESUMING && kernel->refused &&
+	    qsc_contract_next(kernel->migration, before, target) != (int)before)
+		return -EINVAL;
 	opens = holds_session(target) && !same_session(before, (enum qsc_state)target) &&
 		qsc_contract_next(kernel->migration, before, target) >= 0;
 	if (opens)

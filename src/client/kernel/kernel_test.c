@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client against a kernel that is made up here: ioctl() is this file's own for its descriptors,
+ * everything else is real (registers are a memory file, sessions are pipes). It misbehaves as real
+ * ones do, and as they may.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fd.h"
+#include "client/kernel/kernel.h"
+
+#define REGION_SIZE 8192U
+#define MEMORY_IOVA 0x10000000ULL
+#define MEMORY_SIZE 0x400000ULL
+
+static struct {
+	int device, iommufd; /* of the device under test */
+	enum qsc_state state;
+	enum qsc_state ends; /* where a failing request leaves it */
+	int fail;	     /* errno of the next request for a state */
+	int reset_fail;	     /* errno of every reset */
+	int resets;
+	int session; /* the test's end of the session that was handed out */
+	bool log_started;
+	int report_fail; /* errno of the device's reports */
+	bool device_log;
+	bool tracking;	     /* the IOMMU's */
+	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
+	int maps, unmaps;
+	int triggers;
+	uint64_t last_va;
+} fake;
+
+/* ---- the kernel ---- */
+
+static int begin_session(struct vfio_device_feature_mig_state *data)
+{
+	bool saves = data->device_state != QSC_STATE_RESUMING;
+	int ends[2];
+
+	qsc_fd_close(&fake.session);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	fake.session = ends[saves];
+	data->data_fd = ends[!saves];
+	return 0;
+}
+
+static bool holds_session(enum qsc_state state)
+{
+	return state == QSC_STATE_RESUMING || qsc_state_is_saving(state);
+}
+
+static int set_state(struct vfio_device_feature_mig_state *data)
+{
+	enum qsc_state target = (enum qsc_state)data->device_state;
+	bool opens = holds_session(target) && !holds_session(fake.state);
+	int number = fake.fail;
+
+	fake.fail = 0;
+	if (number) {
+		fake.state = fake.ends;
+		return -number;
+	}
+	if (qsc_contract_next(7, fake.state, data->device_state) < 0)
+		return -EINVAL;
+	fake.state = target;
+	data->data_fd = -1;
+	return opens ? begin_session(data) : 0;
+}
+
+static int feature(struct vfio_device_feature *request)
+{
+	uint32_t number = request->flags & VFIO_DEVICE_FEATURE_MASK;
+	bool set = request->flags & VFIO_DEVICE_FEATURE_SET;
+	void *data = request->data;
+
+	switch (number) {
+	case VFIO_DEVICE_FEATURE_MIGRATION:
+		*(uint64_t *)data = 7;
+		return 0;
+	case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
+		if (set)
+			return set_state(data);
+		*(uint32_t *)data = fake.state;
+		return 0;
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+		fake.log_started |= fake.device_log;
+		return fake.device_log ? 0 : -ENOTTY;
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+		fake.log_started = false;
+		return 0;
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+		return fake.report_fail ? -fake.report_fail : 0;
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int on_device(unsigned long request, void *arg)
+{
+	struct vfio_irq_set *set = arg;
+
+	switch (request) {
+	case VFIO_DEVICE_GET_INFO:
+		*(struct vfio_device_info *)arg = (struct vfio_device_info){
+			.argsz = sizeof(struct vfio_device_info),
+			.flags = VFIO_DEVICE_FLAGS_RESET,
+			.num_regions = 1,
+			.num_irqs = 1,
+		};
+		return 0;
+	case VFIO_DEVICE_GET_REGION_INFO:
+		*(struct vfio_region_info *)arg = (struct vfio_region_info){
+			.argsz = sizeof(struct vfio_region_info),
+			.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+				 VFIO_REGION_INFO_FLAG_MMAP,
+			.size = REGION_SIZE,
+		};
+		return 0;
+	case VFIO_DEVICE_SET_IRQS:
+		fake.triggers += set->flags & VFIO_IRQ_SET_DATA_NONE && set->count;
+		return 0;
+	case VFIO_DEVICE_RESET:
+		fake.resets++;
+		if (!fake.reset_fail)
+			fake.state = QSC_STATE_RUNNING;
+		return -fake.reset_fail;
+	case VFIO_DEVICE_FEATURE:
+		return feature(arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int on_iommufd(unsigned long request, void *arg)
+{
+	struct qsc_uapi_get_bitmap *get = arg;
+
+	switch (request) {
+	case QSC_UAPI_IOAS_MAP:
+		fake.maps++;
+		fake.last_va = ((struct qsc_uapi_ioas_map *)arg)->user_va;
+		return 0;
+	case QSC_UAPI_IOAS_UNMAP:
+		fake.unmaps++;
+		return 0;
+	case QSC_UAPI_HWPT_SET_DIRTY:
+		fake.tracking = ((struct qsc_uapi_set_dirty *)arg)->flags;
+		return 0;
+	case QSC_UAPI_HWPT_GET_BITMAP:
+		assert_int_equal(get->page_size, 4096);
+		/* As the kernel: nothing outside of a mapping. */
+		if (get->iova < MEMORY_IOVA || get->iova + get->length > MEMORY_IOVA + MEMORY_SIZE)
+			return -EINVAL;
+		if (fake.dirty_iova >= get->iova && fake.dirty_iova < get->iova + get->length) {
+			uint64_t bit = (fake.dirty_iova - get->iova) / 4096;
+
+			((uint64_t *)(uintptr_t)get->bitmap)[bit / 64] |= 1ULL << (bit % 64);
+			fake.dirty_iova = 0;
+		}
+		return 0;
+	default:
+		return -ENOTTY;
+	}
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	void *arg;
+	int result;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (fd >= 0 && fd == fake.device)
+		result = on_device(request, arg);
+	else if (fd >= 0 && fd == fake.iommufd)
+		result = on_iommufd(request, arg);
+	else
+		return (int)syscall(SYS_ioctl, fd, request, arg);
+	if (result >= 0)
+		return result;
+	errno = -result;
+	return -1;
+}
+
+/* ---- the rig ---- */
+
+static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool tracks)
+{
+	struct qsc_kernel_files files = {.group = -1, .container = -1, .hwpt = tracks ? 5 : 0};
+
+	files.device = fake.device = qsc_fd_memory("device", REGION_SIZE);
+	files.iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
+	fake.session = -1;
+	return qsc_kernel_take(&files, "fake", dev, err);
+}
+
+static struct qsc_device *begin(void)
+{
+	struct qsc_device *dev;
+
+	memset(&fake, 0, sizeof(fake));
+	fake.state = QSC_STATE_RUNNING;
+	fake.device_log = true;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	return dev;
+}
+
+static void end(struct qsc_device *dev)
+{
+	qsc_device_close(dev);
+	qsc_fd_close(&fake.session);
+	fake.device = fake.iommufd = -1;
+}
+
+static enum qsc_state state_of(struct qsc_device *dev)
+{
+	enum qsc_state state;
+
+	assert_int_equal(qsc_device_get_state(dev, &state), 0);
+	return state;
+}
+
+static uint64_t enter(struct qsc_device *dev, enum qsc_state state)
+{
+	uint64_t session;
+
+	assert_int_equal(qsc_device_set_state(dev, state, &session), 0);
+	return session;
+}
+
+/* ---- states and sessions ---- */
+
+/* SESS-9: the kernel changed the state and then found no descriptor. */
+static void test_lost_session(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = 1;
+
+	(void)unused;
+	fake.fail = EMFILE;
+	fake.ends = QSC_STATE_PRE_COPY;
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_PRE_COPY, &session), -EMFILE);
+	assert_int_equal(session, 0);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	assert_int_equal(fake.resets, 0);
+	(void)enter(dev, QSC_STATE_STOP);
+	fake.fail = EMFILE;
+	fake.ends = QSC_STATE_RESUMING;
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RESUMING, &session), -EMFILE);
+	/* ORD-9: a reset, and then back. */
+	assert_int_equal(fake.resets, 1);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	assert_int_not_equal(enter(dev, QSC_STATE_RESUMING), 0);
+	end(dev);
+}
+
+/* ORD-4: after a failure the device is where it says, and the session goes with it. */
+static void test_failure_is_read(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = enter(dev, QSC_STATE_PRE_COPY);
+	uint64_t other;
+	char byte;
+
+	(void)unused;
+	fake.fail = EIO;
+	fake.ends = QSC_STATE_ERROR;
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &other), -EIO);
+	assert_int_equal(state_of(dev), QSC_STATE_ERROR);
+	assert_int_equal(qsc_device_session_read(dev, session, &byte, 1), -ENODEV);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RUNNING, &other), -EINVAL);
+	assert_int_equal(qsc_device_reset(dev), 0);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	end(dev);
+}
+
+/* SESS-3, from a driver whose stream "ends" when it has nothing for now. */
+static void test_drained(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = enter(dev, QSC_STATE_PRE_COPY);
+	char buf[16];
+
+	(void)unused;
+	assert_int_equal(write(fake.session, "early", 5), 5);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), 5);
+	qsc_fd_close(&fake.session);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), -ENOMSG);
+	assert_int_equal(enter(dev, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), 0);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), 0);
+	end(dev);
+}
+
+/* SESS-6: what a driver refused once is not run, whatever it takes later. */
+static void test_refused_load(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = enter(dev, QSC_STATE_RESUMING);
+	uint64_t other;
+
+	(void)unused;
+	assert_int_equal(qsc_device_session_write(dev, session, "some", 4), 4);
+	qsc_fd_close(&fake.session);
+	assert_int_equal(qsc_device_session_write(dev, session, "more", 4), -EPIPE);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_STOP, &other), -EINVAL);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RUNNING, &other), -EINVAL);
+	assert_int_equal(state_of(dev), QSC_STATE_RESUMING);
+	assert_int_equal(qsc_device_reset(dev), 0);
+	(void)enter(dev, QSC_STATE_RESUMING);
+	(void)enter(dev, QSC_STATE_STOP);
+	end(dev);
+}
+
+/* ORD-9 and STATE-5. */
+static void test_let_go(void **unused)
+{
+	struct qsc_device *dev = begin();
+
+	(void)unused;
+	(void)enter(dev, QSC_STATE_RESUMING);
+	end(dev);
+	assert_int_equal(fake.resets, 1);
+	assert_int_equal(fake.state, QSC_STATE_RUNNING);
+}
+
+/* STATE-2: whatever the last user left, who may have been killed. */
+static void test_found_stopped(void **unused)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_device *dev;
+
+	(void)unused;
+	memset(&fake, 0, sizeof(fake));
+	fake.state = QSC_STATE_RESUMING;
+	assert_int_equal(open_fake(&dev, &err, false), 0);
+	assert_int_equal(fake.resets, 1);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	end(dev);
+	fake.state = QSC_STATE_ERROR;
+	fake.reset_fail = EIO;
+	assert_int_equal(open_fake(&dev, &err, false), -EIO);
+	assert_string_equal(err.clause, "STATE-5");
+	assert_non_null(strstr(err.text, "left it in ERROR"));
+	fake.device = fake.iommufd = -1;
+}
+
+/* ---- the stopped device ---- */
+
+static void test_discarded(void **unused)
+{
+	struct qsc_device *dev = begin();
+	volatile uint32_t *mapped;
+	uint32_t value = 0x11;
+	void *addr;
+
+	(void)unused;
+	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	assert_int_equal(qsc_device_region_map(dev, 0, 0, 4096, PROT_READ | PROT_WRITE, &addr), 0);
+	mapped = addr;
+	assert_int_equal(mapped[16], 0x11);
+	(void)enter(dev, QSC_STATE_STOP_COPY);
+	value = 0x22;
+	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	mapped[16] = 0x33;
+	assert_int_equal(qsc_device_region_read(dev, 0, 64, &value, 4), 4);
+	assert_int_equal(value, UINT32_MAX);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	assert_int_equal(mapped[16], 0x11);
+	assert_int_equal(qsc_device_region_read(dev, 0, 64, &value, 4), 4);
+	assert_int_equal(value, 0x11);
+	assert_int_equal(qsc_device_region_unmap(dev, addr, 4096), 0);
+	end(dev);
+}
+
+static void test_held_triggers(void **unused)
+{
+	struct qsc_device *dev = begin();
+	const struct qsc_irq_set trigger = {
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.count = 1,
+	};
+
+	(void)unused;
+	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
+	assert_int_equal(fake.triggers, 1);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
+	(void)enter(dev, QSC_STATE_RUNNING_P2P);
+	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
+	assert_int_equal(fake.triggers, 1);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	assert_int_equal(fake.triggers, 3);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
+	assert_int_equal(qsc_device_reset(dev), 0);
+	assert_int_equal(fake.triggers, 3);
+	end(dev);
+}
+
+/* ---- DMA and the dirty log ---- */
+
+static int map_memory(struct qsc_device *dev, int fd)
+{
+	const struct qsc_dma_mapping mapping = {
+		.iova = MEMORY_IOVA,
+		.size = MEMORY_SIZE,
+		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
+		.fd = fd,
+	};
+
+	return qsc_device_dma_map(dev, &mapping);
+}
+
+static void test_mapping(void **unused)
+{
+	struct qsc_device *dev = begin();
+	struct qsc_dma_access access = {0};
+	struct qsc_dma_mapping unreachable = {
+		.iova = 0x1000,
+		.size = 0x1000,
+		.flags = QSC_DMA_PEER | QSC_DMA_READ,
+		.fd = -1,
+		.access = &access,
+	};
+	int fd = qsc_fd_memory("memory", MEMORY_SIZE);
+
+	(void)unused;
+	access.read = (int (*)(void *, uint64_t, void *, size_t))abort;
+	assert_int_equal(qsc_device_dma_map(dev, &unreachable), -ENOTSUP);
+	assert_int_equal(map_memory(dev, fd), 0);
+	/* Large pages fit both addresses. */
+	assert_int_equal((fake.last_va ^ MEMORY_IOVA) & 0x1fffff, 0);
+	assert_int_equal(map_memory(dev, fd), -EEXIST);
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, 4096), -ENOENT);
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), 0);
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), -ENOENT);
+	assert_int_equal(fake.maps, 1);
+	assert_int_equal(fake.unmaps, 1);
+	close(fd);
+	end(dev);
+}
+
+/* The device's log starts and cannot report, so the IOMMU's is used. */
+static void test_log_of_iommu(void **unused)
+{
+	const struct qsc_dma_range range = {MEMORY_IOVA, 2 * MEMORY_SIZE};
+	struct qsc_migration_info info;
+	struct qsc_device *dev;
+	uint64_t page_size = 65536;
+	uint64_t bitmap[16] = {0};
+	int fd = qsc_fd_memory("memory", MEMORY_SIZE);
+
+	(void)unused;
+	memset(&fake, 0, sizeof(fake));
+	fake.state = QSC_STATE_RUNNING;
+	fake.device_log = true;
+	fake.report_fail = EOPNOTSUPP;
+	assert_int_equal(open_fake(&dev, NULL, true), 0);
+	assert_int_equal(qsc_device_get_migration(dev, &info), 0);
+	assert_true(info.dirty_log);
+	assert_int_equal(map_memory(dev, fd), 0);
+	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), 0);
+	assert_int_equal(page_size, 4096);
+	assert_true(fake.tracking);
+	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), -EBUSY);
+	fake.dirty_iova = MEMORY_IOVA + 0x12000;
+	/* Coarser than it was tracked, and beyond what is mapped (LOG-3). */
+	assert_int_equal(qsc_device_log_report(dev, MEMORY_IOVA, 2 * MEMORY_SIZE, 65536, bitmap),
+			 0);
+	assert_int_equal(bitmap[0], 1 << 1);
+	memset(bitmap, 0, sizeof(bitmap));
+	assert_int_equal(qsc_device_log_report(dev, MEMORY_IOVA, MEMORY_SIZE, 65536, bitmap), 0);
+	assert_int_equal(bitmap[0], 0);
+	/* Nobody can tell any more what was written: all of it, once. */
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), 0);
+	assert_int_equal(
+		qsc_device_log_report(dev, MEMORY_IOVA + 0x100000, 0x100000, 65536, bitmap), 0);
+	assert_int_equal(bitmap[0], 0xffff);
+	memset(bitmap, 0, sizeof(bitmap));
+	assert_int_equal(qsc_device_log_report(dev, MEMORY_IOVA, MEMORY_SIZE, 65536, bitmap), 0);
+	assert_int_equal(bitmap[0], ~0xffff0000ULL);
+	assert_int_equal(qsc_device_log_stop(dev), 0);
+	assert_int_equal(qsc_device_log_stop(dev), -EINVAL);
+	close(fd);
+	end(dev);
+}
+
+static void test_no_log(void **unused)
+{
+	struct qsc_migration_info info;
+	struct qsc_device *dev;
+
+	(void)unused;
+	memset(&fake, 0, sizeof(fake));
+	fake.state = QSC_STATE_RUNNING;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	assert_int_equal(qsc_device_get_migration(dev, &info), 0);
+	assert_false(info.dirty_log);
+	end(dev);
+}
+
+/* ---- names ---- */
+
+static char root[64];
+
+static void put_folder(const char *path)
+{
+	char command[512];
+
+	(void)snprintf(command, sizeof(command), "mkdir -p %s/%s", root, path);
+	assert_int_equal(system(command), 0);
+}
+
+static void put_link(const char *path, const char *target)
+{
+	char at[512];
+
+	(void)snprintf(at, sizeof(at), "%s/%s", root, path);
+	assert_int_equal(symlink(target, at), 0);
+}
+
+static int find(const char *text, struct qsc_kernel_place *place, const char *says)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	enum qsc_kernel_via via;
+	int result = qsc_kernel_find(root, text, place, &via, &err);
+
+	if (says && !strstr(err.text, says))
+		fail_msg("'%s' says '%s'", text, err.text);
+	return result;
+}
+
+static void test_names(void **unused)
+{
+	struct qsc_kernel_place place;
+
+	(void)unused;
+	(void)snprintf(root, sizeof(root), "%s/quiesce-kernel-XXXXXX",
+		       getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	assert_non_null(mkdtemp(root));
+	put_folder("sys/bus/pci/devices/0000:3b:00.2/vfio-dev/vfio3");
+	put_link("sys/bus/pci/devices/0000:3b:00.2/driver", "../../drivers/mlx5_vfio_pci");
+	put_link("sys/bus/pci/devices/0000:3b:00.2/iommu_group", "../../kernel/iommu_groups/12");
+	put_folder("sys/bus/pci/devices/0000:3b:00.3");
+	put_link("sys/bus/pci/devices/0000:3b:00.3/driver", "../../drivers/nvme");
+	put_link("sys/bus/pci/devices/0000:3b:00.3/iommu_group", "../../kernel/iommu_groups/13");
+	put_folder("sys/bus/pci/devices/0000:3b:00.4");
+	put_folder("sys/kernel/iommu_groups/12/devices/0000:3b:00.2");
+	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.3");
+	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.5");
+	assert_int_equal(find("0000:3B:00.2", &place, NULL), 0);
+	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio3");
+	assert_string_equal(place.group, "/dev/vfio/12");
+	assert_string_equal(place.device, "0000:3b:00.2");
+	assert_int_equal(find("/dev/vfio/12", &place, NULL), 0);
+	assert_string_equal(place.device, "0000:3b:00.2");
+	assert_int_equal(find("/dev/vfio/devices/vfio7,via=cdev", &place, NULL), 0);
+	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio7");
+	assert_int_equal(find("0000:3b:00.3", &place, "bound to the driver 'nvme'"), -ENODEV);
+	assert_int_equal(find("0000:3b:00.4", &place, "behind no IOMMU"), -ENODEV);
+	assert_int_equal(find("0000:3b:00.7", &place, "no PCI device"), -ENOENT);
+	assert_int_equal(find("/dev/vfio/14", &place, "has 2 devices"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/15", &place, "no IOMMU group 15"), -ENOENT);
+	assert_int_equal(find("/dev/vfio/x", &place, "a group is"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/devices/../vfio", &place, "a device file is"), -EINVAL);
+	assert_int_equal(find("11111111-2222-3333-4444-555555555555", &place, "no mediated"),
+			 -ENOENT);
+	assert_int_equal(find("0000:3b:00.2,via=magic", &place, "no option"), -EINVAL);
+	assert_int_equal(find("nic0", &place, "no name of a kernel device"), -EINVAL);
+	assert_int_equal(find("", &place, "names no device"), -EINVAL);
+	{
+		char command[128];
+
+		(void)snprintf(command, sizeof(command), "rm -r %s", root);
+		assert_int_equal(system(command), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lost_session), cmocka_unit_test(test_failure_is_read),
+		cmocka_unit_test(test_drained),	     cmocka_unit_test(test_refused_load),
+		cmocka_unit_test(test_let_go),	     cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_discarded),    cmocka_unit_test(test_held_triggers),
+		cmocka_unit_test(test_mapping),	     cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_no_log),	     cmocka_unit_test(test_names),
+	};
+
+	/* A session is a pipe here. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
