@@ -2,7 +2,8 @@
 /*
  * The metrics of a host that does what a test says: `metrics-host ADDRESS` prints where it serves,
  * then takes lines from stdin and answers each with "ok": "devices NAME…", "state DEVICE STATE",
- * "blocks NUMBER", "progress" and "moved", both followed by a move as JSON. It ends with its input.
+ * "blocks NUMBER", "look MILLISECONDS", "progress" and "moved", both followed by a move as JSON. It
+ * ends with its input.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,8 @@ static int follow(struct metrics *metrics, char *line)
 	number = strtoul(rest, &end, 10);
 	if (!strcmp(line, "state"))
 		metrics_set_state(metrics, (uint32_t)number, (unsigned int)strtoul(end, NULL, 10));
+	else if (!strcmp(line, "look"))
+		metrics_look(metrics, (uint32_t)number);
 	else
 		metrics_set_blocks(metrics, number);
 	return 0;

@@ -283,6 +283,39 @@ def test_full(program, _):
         connection.close()
 
 
+def closes(connection):
+    """Whether the other side has ended it."""
+    try:
+        return connection.sock.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_drips(program, _):
+    """Who sends a byte now and then and never a request does not stay; who asks does."""
+    with Host(program, "0") as host:
+        drips = [host.connect() for _ in range(15)]
+        for connection in drips:
+            connection.connect()
+        asking = host.connect()
+        while not all(closes(drip) for drip in drips):
+            for drip in drips:
+                try:
+                    drip.sock.send(b"G" if drip is drips[0] else b"x")
+                except OSError:
+                    pass
+            # As long as it has its answers it may go on.
+            asking.request("GET", "/metrics")
+            assert parse(asking.getresponse().read().decode())
+            host.tell("look 1000")
+            time.sleep(0.05)
+        for connection in [*drips, asking]:
+            connection.close()
+        host.scrape()
+
+
 def test_unix(program, folder):
     path = folder / "metrics.sock"
     with Host(program, f"unix:{path}") as host:
@@ -320,7 +353,7 @@ def main():
     program = sys.argv[1]
     test_parser()
     tests = [test_values, test_migrations, test_bounds, test_refusals, test_many, test_full,
-             test_unix, test_addresses]
+             test_drips, test_unix, test_addresses]
     for test in tests:
         with tempfile.TemporaryDirectory() as folder:
             test(program, pathlib.Path(folder))

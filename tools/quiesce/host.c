@@ -18,7 +18,8 @@
 #include "metrics.h"
 #include "tool.h"
 
-#define BLOCKS_MS 1000 /* between looks at what the tenant has moved */
+#define METRICS_MS 10000 /* for one who connects to ask for metrics, and for the next time */
+#define BLOCKS_MS  1000	 /* between looks at what the tenant has moved, and who asks for metrics */
 
 /* ---- metrics ---- */
 
@@ -293,6 +294,7 @@ static void loop(struct host *host)
 		if (poll(polls, sizeof(polls) / sizeof(polls[0]), host->metrics ? BLOCKS_MS : -1) <
 		    0)
 			continue;
+		metrics_look(host->metrics, METRICS_MS);
 		if (polls[3].revents)
 			on_tenant(host, tenant);
 		if (polls[0].revents)

@@ -84,6 +84,12 @@ void metrics_destroy(struct metrics *metrics)
 	free(metrics);
 }
 
+void metrics_look(struct metrics *metrics, uint32_t patience_ms)
+{
+	if (metrics && metrics->server)
+		metrics_serve_look(metrics->server, patience_ms);
+}
+
 const char *metrics_address(const struct metrics *metrics)
 {
 	return metrics->server ? metrics_serve_address(metrics->server) : "";

@@ -25,6 +25,11 @@ struct metrics;
 int metrics_create(const char *address, struct metrics **metrics, struct qsc_error *err);
 /* Ends all connections. NULL is allowed. */
 void metrics_destroy(struct metrics *metrics);
+/*
+ * To be called every second or so: ends the connections on which no request has ended for so long,
+ * however many bytes came. metrics may be NULL.
+ */
+void metrics_look(struct metrics *metrics, uint32_t patience_ms);
 /* Where it is served, with the real port: "127.0.0.1:9100"; "" when it is not. */
 const char *metrics_address(const struct metrics *metrics);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * GET /metrics and nothing else, over TCP or a UNIX socket. One thread serves a few connections at
- * a time, and none of them that is silent for long; one that sends a byte now and then stays.
+ * a time, and none of them that is silent for long, or asks nothing for long though it sends a byte
+ * now and then: metrics_serve_look() ends those.
  */
 #include "metrics_http.h"
 
@@ -9,6 +10,7 @@
 #include <limits.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +23,15 @@
 #define TIMEOUT_SECONDS 10U
 #define MEMORY_BYTES	((size_t)16 << 10) /* of a connection: more of a request is refused */
 
+/* A connection, from when it began until it is closed. */
+struct asker {
+	int fd; /* -1: free */
+	uint64_t since_us;
+};
+
 struct metrics_server {
+	pthread_mutex_t lock; /* of the askers */
+	struct asker askers[CONNECTIONS];
 	struct metrics *metrics;
 	struct MHD_Daemon *daemon;
 	struct sockaddr_un path; /* sun_path "" for TCP */
@@ -88,6 +98,68 @@ static enum MHD_Result answer(void *ctx, struct MHD_Connection *connection, cons
 	return reply(connection, MHD_HTTP_OK,
 		     "application/openmetrics-text; version=1.0.0; charset=utf-8", text, size,
 		     true);
+}
+
+/* ---- who asks nothing ---- */
+
+static uint64_t now_us(void)
+{
+	const struct qsc_env *env = qsc_env_real();
+
+	return env->now_us(env->ctx);
+}
+
+/* It begins, or has gone; the server closes it after that. */
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **place,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct metrics_server *server = ctx;
+	struct asker *asker = *place;
+	uint32_t i;
+
+	pthread_mutex_lock(&server->lock);
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		for (i = 0; i < CONNECTIONS && info && !asker; i++)
+			if (server->askers[i].fd < 0) {
+				asker = &server->askers[i];
+				*asker = (struct asker){info->connect_fd, now_us()};
+				*place = asker;
+			}
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED && asker)
+		asker->fd = -1;
+	pthread_mutex_unlock(&server->lock);
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **request,
+			 enum MHD_RequestTerminationCode code)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct asker *asker = info ? info->socket_context : NULL;
+	struct metrics_server *server = ctx;
+
+	(void)request;
+	(void)code;
+	if (!asker)
+		return;
+	pthread_mutex_lock(&server->lock);
+	asker->since_us = now_us();
+	pthread_mutex_unlock(&server->lock);
+}
+
+void metrics_serve_look(struct metrics_server *server, uint32_t patience_ms)
+{
+	uint64_t now = now_us();
+	uint32_t i;
+
+	pthread_mutex_lock(&server->lock);
+	for (i = 0; i < CONNECTIONS; i++)
+		if (server->askers[i].fd >= 0 &&
+		    now - server->askers[i].since_us > patience_ms * 1000ULL)
+			(void)shutdown(server->askers[i].fd, SHUT_RDWR);
+	pthread_mutex_unlock(&server->lock);
 }
 
 /* ---- addresses ---- */
@@ -217,6 +289,9 @@ int metrics_serve(const char *address, struct metrics *metrics, struct metrics_s
 
 	if (!server)
 		return fail(err, ENOMEM, address);
+	pthread_mutex_init(&server->lock, NULL);
+	for (uint32_t i = 0; i < CONNECTIONS; i++)
+		server->askers[i].fd = -1;
 	server->metrics = metrics;
 	(void)snprintf(server->address, sizeof(server->address), "%s", address);
 	fd = strncmp(address, "unix:", 5) == 0 ? listen_unix(server, address + 5)
@@ -227,7 +302,9 @@ int metrics_serve(const char *address, struct metrics *metrics, struct metrics_s
 			MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, answer, server,
 			MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
 			MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_SECONDS,
-			MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_BYTES, MHD_OPTION_END);
+			MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_BYTES,
+			MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+			MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_END);
 		if (!server->daemon)
 			close(fd);
 	}
@@ -248,6 +325,7 @@ void metrics_serve_end(struct metrics_server *server)
 		MHD_stop_daemon(server->daemon);
 	if (server->path.sun_path[0])
 		(void)unlink(server->path.sun_path);
+	pthread_mutex_destroy(&server->lock);
 	free(server);
 }
 

@@ -11,6 +11,8 @@ struct metrics_server;
 int metrics_serve(const char *address, struct metrics *metrics, struct metrics_server **out,
 		  struct qsc_error *err);
 /* NULL is allowed. */
+/* As metrics_look(). */
+void metrics_serve_look(struct metrics_server *server, uint32_t patience_ms);
 void metrics_serve_end(struct metrics_server *server);
 const char *metrics_serve_address(const struct metrics_server *server);
 
