@@ -101,16 +101,18 @@ static void judge(struct source *source, struct qsc_migrate_plan *plan)
 					: "; no destination was asked, so the times of the "
 					  "link and of the changes of state are assumed";
 	char text[sizeof(plan->reason)];
+	char least[32];
+	char limit[32];
 
 	qsc_source_predict_begin(source);
 	qsc_predict_stop(predict, &plan->predicted);
 	plan->fits = qsc_predict_judge(predict, &plan->predicted) == QSC_PREDICT_FITS;
 	if (plan->fits)
 		(void)snprintf(text, sizeof(text),
-			       "the stop takes at least %llu us of %llu us allowed, more by what "
-			       "is written meanwhile",
-			       (unsigned long long)plan->predicted.total_us,
-			       (unsigned long long)predict->limit_us);
+			       "the stop takes at least %s of %s allowed, more by what is written "
+			       "meanwhile",
+			       qsc_predict_time_text(plan->predicted.total_us, least),
+			       qsc_predict_time_text(predict->limit_us, limit));
 	else
 		qsc_predict_explain(predict, &plan->predicted, text, sizeof(text) - strlen(basis));
 	(void)snprintf(plan->reason, sizeof(plan->reason), "%.*s%s",

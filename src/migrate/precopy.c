@@ -51,6 +51,7 @@ int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 
 	predict->limit_us = engine->options.downtime_limit_us;
 	predict->bandwidth = engine->options.bandwidth;
+	predict->no_precopy = engine->options.no_precopy;
 	predict->untracked = engine->memory.cause;
 	for (i = 0; i < engine->user->num_regions; i++)
 		predict->memory_bytes += engine->user->regions[i].size;
@@ -109,6 +110,7 @@ static int ask_member(struct source *source, uint32_t index, uint64_t since, boo
 	bool precopy = qsc_source_in_precopy(engine, index);
 	uint64_t first = 0;
 	uint64_t dirty = 0;
+	uint64_t start;
 	uint64_t none;
 	int result = 0;
 
@@ -119,8 +121,11 @@ static int ask_member(struct source *source, uint32_t index, uint64_t since, boo
 	if (!seen->asked || !precopy)
 		result = qsc_migrate_stream_remaining(stream, false, &first, &dirty,
 						      &member->fixed);
+	start = qsc_engine_now(engine);
 	if (result == 0 && precopy)
 		result = qsc_migrate_stream_remaining(stream, true, &first, &dirty, &none);
+	if (result == 0 && precopy)
+		qsc_time_add(&member->look, qsc_engine_now(engine) - start);
 	if (result < 0)
 		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SESS_4),
 				     "device '%s' does not tell how much state is left (%s)",

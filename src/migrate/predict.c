@@ -74,9 +74,24 @@ void qsc_time_add(struct qsc_time *time, uint64_t us)
 
 /* ---- the prediction ---- */
 
+/* Members go through a wave side by side. */
+static uint64_t look_us(const struct qsc_predict *predict)
+{
+	uint64_t longest = 0;
+	uint32_t i;
+
+	for (i = 0; i < predict->num_members; i++)
+		longest = qsc_max_u64(longest, predict->members[i].look.us);
+	return longest;
+}
+
 static uint64_t part_us(const struct qsc_predict *predict, enum qsc_downtime_part part)
 {
-	return predict->part[part].known ? predict->part[part].us : qsc_predict_assumed_us(part);
+	uint64_t us = predict->part[part].known ? predict->part[part].us
+						: qsc_predict_assumed_us(part);
+
+	return part == QSC_DOWNTIME_STOP || (part == QSC_DOWNTIME_RUN && us) ? us + look_us(predict)
+									     : us;
 }
 
 static double memory_dirty_speed(const struct qsc_predict *predict)
@@ -295,12 +310,22 @@ static void say_rate(struct words *words, double bytes_per_us)
 	say(words, " a second");
 }
 
+const char *qsc_predict_time_text(uint64_t us, char text[32])
+{
+	if (us < 1000)
+		(void)snprintf(text, 32, "%llu us", (unsigned long long)us);
+	else if (us < 10000)
+		(void)snprintf(text, 32, "%.1f ms", (double)us / 1000);
+	else
+		(void)snprintf(text, 32, "%llu ms", (unsigned long long)((us + 500) / 1000));
+	return text;
+}
+
 static void say_time(struct words *words, uint64_t us)
 {
-	if (us < 10000)
-		say(words, "%llu µs", (unsigned long long)us);
-	else
-		say(words, "%llu ms", (unsigned long long)((us + 500) / 1000));
+	char text[32];
+
+	say(words, "%s", qsc_predict_time_text(us, text));
 }
 
 /* What one writes, and all of them where that is much more. */
@@ -364,6 +389,16 @@ static uint32_t heaviest(const struct qsc_predict *predict)
 	return most;
 }
 
+/* Whether it is the limit that was asked for and not the link. */
+static bool is_bounded(const struct qsc_predict *predict)
+{
+	uint64_t measured = qsc_rate_per_second(&predict->link);
+
+	/* A rate that was measured under a limit is that limit, within what it is kept. */
+	return predict->bandwidth &&
+	       (!measured || measured >= predict->bandwidth - predict->bandwidth / 16);
+}
+
 static void say_what_is_slow(const struct qsc_predict *predict, const struct transfer *transfer,
 			     struct words *words)
 {
@@ -386,8 +421,10 @@ static void say_what_is_slow(const struct qsc_predict *predict, const struct tra
 	} else {
 		say_who_writes_memory(predict, words);
 	}
-	say(words, " and the link carries ");
+	say(words, is_bounded(predict) ? " and the bandwidth allows " : " and the link carries ");
 	say_rate(words, link);
+	if (predict->no_precopy)
+		say(words, "; nothing moved before the stop, as was asked for");
 }
 
 static void say_largest_part(const struct qsc_downtime *downtime, struct words *words,
@@ -433,8 +470,10 @@ void qsc_predict_explain(const struct qsc_predict *predict, const struct qsc_dow
 	say(&words, "; raise the limit to %llu ms",
 	    (unsigned long long)((least + least / 8 + 999) / 1000));
 	if (others < predict->limit_us && transfer.devices_us <= transfer.link_us) {
-		say(&words, ", provide ");
+		say(&words, is_bounded(predict) ? ", allow " : ", provide ");
 		say_rate(&words, transfer.total / (double)(predict->limit_us - others));
 	}
+	if (predict->no_precopy)
+		say(&words, ", let it move before the stop");
 	say(&words, ", or let the limit be exceeded");
 }

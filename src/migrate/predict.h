@@ -48,11 +48,18 @@ struct qsc_predict_member {
 	struct qsc_rate read;  /* how fast the device gives its state when it is asked */
 	struct qsc_rate dirty; /* of its state, written again */
 	struct qsc_rate dma;   /* of memory, written again, as far as its log tells */
+	/*
+	 * What it takes to tell how much state is left. A device that looks through its memory for
+	 * that, because others write it too, does so once more when it stops, and its counterpart
+	 * when it starts; a fresh one has nothing to look through.
+	 */
+	struct qsc_time look;
 };
 
 struct qsc_predict {
 	uint64_t limit_us;
 	uint64_t bandwidth; /* the option; 0: no limit */
+	bool no_precopy;    /* the option */
 	/*
 	 * Channels that carry devices' streams; where memory has no channel to itself it takes its
 	 * turn among them.
@@ -119,6 +126,9 @@ enum qsc_predict_verdict qsc_predict_judge(struct qsc_predict *predict,
  */
 void qsc_predict_explain(const struct qsc_predict *predict, const struct qsc_downtime *downtime,
 			 char *text, size_t size);
+
+/* A time as a person reads it: "850 us", "2.5 ms", "1500 ms". */
+const char *qsc_predict_time_text(uint64_t us, char text[32]);
 
 /* (measured - predicted) / measured in permille; 0 for a stop that took no time. */
 int32_t qsc_predict_error(const struct qsc_downtime *predicted,

@@ -105,6 +105,32 @@ static void test_recent_passes_count_more(void **state)
 
 /* ---- the prediction ---- */
 
+/*
+ * Fresh devices there stop at once; here one has 64 MiB of memory to look through, which it did
+ * whenever it was asked what is left.
+ */
+static void test_who_looks_through_memory_does_so_in_the_stop(void **state)
+{
+	struct fixture f;
+	struct qsc_downtime before;
+
+	(void)state;
+	make(&f);
+	f.predict.part[QSC_DOWNTIME_STOP].us = 900;
+	f.predict.part[QSC_DOWNTIME_RUN].us = 500;
+	qsc_predict_stop(&f.predict, &before);
+	qsc_time_add(&f.members[0].look, 40);
+	qsc_time_add(&f.members[1].look, 34000);
+	qsc_predict_stop(&f.predict, &f.downtime);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_STOP], 34900);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_RUN], 34500);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_LOAD], before.part_us[QSC_DOWNTIME_LOAD]);
+	/* Into a file nobody starts. */
+	f.predict.part[QSC_DOWNTIME_RUN] = (struct qsc_time){.known = true};
+	qsc_predict_stop(&f.predict, &f.downtime);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_RUN], 0);
+}
+
 static void test_parts_are_those_measured_or_assumed(void **state)
 {
 	struct fixture f;
@@ -356,7 +382,12 @@ static void test_it_names_who_writes_memory(void **state)
 	f.predict.least_us = 900000;
 	explain(&f);
 	expect(&f, "the least it came to is 900 ms: device 'disk' writes 356.7 MiB a second of "
-		   "memory again and the link carries 50.0 MiB a second");
+		   "memory again and the bandwidth allows 50.0 MiB a second");
+	expect(&f, ", allow ");
+	f.predict.no_precopy = true;
+	explain(&f);
+	expect(&f, "; nothing moved before the stop, as was asked for; raise the limit to ");
+	expect(&f, ", let it move before the stop, or let the limit be exceeded");
 }
 
 static void test_it_names_a_device_and_its_state(void **state)
@@ -461,6 +492,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recent_passes_count_more),
 		cmocka_unit_test(test_parts_are_those_measured_or_assumed),
+		cmocka_unit_test(test_who_looks_through_memory_does_so_in_the_stop),
 		cmocka_unit_test(test_bytes_of_all_share_the_link),
 		cmocka_unit_test(test_a_device_gives_no_faster_than_it_can),
 		cmocka_unit_test(test_what_runs_writes_until_it_is_stopped),

@@ -106,6 +106,10 @@ static void explain(const struct qsc_set *set, uint32_t native, struct qsc_set_p
 			       "devices without P2P states will be revoked for the duration",
 			       native, set->count, plan->revoked_mappings,
 			       plan->revoked_mappings == 1 ? "" : "s");
+	else if (set->count == 1)
+		(void)snprintf(plan->reason, sizeof(plan->reason), "%s",
+			       native ? "the device quiesces by itself (P2P states)"
+				      : "the device reaches no peer");
 	else if (native == set->count)
 		(void)snprintf(plan->reason, sizeof(plan->reason),
 			       "all %u devices quiesce by themselves (P2P states)", set->count);

@@ -65,13 +65,15 @@ static void draw(FILE *out, const struct view_style *style, const struct move *m
 
 /* ---- the stop, predicted and measured ---- */
 
-static void print_part(FILE *out, const char *name, uint64_t predicted, uint64_t measured)
+/* Where nothing was stopped nothing was measured. */
+static void print_part(FILE *out, const char *name, uint64_t predicted, uint64_t measured,
+		       bool stopped)
 {
 	char a[TEXT_SIZE], b[TEXT_SIZE];
 
 	/* Without the micro sign, which is two bytes in one column. */
 	(void)fprintf(out, "     %-18s %10s %10s\n", name, text_time(a, predicted, false),
-		      text_time(b, measured, false));
+		      stopped ? text_time(b, measured, false) : "-");
 }
 
 static void print_parts(FILE *out, const struct move *move)
@@ -87,8 +89,8 @@ static void print_parts(FILE *out, const struct move *move)
 		      "measured");
 	for (int i = 0; i < QSC_DOWNTIME_PARTS; i++)
 		print_part(out, qsc_downtime_part_name((enum qsc_downtime_part)i),
-			   predicted->part_us[i], measured->part_us[i]);
-	print_part(out, "all of it", predicted->total_us, measured->total_us);
+			   predicted->part_us[i], measured->part_us[i], measured->total_us);
+	print_part(out, "all of it", predicted->total_us, measured->total_us, measured->total_us);
 	(void)fprintf(out, "     ");
 	if (predicted->total_us && measured->total_us)
 		(void)fprintf(out, "the prediction was %.1f %% too %s; ",
