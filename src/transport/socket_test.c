@@ -24,7 +24,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "transport/pki.h"
+#include "transport/pki_test.h"
 #include "transport/tls_internal.h"
 
 #define PATIENCE_MS 20000U

@@ -22,7 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "transport/pki.h"
+#include "transport/pki_test.h"
 
 #define PATIENCE_MS 20000U
 #define SOURCE	    QSC_TRANSPORT_SOURCE

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* See pki.h. */
-#include "transport/pki.h"
+/* See pki_test.h. */
+#include "transport/pki_test.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
