@@ -407,6 +407,12 @@ static void test_report(void **state)
 	text = shown(view_report, &plain, &move);
 	assert_non_null(strstr(text, "the prediction was 5.5 % too long"));
 	free(text);
+	/* Nothing was stopped, so there is nothing to be seen of it. */
+	move.report.measured = (struct qsc_downtime){.total_us = 0};
+	text = shown(view_report, &plain, &move);
+	assert_non_null(strstr(text, "     transfer               9.0 ms          -\n"));
+	assert_non_null(strstr(text, "     all of it               18 ms          -\n"));
+	free(text);
 }
 
 static void test_failure(void **state)
