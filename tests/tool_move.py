@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 
 TOOL = sys.argv[1]
@@ -473,14 +474,14 @@ def check_mismatch(here):
     host = here.host(here.devices(), *TENANT)
     transport = f"unix:{here.fresh('t')}"
     receiver = here.receiver(transport, f"other={here.device('dmacopy,memory=2M,flags=5')}",
-                             "--memory", "4M")
+                             "--memory", "4M", "--once")
     done = run("send", "--to", transport, "--host", host.control, code=1)
     receiver.end(1)
     for text in (done.stderr, receiver.error):
         for words in ("2 devices", "'d0'", "'other'", "flags 7 at the source and 5", "0x800000"):
             assert words in text, f"{words}: {text}"
     assert "SESS-11" in receiver.error
-    receiver = here.receiver(transport, *here.devices(), "--memory", "8M")
+    receiver = here.receiver(transport, *here.devices(), "--memory", "8M", "--once")
     done = run("send", "--to", transport, "--host", host.control, "--exceed", code=1)
     receiver.end(1)
     for text in (done.stderr, receiver.error):
@@ -488,7 +489,69 @@ def check_mismatch(here):
                       "the copying tenant (2 engines", "nobody (no tenant)"):
             assert words in text, f"{words}: {text}"
     assert "start both sides with the same --tenant" in done.stderr, done.stderr
-    assert "phase" not in done.stderr and "pre-copy" not in done.stderr, done.stderr
+    assert "pre-copy" not in done.stderr, done.stderr
+    finish(host)
+
+
+def check_waiting_on(here):
+    """Without --once a receiver refuses what does not fit, says so and takes what fits."""
+    host = here.host(here.devices(), *TENANT)
+    transport = f"unix:{here.fresh('t')}"
+    receiver = here.receiver(transport, *here.devices(), *TENANT)
+    done = run("send", "--to", transport, *here.devices(), "--memory", "4M", code=1)
+    assert "memory region 0 is 0x400000 bytes" in done.stderr, done.stderr
+    receiver.wait_for("dropped a source: 3 differences")
+    run("send", "--to", transport, "--host", host.control, "--exceed")
+    receiver.wait_for("holding the set")
+    result = tenant_result(receiver.end(number=signal.SIGTERM))
+    assert result["bytes_wrong"] == 0, result
+
+
+def check_short_memory(here):
+    """Memory that somebody has made shorter cannot move, and the host that had it lives on."""
+    name = here.shared / f"quiesce-short-{os.getpid()}"
+    name.write_bytes(b"m" * (1 << 20))
+    try:
+        host = here.host(here.devices(), "--memory-file", str(name))
+        os.truncate(name, 1 << 16)
+        saved = here.fresh("s")
+        done = run("save", "--to", saved, "--host", host.control, code=1)
+        assert "made shorter by somebody, to 65536 of 1048576 bytes" in done.stderr, done.stderr
+        assert not os.path.exists(saved) and status(host)["state"] == "running"
+        os.truncate(name, 1 << 20)
+        run("save", "--to", saved, "--host", host.control)
+        host.end(number=signal.SIGTERM)
+    finally:
+        name.unlink()
+
+
+def check_frozen_device(here):
+    """A device server that answers no more is given up after --device-timeout, by its name."""
+    devices = here.devices()
+    host = here.host(devices, "--device-timeout", "500ms", "--memory", "1M")
+    frozen = here.processes[1]
+    frozen.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    done = run("save", "--to", here.fresh("s"), "--host", host.control, "--timeout", "1s", code=1)
+    assert "'d1'" in done.stderr, done.stderr
+    assert time.monotonic() - began < 20, "it waited for long"
+    frozen.signal(signal.SIGCONT)
+    host.end(1, number=signal.SIGTERM)
+
+
+def check_cancelled_silence(here):
+    """The other side is silent, for up to an hour; a cancel is heard all the same."""
+    host = here.host(here.devices(), *TENANT)
+    transport = f"unix:{here.fresh('t')}"
+    receiver = here.receiver(transport, *here.devices(), *TENANT)
+    receiver.signal(signal.SIGSTOP)
+    sender = here.start("send", "--to", transport, "--host", host.control, "--stall-timeout",
+                        "60min")
+    sender.wait_for("send: negotiate")
+    run("ask", "cancel", "--host", host.control)
+    sender.end(1)
+    assert "cancelled by the user in phase 'negotiate'" in sender.error, sender.error
+    receiver.signal(signal.SIGCONT)
     finish(host)
 
 
@@ -645,7 +708,7 @@ def check_limit(here):
     done = run("send", "--to", transport, "--host", host.control, "--downtime-limit", "20ms",
                "--bandwidth", "1M", code=1)
     # Which of the two it is, the machine decides.
-    assert re.search(r"(user|device 'd[01]') writes .*B a second.* carries |changes of state .* take",
+    assert re.search(r"(user|device 'd[01]') writes .*B a second.* (carries|allows) |changes of state .* take",
                      done.stderr), done
     assert "raise the limit" in done.stderr and "(--exceed)" in done.stderr, done
     assert "the source's devices run" in done.stderr, done
@@ -928,10 +991,12 @@ def read_until(client, words):
     return data
 
 
-CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts, check_mismatch, check_busy, check_control,
-          check_plaintext, check_plan_asks, check_file, check_bad_file, check_pipe,
-          check_full_disk, check_file_limit, check_killed_command, check_host_told_to_end,
-          check_cancelled_receiver, check_timeout, check_silent, check_limit)
+CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
+          check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
+          check_cancelled_silence, check_busy, check_control, check_plaintext, check_plan_asks,
+          check_file, check_bad_file, check_pipe, check_full_disk, check_file_limit,
+          check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
+          check_silent, check_limit)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)
 
 

@@ -50,6 +50,12 @@ struct qsc_memory_region {
 	uint64_t address; /* IOVA of its first byte in every member's DMA space */
 	uint64_t size;	  /* bytes, multiple of 4 KiB */
 	void *vaddr;	  /* in this process */
+	/*
+	 * It maps a file that somebody else can make shorter. Should that happen while it moves,
+	 * the migration fails with -EFAULT instead of ending the process (SIGBUS), and there are
+	 * private zeroes in its place: map it anew before it is used again.
+	 */
+	bool may_shrink;
 };
 
 /*
@@ -164,6 +170,11 @@ struct qsc_migrate_options {
 	 * for one that waits until it is cancelled).
 	 */
 	uint32_t wait_timeout_ms;
+	/*
+	 * Destination: a source whose set does not fit is refused, and told every difference, and
+	 * the wait goes on (a warning in the log says so); default: it ends the wait, -EMEDIUMTYPE.
+	 */
+	bool wait_for_fitting;
 	/*
 	 * Called by one thread at a time, several times a second while bytes move, wait for
 	 * bandwidth, or the other side is waited for, and between steps; non-zero cancels with

@@ -281,6 +281,11 @@ static int describe_lost(const struct qsc_engine *engine, int result, struct qsc
 		return qsc_error_set(err, -result, NULL,
 				     "what came from the %s in phase '%s' cannot be right (%s)",
 				     engine->other, engine->phase, why);
+	if (result == -ETIMEDOUT)
+		return qsc_error_set(err, ETIMEDOUT, NULL,
+				     "nothing moved to or from the %s for %u ms in phase '%s': it "
+				     "hangs, or the link is cut",
+				     engine->other, engine->link.stall_ms, engine->phase);
 	return qsc_error_set(err, -result, NULL,
 			     "the connection to the %s was lost in phase '%s' (%s)", engine->other,
 			     engine->phase, why);
@@ -363,7 +368,7 @@ int qsc_engine_run_lanes(struct qsc_engine *engine, void (*task)(void *arg), str
 	failed = failed_lane(engine);
 	QSC_PROBE(round__end, engine->other, engine->round, failed != NULL);
 	if (!failed)
-		return 0;
+		return qsc_memory_check(&engine->memory, err);
 	engine->lost = failed->lost;
 	if (err)
 		*err = failed->err;

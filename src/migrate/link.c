@@ -495,6 +495,10 @@ int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 	if (result == 0)
 		return qsc_error_set(err, EPROTO, NULL, "the %s sent %s where %s was due", other,
 				     qsc_frame_name(frame->type), qsc_frame_name(type));
+	if (result == -ETIMEDOUT)
+		return qsc_error_set(err, ETIMEDOUT, NULL,
+				     "waiting for %s from the %s: nothing came for %u ms",
+				     qsc_frame_name(type), other, link->stall_ms);
 	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
 			     qsc_frame_name(type), other, strerrordesc_np(-result));
 }

@@ -8,6 +8,7 @@
 
 #include "base/bitmap.h"
 #include "base/cleanup.h"
+#include "base/guard.h"
 
 #define MAX_BATCH   32 /* frames in one send */
 #define PIECE_PAGES 64 /* of a word of the bitmap: 256 KiB */
@@ -15,6 +16,34 @@
 static uint64_t pages_of(const struct qsc_memory_region *region)
 {
 	return region->size / QSC_PAGE_SIZE;
+}
+
+static int guard(struct qsc_memory *memory)
+{
+	uint32_t i;
+	int result = 0;
+
+	memory->guards = calloc(memory->num_regions + 1U, sizeof(*memory->guards));
+	if (!memory->guards)
+		return -ENOMEM;
+	for (i = 0; i < memory->num_regions && result == 0; i++)
+		if (memory->regions[i].may_shrink)
+			result = qsc_guard_add(memory->regions[i].vaddr,
+					       (size_t)memory->regions[i].size, &memory->guards[i]);
+	return result;
+}
+
+int qsc_memory_check(const struct qsc_memory *memory, struct qsc_error *err)
+{
+	uint32_t i;
+
+	for (i = 0; i < memory->num_regions; i++)
+		if (qsc_guard_hit(memory->guards[i]))
+			return qsc_error_set(err, EFAULT, NULL,
+					     "memory region %u was taken away while it moved: "
+					     "somebody made its file shorter",
+					     i);
+	return 0;
 }
 
 int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
@@ -39,12 +68,17 @@ int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
 			return -ENOMEM;
 	}
 	qsc_memory_mark_all(memory);
-	return 0;
+	return guard(memory);
 }
 
 void qsc_memory_release(struct qsc_memory *memory)
 {
 	uint32_t i;
+
+	for (i = 0; memory->guards && i < memory->num_regions; i++)
+		qsc_guard_remove(memory->guards[i]);
+	free(memory->guards);
+	memory->guards = NULL;
 
 	for (i = 0; memory->dirty && i < memory->num_regions; i++)
 		free(memory->dirty[i]);

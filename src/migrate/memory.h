@@ -23,12 +23,16 @@ struct qsc_memory {
 	pthread_mutex_t lock;
 	uint32_t region;
 	uint64_t piece;
+	struct qsc_guard **guards; /* of the regions that may shrink; else NULL */
 };
 
 /* All pages are to be sent. */
 int qsc_memory_init(struct qsc_memory *memory, const struct qsc_set *set,
 		    const struct qsc_migrate_user *user);
 void qsc_memory_release(struct qsc_memory *memory);
+
+/* -EFAULT with a sentence when a region that may shrink has: what was read of it means nothing. */
+int qsc_memory_check(const struct qsc_memory *memory, struct qsc_error *err);
 
 /*
  * Take what was written since the last call from the user and from every device's log. In

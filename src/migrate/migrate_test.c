@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -480,9 +481,55 @@ static void test_a_few_bytes_do_not_tell_how_fast_a_device_is(void **state)
 	sides_drop(&f);
 }
 
+static int shrinking_fd;
+
+static int shrink_in_dirty(void *ctx, uint32_t region, uint64_t *bitmap)
+{
+	struct side *side = ctx;
+
+	side->collects++;
+	if (side->collects == 1)
+		assert_int_equal(ftruncate(shrinking_fd, 0), 0);
+	return 0;
+}
+
+/* Memory that is a file, on either side: somebody makes it shorter, and nobody dies of it. */
+static void test_memory_that_is_taken_away(void **state)
+{
+	const size_t size = SIDES_PAGES * QSC_PAGE_SIZE;
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct fixture f;
+		struct side *side;
+		void *plain;
+
+		sides_make(&f, sides_p2p_flags, true);
+		side = &f.sides[i];
+		plain = side->region.vaddr;
+		shrinking_fd = memfd_create("shrinks", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(shrinking_fd, (off_t)size), 0);
+		side->region.vaddr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+					  shrinking_fd, 0);
+		assert_true(side->region.vaddr != MAP_FAILED);
+		memcpy(side->region.vaddr, plain, size);
+		side->region.may_shrink = true;
+		f.sides[0].user.dirty = shrink_in_dirty;
+		sides_migrate(&f);
+		assert_int_equal(side->result, -EFAULT);
+		assert_non_null(strstr(side->err.text, "memory region 0 was taken away"));
+		sides_expect_source_goes_on(&f, -f.sides[0].result);
+		munmap(side->region.vaddr, size);
+		close(shrinking_fd);
+		sides_drop(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory_that_is_taken_away),
 		cmocka_unit_test(test_waiting_for_a_late_source_is_no_error),
 		cmocka_unit_test(test_moves_with_every_kind_of_device),
 		cmocka_unit_test(test_ORD_7_untracked_memory_is_sent_after_the_stop),

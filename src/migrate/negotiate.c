@@ -15,6 +15,10 @@
 /* Neither whoever only asks nor one that offers nothing must keep the source away. */
 #define ASKING_MS   2000U
 #define OFFERING_MS 3000U
+/* Where one comes after the other, from the fourth on: a source waits behind them. */
+#define PATIENT_WITH 3U
+#define HURRY_MS     300U
+#define ROW_US	     100000U /* who comes later than that after the one before is no row */
 
 /* ---- source ---- */
 
@@ -129,6 +133,7 @@ int qsc_negotiate_offer(struct qsc_engine *engine, bool asking, struct qsc_error
 struct candidate {
 	bool asking;
 	bool offered; /* a set that can be compared, or there is nobody else to wait for */
+	bool fits;    /* and it does */
 	struct qsc_error refused;
 };
 
@@ -161,6 +166,7 @@ static int compare(struct qsc_engine *engine, const struct qsc_items_reader *off
 				     "%u difference%s between the source's set and the "
 				     "destination's: %s",
 				     differences, differences == 1 ? "" : "s", text);
+	candidate->fits = true;
 	return 0;
 }
 
@@ -293,30 +299,38 @@ void qsc_negotiate_answer(struct qsc_engine *engine, const struct qsc_error *ref
 	free(items.bytes);
 }
 
+/* Those who were dismissed, one right after the other. */
+struct row {
+	uint32_t count;
+	uint64_t end_us;
+};
+
 /* Until it has offered a set a candidate has a time of its own. */
-static void limit(struct qsc_engine *engine, uint32_t ms)
+static void limit(struct qsc_engine *engine, const struct row *row, uint32_t ms)
 {
+	ms = row->count < PATIENT_WITH ? ms : HURRY_MS;
 	ms = (uint32_t)qsc_min_u64(ms, engine->options.stall_timeout_ms);
 	qsc_link_set_limits(&engine->link, ms, qsc_engine_now(engine) + ms * 1000ULL);
 }
 
 /* Whoever only asked may measure the link. */
-static void serve_asker(struct qsc_engine *engine, const struct qsc_error *refused)
+static void serve_asker(struct qsc_engine *engine, const struct row *row,
+			const struct qsc_error *refused)
 {
 	struct qsc_link *link = &engine->link;
 	struct qsc_frame frame;
 
-	limit(engine, ASKING_MS);
+	limit(engine, row, ASKING_MS);
 	qsc_negotiate_answer(engine, refused);
 	while (qsc_link_recv(link, 0, &frame) == 0 && frame.type == QSC_FRAME_PROBE)
 		if (qsc_link_echo(link, &frame) < 0)
 			break;
 }
 
-static void dismiss(struct qsc_engine *engine, const struct candidate *candidate)
+static void dismiss(struct qsc_engine *engine, struct row *row, const struct candidate *candidate)
 {
 	if (candidate->asking) {
-		serve_asker(engine, &candidate->refused);
+		serve_asker(engine, row, &candidate->refused);
 	} else {
 		qsc_log(QSC_LOG_WARNING, "dropped a source: %s", candidate->refused.text);
 		if (!engine->link.heard_failed)
@@ -325,11 +339,21 @@ static void dismiss(struct qsc_engine *engine, const struct candidate *candidate
 	/* The limits were the candidate's: nothing of them counts while the wait goes on. */
 	qsc_link_close(&engine->link);
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
+	row->end_us = qsc_engine_now(engine);
+}
+
+/* Whether nobody else is to be waited for. */
+static bool ends_wait(const struct qsc_engine *engine, const struct candidate *candidate)
+{
+	if (engine->link.kept)
+		return true;
+	return candidate->offered && !candidate->asking &&
+	       (candidate->fits || !engine->options.wait_for_fitting);
 }
 
 /* 1 when the wait goes on. */
-static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait, bool *touched,
-			   struct qsc_error *err)
+static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait, struct row *row,
+			   bool *touched, struct qsc_error *err)
 {
 	struct candidate candidate = {.offered = false};
 	bool ends;
@@ -337,10 +361,11 @@ static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait
 
 	if (result < 0)
 		return result;
+	row->count = qsc_engine_now(engine) - row->end_us < ROW_US ? row->count + 1 : 0;
 	if (!engine->link.kept)
-		limit(engine, OFFERING_MS);
+		limit(engine, row, OFFERING_MS);
 	result = hear_offer(engine, &candidate);
-	ends = engine->link.kept || (candidate.offered && !candidate.asking);
+	ends = ends_wait(engine, &candidate);
 	/* The time of a migration is not that of those who only ask, or come and go. */
 	if (ends)
 		qsc_engine_start_clock(engine);
@@ -355,7 +380,7 @@ static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait
 			*err = candidate.refused;
 		return result;
 	}
-	dismiss(engine, &candidate);
+	dismiss(engine, row, &candidate);
 	if (!candidate.asking)
 		wait->last = candidate.refused;
 	return 1;
@@ -370,10 +395,11 @@ int qsc_negotiate_await(struct qsc_engine *engine, bool *touched, struct qsc_err
 		.step = step_wait,
 		.ctx = engine,
 	};
+	struct row row = {0};
 	int result;
 
 	do
-		result = await_candidate(engine, &wait, touched, err);
+		result = await_candidate(engine, &wait, &row, touched, err);
 	while (result > 0);
 	qsc_link_end_wait(&wait);
 	return result;

@@ -282,6 +282,70 @@ static void test_asking_leaves_the_destination_waiting(void **state)
 	sides_drop(&f);
 }
 
+static int send_from(struct side *side)
+{
+	side->result = qsc_migrate_send(side->set, &side->user, side->transport, &side->options,
+					&side->report, &side->err);
+	return side->result;
+}
+
+/* One whose set does not fit hears why, and another is waited for. */
+static void test_what_does_not_fit_does_not_end_the_wait(void **state)
+{
+	struct fixture f;
+	pthread_t thread;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.wait_for_fitting = true;
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	f.sides[0].region.size -= QSC_PAGE_SIZE;
+	f.sides[0].user.kind = "somebody else";
+	assert_int_equal(send_from(&f.sides[0]), -EMEDIUMTYPE);
+	assert_non_null(strstr(f.sides[0].err.text, "2 differences"));
+	assert_non_null(strstr(f.sides[0].err.text, "memory region 0"));
+	assert_non_null(strstr(f.sides[0].err.text, "the user is somebody else at the source"));
+	assert_int_equal(f.world.count, 0);
+	f.sides[0].region.size += QSC_PAGE_SIZE;
+	f.sides[0].user.kind = NULL;
+	assert_int_equal(send_from(&f.sides[0]), 0);
+	f.sides[0].finished = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	sides_expect_moved(&f);
+	sides_drop(&f);
+}
+
+/* Askers that fall silent stand before a source, more than it would wait for at their leisure. */
+static void test_a_row_of_askers_does_not_hold_off_a_source(void **state)
+{
+	enum { ASKERS = 12, LEISURE_MS = 1000 };
+	struct qsc_link silent[ASKERS];
+	struct fixture f;
+	pthread_t thread;
+	uint64_t start;
+	uint32_t i;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.wait_timeout_ms = 60000;
+	f.sides[1].options.stall_timeout_ms = LEISURE_MS;
+	for (i = 0; i < ASKERS; i++) {
+		silent[i] = (struct qsc_link){.env = qsc_env_real(), .stall_ms = 10000};
+		assert_int_equal(qsc_link_connect(&silent[i], f.sides[0].transport, 1, NULL), 0);
+	}
+	start = qsc_env_real()->now_us(NULL);
+	f.sides[0].options.stall_timeout_ms = (ASKERS - 1) * LEISURE_MS;
+	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
+	assert_int_equal(send_from(&f.sides[0]), 0);
+	assert_true(qsc_env_real()->now_us(NULL) - start < (ASKERS - 1) * LEISURE_MS * 1000ULL);
+	f.sides[0].finished = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	sides_expect_moved(&f);
+	for (i = 0; i < ASKERS; i++)
+		qsc_link_close(&silent[i]);
+	sides_drop(&f);
+}
+
 static _Atomic(uint64_t) jumped_us;
 
 static uint64_t jumping_now(void *ctx)
@@ -343,6 +407,8 @@ int main(void)
 		cmocka_unit_test(test_SET_5_no_frames_to_be_skipped_prolong_the_hand_over),
 		cmocka_unit_test(test_an_answer_that_cannot_be_taken),
 		cmocka_unit_test(test_asking_leaves_the_destination_waiting),
+		cmocka_unit_test(test_what_does_not_fit_does_not_end_the_wait),
+		cmocka_unit_test(test_a_row_of_askers_does_not_hold_off_a_source),
 		cmocka_unit_test(test_asking_starts_no_clock),
 		cmocka_unit_test(test_a_device_that_cannot_stop_is_found_before_anything_moves),
 	};

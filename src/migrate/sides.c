@@ -105,8 +105,8 @@ static void make_side(struct fixture *f, uint32_t index, const uint32_t *flags, 
 	memset(side->memory, index ? 0xee : 0, SIDES_PAGES * QSC_PAGE_SIZE);
 	for (i = 0; !index && i < SIDES_PAGES; i += 3)
 		memset(side->memory + i * QSC_PAGE_SIZE, (int)i + 1, QSC_PAGE_SIZE);
-	side->region = (struct qsc_memory_region){0x100000, SIDES_PAGES * QSC_PAGE_SIZE,
-						  side->memory};
+	side->region = (struct qsc_memory_region){
+		.address = 0x100000, .size = SIDES_PAGES * QSC_PAGE_SIZE, .vaddr = side->memory};
 	side->user = (struct qsc_migrate_user){
 		.regions = &side->region,
 		.num_regions = 1,

@@ -106,7 +106,8 @@ static void make_side(struct clock_world *world, uint32_t index)
 	side->world = world;
 	side->runs = index == 0;
 	side->since_us = sim_now();
-	side->region = (struct qsc_memory_region){IOVA, CLOCK_PAGES * QSC_PAGE_SIZE, memory};
+	side->region = (struct qsc_memory_region){
+		.address = IOVA, .size = CLOCK_PAGES * QSC_PAGE_SIZE, .vaddr = memory};
 	side->user = (struct qsc_migrate_user){
 		.regions = &side->region,
 		.num_regions = 1,

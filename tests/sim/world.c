@@ -333,8 +333,9 @@ static void fill_memory(struct sim_side *side)
 		if (sim_random(2))
 			memset(side->tenant.memory + i * QSC_PAGE_SIZE, (int)sim_random(256),
 			       QSC_PAGE_SIZE);
-	side->region = (struct qsc_memory_region){SIM_MEMORY_IOVA, SIM_PAGES * QSC_PAGE_SIZE,
-						  side->tenant.memory};
+	side->region = (struct qsc_memory_region){.address = SIM_MEMORY_IOVA,
+						  .size = SIM_PAGES * QSC_PAGE_SIZE,
+						  .vaddr = side->tenant.memory};
 }
 
 static void make_device(struct sim_side *side, uint32_t member)

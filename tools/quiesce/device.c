@@ -30,7 +30,8 @@ bool tool_is_uri(const char *text)
 	       !strncmp(text, "model:", 6);
 }
 
-int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struct qsc_error *err)
+int tool_try_device(const char *uri, const struct qsc_client_options *options,
+		    struct qsc_device **dev, bool *wrong, struct qsc_error *err)
 {
 	int result;
 
@@ -41,7 +42,7 @@ int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struc
 		return result;
 	}
 	if (!strncmp(uri, "vfio:", 5)) {
-		result = qsc_client_open(uri, NULL, dev, err);
+		result = qsc_client_open(uri, options, dev, err);
 		*wrong = result == -EINVAL || result == -ENOENT || result == -EACCES;
 		return result;
 	}
@@ -52,7 +53,7 @@ int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struc
 	if (!uri[10])
 		return qsc_error_set(err, EINVAL, NULL, "'%s' names no socket", uri);
 	*wrong = tool_path_is_wrong(-check_socket(uri + 10));
-	result = qsc_client_open(uri, NULL, dev, err);
+	result = qsc_client_open(uri, options, dev, err);
 	*wrong &= result < 0;
 	return result;
 }
@@ -60,7 +61,7 @@ int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struc
 int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error *err)
 {
 	bool wrong;
-	int result = tool_try_device(uri, dev, &wrong, err);
+	int result = tool_try_device(uri, NULL, dev, &wrong, err);
 
 	if (wrong)
 		tool_usage("%s", err->text);

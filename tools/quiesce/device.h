@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include <quiesce/base.h>
+#include <quiesce/client.h>
 #include <quiesce/device.h>
 
 /* Of what a URI may be, for messages and help. */
@@ -24,9 +25,10 @@ int tool_open_device(const char *uri, struct qsc_device **dev, struct qsc_error 
 
 /*
  * The same without ending the program: *wrong tells whether the URI is at fault. For a process that
- * has more to lose.
+ * has more to lose. options: of the connection to a server; or NULL.
  */
-int tool_try_device(const char *uri, struct qsc_device **dev, bool *wrong, struct qsc_error *err);
+int tool_try_device(const char *uri, const struct qsc_client_options *options,
+		    struct qsc_device **dev, bool *wrong, struct qsc_error *err);
 
 /* Lines of the library from `level` up go to stderr from now on. */
 void tool_log_to_stderr(enum qsc_log_level level);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -77,7 +78,36 @@ static int make_memory(struct hold *hold, bool *wrong, struct qsc_error *err)
 	if (at == MAP_FAILED)
 		return qsc_error_set(err, errno, NULL, "cannot map the memory: %s",
 				     strerror(errno));
-	hold->memory = (struct qsc_memory_region){MEMORY_IOVA, size, at};
+	hold->memory = (struct qsc_memory_region){
+		.address = MEMORY_IOVA,
+		.size = size,
+		.vaddr = at,
+		.may_shrink = config->memory_file,
+	};
+	return 0;
+}
+
+/*
+ * A file may be shorter by now than when it was mapped, or have been while a set moved: what is
+ * mapped then is no longer the file.
+ */
+int hold_renew_memory(struct hold *hold, struct qsc_error *err)
+{
+	const struct qsc_memory_region *memory = &hold->memory;
+	const char *file = hold->config->memory_file;
+	struct stat st;
+
+	if (!memory->may_shrink)
+		return 0;
+	if (fstat(hold->memory_fd, &st) < 0 || (uint64_t)st.st_size < memory->size)
+		return qsc_error_set(err, EFAULT, NULL,
+				     "the memory %s was made shorter by somebody, to %lld of %llu "
+				     "bytes: what is gone cannot move",
+				     file, (long long)st.st_size, (unsigned long long)memory->size);
+	if (mmap(memory->vaddr, (size_t)memory->size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, hold->memory_fd, 0) == MAP_FAILED)
+		return qsc_error_set(err, errno, NULL, "cannot map the memory %s again: %s", file,
+				     strerror(errno));
 	return 0;
 }
 
@@ -100,12 +130,13 @@ static void make_user(struct hold *hold)
 static int open_devices(struct hold *hold, bool *wrong, struct qsc_error *err)
 {
 	const struct hold_config *config = hold->config;
+	const struct qsc_client_options options = {.request_timeout_ms = config->device_timeout_ms};
 	int result;
 
 	for (uint32_t i = 0; i < config->num_devices; i++) {
 		const struct hold_device *device = &config->devices[i];
 
-		result = tool_try_device(device->uri, &hold->devices[i], wrong, err);
+		result = tool_try_device(device->uri, &options, &hold->devices[i], wrong, err);
 		if (result >= 0)
 			result = qsc_set_add(hold->set, device->name, hold->devices[i], err);
 		if (result < 0) {

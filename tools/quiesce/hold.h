@@ -44,6 +44,7 @@ struct hold_config {
 	uint64_t memory_bytes;
 	const char *memory_file; /* is the memory; or NULL */
 	enum hold_tenant tenant;
+	uint32_t device_timeout_ms; /* for a device server to answer; 0: the library's default */
 };
 
 /* [hold] */
@@ -71,6 +72,11 @@ int hold_open(const struct hold_config *config, struct hold **out, bool *wrong,
 int hold_begin(struct hold *hold, struct qsc_error *err);
 /* What the migration engine needs of us. */
 const struct qsc_migrate_user *hold_user(struct hold *hold);
+/*
+ * Before the set moves, and nobody uses the memory: that it is all there. -EFAULT when somebody has
+ * made its file shorter.
+ */
+int hold_renew_memory(struct hold *hold, struct qsc_error *err);
 /* Let go of everything. Devices that are stopped are reset by whoever serves them (STATE-5). */
 void hold_close(struct hold *hold);
 

@@ -24,6 +24,7 @@ enum {
 	KEY_PEER,
 	KEY_CONTROL,
 	KEY_METRICS,
+	KEY_DEVICE_TIMEOUT,
 };
 
 static const struct argp_option options[] = {
@@ -38,6 +39,8 @@ static const struct argp_option options[] = {
 	 "Let device FROM reach a region (default 2) of device TO by DMA; names or numbers from 0 "
 	 "on. May be given again",
 	 1},
+	{"device-timeout", KEY_DEVICE_TIMEOUT, "TIME", 0,
+	 "For a device server to answer; past it the device is given up (default 60s)", 1},
 	{"control", KEY_CONTROL, "PATH", 0, "Take requests at this UNIX socket, which is made anew",
 	 1},
 	{"metrics", KEY_METRICS, "ADDRESS", 0,
@@ -102,6 +105,7 @@ static uint32_t num_peer_texts;
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct host_config *config = state->input;
+	uint64_t us;
 
 	switch (key) {
 	case KEY_MEMORY:
@@ -125,6 +129,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			tool_usage("--peer more than %u times", HOLD_MAX_PEERS);
 		peer_texts = grow(peer_texts, num_peer_texts + 1U, sizeof(*peer_texts));
 		peer_texts[num_peer_texts++] = arg;
+		return 0;
+	case KEY_DEVICE_TIMEOUT:
+		if (tool_parse_time(arg, &us) < 0 || us < 1000 || us / 1000 > UINT32_MAX)
+			tool_usage("--device-timeout takes a time of at least 1ms such as 10s or "
+				   "1min, not '%s'",
+				   arg);
+		config->hold.device_timeout_ms = (uint32_t)(us / 1000);
 		return 0;
 	case KEY_CONTROL:
 		config->control = arg;
@@ -226,8 +237,8 @@ void host_config_check(struct host_config *config)
 bool host_config_given(const struct host_config *config)
 {
 	return config->hold.num_devices || config->hold.memory_bytes || config->hold.memory_file ||
-	       config->hold.tenant != HOLD_TENANT_NONE || num_peer_texts || config->control ||
-	       config->metrics;
+	       config->hold.tenant != HOLD_TENANT_NONE || config->hold.device_timeout_ms ||
+	       num_peer_texts || config->control || config->metrics;
 }
 
 void host_config_release(struct host_config *config)

@@ -102,7 +102,7 @@ void host_advise(struct host *host, struct qsc_error *err)
 	else if (err->number == ETIMEDOUT && strstr(text, " ms were over"))
 		advise(err, " (--timeout, --bandwidth, --downtime-limit)");
 	else if (err->number == ETIMEDOUT &&
-		 (strstr(text, "connection to the ") || strstr(text, "waiting for ")))
+		 (strstr(text, "nothing moved ") || strstr(text, "waiting for ")))
 		advise(err, "; --stall-timeout says how long the other side is waited for");
 	else if (err->number == EMEDIUMTYPE && strstr(text, "the user is "))
 		advise(err, ": start both sides with the same --tenant");
@@ -147,8 +147,10 @@ static int begin_move(struct host *host, struct qsc_error *err)
 	struct qsc_migrate_options options;
 	struct move *move = &host->move;
 	struct qsc_set_plan plan;
-	int result;
+	int result = hold_renew_memory(host->hold, err);
 
+	if (result < 0)
+		return result;
 	host_engine_options(host, &options);
 	pthread_mutex_lock(&host->lock);
 	*move = (struct move){

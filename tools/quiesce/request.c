@@ -50,6 +50,8 @@ struct field {
 /* All that a request says beside its verb. Without a name: no option of its own. */
 static const struct field fields[] = {
 	{NULL, "transport", FIELD_TEXT, ALL, FIELD(transport), 0, NULL, NULL},
+	{"once", "once", FIELD_FLAG, RECEIVE, FIELD(once), 0, NULL,
+	 "End when a source's set does not fit, instead of refusing it and waiting for another"},
 	{"quiesce", "quiesce", FIELD_TEXT, ALL, FIELD(quiesce), 0, "MODE",
 	 "Devices without P2P that reach others: refuse them (native, the default), take their "
 	 "peer mappings away for the stop (revoke), or that only where it must be (auto)"},
@@ -284,6 +286,7 @@ void request_migrate_options(const struct request *request, struct qsc_migrate_o
 	options->downtime_limit_us = request->downtime_limit_us ? request->downtime_limit_us
 								: DOWNTIME_LIMIT_US;
 	options->exceed_downtime = request->exceed_downtime;
+	options->wait_for_fitting = !request->once;
 	options->bandwidth = request->bandwidth;
 	options->timeout_ms = (uint32_t)request->timeout_ms;
 	options->stall_timeout_ms = (uint32_t)request->stall_timeout_ms;
@@ -292,30 +295,6 @@ void request_migrate_options(const struct request *request, struct qsc_migrate_o
 
 /* ---- the command line ---- */
 
-/* "300ms" → 300000. */
-static int parse_time(const char *text, uint64_t *us)
-{
-	static const struct {
-		const char *name;
-		uint64_t us;
-	} units[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}, {"min", 60000000}};
-	uint64_t number;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	number = strtoull(text, &end, 10);
-	for (size_t i = 0; !errno && i < sizeof(units) / sizeof(units[0]); i++)
-		if (!strcmp(end, units[i].name)) {
-			if (number > UINT64_MAX / units[i].us)
-				return -ERANGE;
-			*us = number * units[i].us;
-			return 0;
-		}
-	return -EINVAL;
-}
-
 static void take_number(const struct field *field, const char *arg, uint64_t *number)
 {
 	uint64_t us = 0;
@@ -323,7 +302,7 @@ static void take_number(const struct field *field, const char *arg, uint64_t *nu
 	switch (field->kind) {
 	case FIELD_MS:
 	case FIELD_US:
-		if (parse_time(arg, &us) < 0 || us < 1000)
+		if (tool_parse_time(arg, &us) < 0 || us < 1000)
 			tool_usage("--%s takes a time of at least 1ms such as 300ms, 10s or 5min, "
 				   "not '%s'",
 				   field->name, arg);

@@ -50,6 +50,7 @@ struct request {
 	bool no_precopy;
 	bool exceed_downtime;
 	bool plaintext;
+	bool once;
 	bool tls_anonymous;
 };
 

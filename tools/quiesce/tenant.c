@@ -320,7 +320,8 @@ static int make_memory(struct tenant *t)
 	vmm = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, t->memory_fd, 0);
 	if (vmm == MAP_FAILED)
 		return -errno;
-	t->region = (struct qsc_memory_region){TENANT_MEMORY_IOVA, size, vmm};
+	t->region = (struct qsc_memory_region){
+		.address = TENANT_MEMORY_IOVA, .size = size, .vaddr = vmm};
 	return 0;
 }
 

@@ -174,6 +174,29 @@ int tool_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *nu
 	return 0;
 }
 
+int tool_parse_time(const char *text, uint64_t *us)
+{
+	static const struct {
+		const char *name;
+		uint64_t us;
+	} units[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}, {"min", 60000000}};
+	uint64_t number;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	for (size_t i = 0; !errno && i < sizeof(units) / sizeof(units[0]); i++)
+		if (!strcmp(end, units[i].name)) {
+			if (number > UINT64_MAX / units[i].us)
+				return -ERANGE;
+			*us = number * units[i].us;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 int tool_parse_size(const char *text, uint64_t *bytes)
 {
 	static const char units[] = "KMGT";

@@ -51,6 +51,9 @@ void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
  */
 bool tool_path_is_wrong(int number);
 
+/* "300ms" → 300000, also us, s and min. 0 or -errno. */
+int tool_parse_time(const char *text, uint64_t *us);
+
 /* A size in bytes, "4096", "64K", "256M", "2GiB" or "1T". 0, -EINVAL, or -ERANGE when too large. */
 int tool_parse_size(const char *text, uint64_t *bytes);
 /* A plain number from min to max. 0, -EINVAL or -ERANGE. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "device.h"
 #include "host.h"
 #include "remote.h"
 #include "show.h"
@@ -143,6 +144,8 @@ static int run(struct transfer *transfer)
 		host_config_check(&transfer->config);
 		transfer->config.json = transfer->show.json;
 		keep_output(transfer);
+		/* Who was refused while this one waits, and why. */
+		tool_log_to_stderr(QSC_LOG_WARNING);
 		code = host_run(&transfer->config, &transfer->request, on_own_event, transfer);
 		/* Whether it was still unproved at the end the host knows. */
 		if (!code && transfer->show.code != TOOL_UNPROVED)
