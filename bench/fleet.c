@@ -31,7 +31,7 @@ static const struct qsc_model idle_model = {
 static int open_idle(uint64_t state, bool filled, struct qsc_device **dev, struct qsc_runtime **rt,
 		     struct qsc_error *err)
 {
-	const struct qsc_block_desc block = {"state", state};
+	const struct qsc_block_desc block = {.name = "state", .size = state};
 	const struct qsc_runtime_options options = {
 		.migration_flags = QSC_MIGRATION_STOP_COPY | QSC_MIGRATION_P2P |
 				   QSC_MIGRATION_PRE_COPY,

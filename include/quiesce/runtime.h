@@ -32,6 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <quiesce/base.h>
 #include <quiesce/contract.h>
@@ -114,8 +115,9 @@ struct qsc_model {
 	uint32_t workers;		    /* how many independent work() contexts, 0 to 64 */
 
 	/*
-	 * Power-on values. The state structure and all blocks are already zero. Also called before
-	 * a state is loaded; what it writes to blocks is then zeroed again.
+	 * Power-on values. The state structure and all blocks are already zero, but for
+	 * non-volatile blocks. Also called before a state is loaded; what it writes to blocks is
+	 * then zeroed again.
 	 */
 	void (*reset)(void *ctx);
 	/*
@@ -155,10 +157,16 @@ struct qsc_model {
 	int (*load)(void *ctx, const void *buf, size_t size, struct qsc_error *err);
 };
 
-/* Memory of the device that is part of its state: zeroed, page aligned, shareable. */
+/*
+ * Memory of the device that is part of its state: zeroed, page aligned, shareable. A non-volatile
+ * block, such as the medium of a disk, keeps its contents over a reset by the device's user. It is
+ * zeroed when that reset aborts a load or follows a failed one (SESS-7), and when the device is let
+ * go while it is stopped (STATE-5).
+ */
 struct qsc_block_desc {
 	const char *name;
 	uint64_t size; /* bytes, multiple of 4 KiB */
+	bool non_volatile;
 };
 
 #define QSC_NO_BLOCK UINT32_MAX
@@ -241,6 +249,12 @@ QSC_API void *qsc_block_data(struct qsc_runtime *rt, uint32_t block);
 /* The model wrote [offset, offset + size) of a block; to be called after the write. */
 QSC_API void qsc_block_dirty(struct qsc_runtime *rt, uint32_t block, uint64_t offset,
 			     uint64_t size);
+/*
+ * Fill [offset, offset + size) of a block with zeroes and count it as written. Whole pages go back
+ * to the system, so that they take no memory here and next to nothing in a stream.
+ */
+QSC_API void qsc_block_clear(struct qsc_runtime *rt, uint32_t block, uint64_t offset,
+			     uint64_t size);
 
 /*
  * DMA between the device and its DMA address space; complete when it returns. 0, -EAGAIN when the
@@ -254,14 +268,52 @@ QSC_API int qsc_dma_write(struct qsc_runtime *rt, uint64_t iova, const void *buf
 /* From one place of the DMA address space to another. The ranges must not overlap. */
 QSC_API int qsc_dma_copy(struct qsc_runtime *rt, uint64_t dst_iova, uint64_t src_iova, size_t size);
 
+/* A stretch of the DMA address space. */
+struct qsc_dma_piece {
+	uint64_t iova;
+	uint64_t size;
+};
+
+#define QSC_DMA_MAX_PIECES 64U
+
+/*
+ * Move all bytes of iov in order: between that memory and a file, a socket, other memory. 0, or
+ * -errno. Called inside the DMA gate, so the same holds as for a DMA call: bounded, at or below 64
+ * KiB, and no call of DMA functions from here.
+ */
+typedef int qsc_dma_move_fn(void *ctx, const struct iovec *iov, int count);
+
+/*
+ * DMA without a copy in between: `move` gets the memory behind the pieces itself and fills it
+ * (write: from the device to memory) or takes from it (read). Where it cannot be reached directly,
+ * `move` gets a buffer that is copied. It is called once, or not at all when the gate is closed or
+ * a piece is not mapped. What it returns other than 0 is returned; after that part of the memory
+ * may have been written. Else the result is as that of qsc_dma_write() and qsc_dma_read(), -ENOMEM
+ * when there is no memory for a buffer, and -EINVAL for more than QSC_DMA_MAX_PIECES pieces.
+ */
+QSC_API int qsc_dma_write_by(struct qsc_runtime *rt, const struct qsc_dma_piece *pieces,
+			     size_t count, qsc_dma_move_fn *move, void *ctx);
+QSC_API int qsc_dma_read_by(struct qsc_runtime *rt, const struct qsc_dma_piece *pieces,
+			    size_t count, qsc_dma_move_fn *move, void *ctx);
+
 /*
  * Raise an interrupt: VFIO_PCI_INTX_IRQ_INDEX, _MSI_ or _MSIX_ and a vector. Delivered now, or held
  * and delivered once at the next RUNNING, here or on the destination (DEV-2, DEV-6).
  */
 QSC_API void qsc_irq_raise(struct qsc_runtime *rt, uint32_t index, uint32_t vector);
+/*
+ * The level of the INTx line, for a device that keeps it asserted until it was served. An asserted
+ * line is delivered again each time the user unmasks it. The level is not part of the stream and is
+ * low after a reset and a load: start() sets it from the state.
+ */
+QSC_API void qsc_irq_set_line(struct qsc_runtime *rt, bool asserted);
 
 /* Have work(worker) called soon. Cheap when it is already due. */
 QSC_API void qsc_work_kick(struct qsc_runtime *rt, uint32_t worker);
+
+/* A line for the log sink (qsc_log_set()), with the device's name put in front. */
+QSC_API void qsc_runtime_log(struct qsc_runtime *rt, enum qsc_log_level level, const char *fmt, ...)
+	QSC_PRINTF(3, 4);
 
 #ifdef __cplusplus
 }

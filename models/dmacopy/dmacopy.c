@@ -232,7 +232,7 @@ static const struct qsc_model model = {
 static int runtime_create(struct engine *engine, const struct dmacopy_options *options,
 			  struct qsc_error *err)
 {
-	const struct qsc_block_desc block = {"local", engine->local_size};
+	const struct qsc_block_desc block = {.name = "local", .size = engine->local_size};
 	const struct qsc_region_desc regions[] = {
 		{VFIO_PCI_BAR0_REGION_INDEX + DMACOPY_BAR_REGISTERS, DMACOPY_REGISTERS_SIZE,
 		 VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE, QSC_NO_BLOCK},

@@ -381,7 +381,7 @@ static const struct qsc_model forged_model = {
 /* The stream of a dmacopy in this state. */
 static void stream_forge(const struct forged *state, struct stream *stream)
 {
-	const struct qsc_block_desc block = {"local", LOCAL_SIZE};
+	const struct qsc_block_desc block = {.name = "local", .size = LOCAL_SIZE};
 	const struct qsc_region_desc regions[] = {
 		{VFIO_PCI_BAR0_REGION_INDEX, DMACOPY_REGISTERS_SIZE,
 		 VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE, QSC_NO_BLOCK},

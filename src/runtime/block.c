@@ -27,6 +27,7 @@ int qsc_block_init(struct qsc_block *block, const struct qsc_block_desc *desc)
 	memset(block, 0, sizeof(*block));
 	block->size = desc->size;
 	block->pages = desc->size >> QSC_BLOCK_PAGE_SHIFT;
+	block->non_volatile = desc->non_volatile;
 	block->fd = -1;
 	if (getrandom(&block->seed, sizeof(block->seed), 0) != (ssize_t)sizeof(block->seed))
 		return -EIO;
@@ -85,7 +86,7 @@ static void baseline_zero(struct qsc_block *block, uint64_t first, uint64_t coun
 }
 
 /* Of whole pages. */
-static int punch_hole(struct qsc_block *block, uint64_t offset, uint64_t size)
+static int free_pages(const struct qsc_block *block, uint64_t offset, uint64_t size)
 {
 	int result;
 
@@ -93,10 +94,35 @@ static int punch_hole(struct qsc_block *block, uint64_t offset, uint64_t size)
 		result = fallocate(block->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				   (off_t)offset, (off_t)size);
 	while (result < 0 && errno == EINTR);
-	if (result < 0)
-		return -errno;
-	baseline_zero(block, offset >> QSC_BLOCK_PAGE_SHIFT, size >> QSC_BLOCK_PAGE_SHIFT);
-	return 0;
+	return result < 0 ? -errno : 0;
+}
+
+static int punch_hole(struct qsc_block *block, uint64_t offset, uint64_t size)
+{
+	int result = free_pages(block, offset, size);
+
+	if (!result)
+		baseline_zero(block, offset >> QSC_BLOCK_PAGE_SHIFT, size >> QSC_BLOCK_PAGE_SHIFT);
+	return result;
+}
+
+void qsc_block_wipe(struct qsc_block *block, uint64_t offset, uint64_t size)
+{
+	uint64_t end;
+	uint64_t first;
+	uint64_t last;
+
+	if (!size || offset >= block->size)
+		return;
+	end = offset + qsc_min_u64(size, block->size - offset);
+	first = qsc_min_u64(qsc_align_up(offset, QSC_BLOCK_PAGE_SIZE), end);
+	last = end & ~(uint64_t)(QSC_BLOCK_PAGE_SIZE - 1);
+	memset(block->memory + offset, 0, first - offset);
+	if (last > first && free_pages(block, first, last - first) < 0)
+		memset(block->memory + first, 0, last - first);
+	if (last >= first)
+		memset(block->memory + last, 0, end - last);
+	qsc_block_mark(block, offset, end - offset);
 }
 
 int qsc_block_zero(struct qsc_block *block)

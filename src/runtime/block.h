@@ -22,6 +22,7 @@ struct qsc_block {
 	char *name;
 	uint64_t size;
 	uint64_t pages;
+	bool non_volatile;
 	int fd;
 	uint8_t *memory;
 	_Atomic uint64_t *dirty; /* a bit a page: written since it was last cleared here */
@@ -42,6 +43,9 @@ void qsc_block_destroy(struct qsc_block *block);
 
 /* [offset, offset + size) was written; what lies outside is ignored. Any thread. */
 void qsc_block_mark(struct qsc_block *block, uint64_t offset, uint64_t size);
+
+/* [offset, offset + size) becomes zero and is marked; what lies outside is ignored. Any thread. */
+void qsc_block_wipe(struct qsc_block *block, uint64_t offset, uint64_t size);
 
 /* Contents zero, without marks. */
 int qsc_block_zero(struct qsc_block *block);

@@ -73,6 +73,7 @@ struct qsc_runtime {
 	/* Guarded by `busy`. */
 	bool shared;	       /* its last user still holds files of it */
 	bool started;	       /* start() has been called since the device last stopped */
+	bool unaccepted;       /* the blocks hold what a load has not been accepted for */
 	uint64_t session;      /* the one that is open, or 0 */
 	uint64_t last_session; /* the number given out last; none comes twice */
 	struct qsc_save *save; /* of a saving session, also when its user has closed it */
@@ -122,8 +123,11 @@ int qsc_runtime_op_session_close(struct qsc_device *dev, uint64_t session);
 
 /* ---- state.c ---- */
 
-/* Power-on contents and RUNNING, from a device at rest or not. The caller holds `busy`. */
-int qsc_runtime_restart(struct qsc_runtime *rt);
+/*
+ * Power-on contents and RUNNING, from a device at rest or not; non-volatile blocks keep theirs with
+ * `keep`, unless a load has been there. The caller holds `busy`.
+ */
+int qsc_runtime_restart(struct qsc_runtime *rt, bool keep);
 /* The operations of the device that change or tell its state. */
 int qsc_runtime_op_get_state(struct qsc_device *dev, enum qsc_state *state);
 int qsc_runtime_op_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);

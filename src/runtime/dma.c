@@ -425,6 +425,156 @@ int qsc_dma_space_copy(struct qsc_dma_space *space, uint64_t dst, uint64_t src, 
 	return result < 0 ? result : 0;
 }
 
+/* ---- transfers that somebody else makes ---- */
+
+/* Twice as many as pieces: one may lie across mappings. */
+#define MAX_IOV ((int)(2 * QSC_DMA_MAX_PIECES))
+
+/* What a transfer by pieces found in the address space. */
+struct reach {
+	struct iovec iov[MAX_IOV];
+	const struct entry *entries[MAX_IOV];
+	int count;
+	size_t size;
+	bool direct; /* iov has all of it */
+};
+
+/* Where all pieces lead, or the error of one of them. Nothing has been transferred yet. */
+static int find_pieces(const struct qsc_dma_table *table, enum qsc_gate_mode mode,
+		       uint32_t direction, const struct qsc_dma_piece *pieces, size_t count,
+		       struct reach *reach)
+{
+	size_t i;
+
+	reach->count = 0;
+	reach->size = 0;
+	reach->direct = true;
+	for (i = 0; i < count; i++) {
+		uint64_t iova = pieces[i].iova;
+		uint64_t left = pieces[i].size;
+
+		if (left && !qsc_range_valid(iova, left))
+			return -EFAULT;
+		while (left) {
+			struct piece piece = {NULL, NULL, 0};
+			int result = find_piece(table, mode, direction, iova, left, &piece);
+
+			if (result < 0)
+				return result;
+			reach->direct &= piece.memory && reach->count < MAX_IOV;
+			if (reach->direct) {
+				reach->entries[reach->count] = piece.entry;
+				reach->iov[reach->count++] = (struct iovec){piece.memory,
+									    piece.size};
+			}
+			reach->size += piece.size;
+			iova += piece.size;
+			left -= piece.size;
+		}
+	}
+	return 0;
+}
+
+static int move_directly(const struct reach *reach, qsc_dma_move_fn *move, void *ctx)
+{
+	int result = move(ctx, reach->iov, reach->count);
+	int i;
+
+	for (i = 0; !result && i < reach->count; i++) {
+		if (reach->entries[i]->guard && qsc_guard_hit(reach->entries[i]->guard))
+			result = -EIO;
+	}
+	return result;
+}
+
+/* Between the pieces and a buffer that holds them one after the other. */
+static int copy_pieces(struct qsc_dma_space *space, const struct qsc_dma_table *table,
+		       enum qsc_gate_mode mode, uint32_t direction,
+		       const struct qsc_dma_piece *pieces, size_t count, char *buffer)
+{
+	struct piece piece = {NULL, NULL, 0};
+	int result = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		uint64_t iova = pieces[i].iova;
+		uint64_t left = pieces[i].size;
+
+		for (; left; left -= piece.size, iova += piece.size, buffer += piece.size) {
+			result = find_piece(table, mode, direction, iova, left, &piece);
+			if (!result)
+				result = direction == QSC_DMA_READ
+						 ? read_piece(&piece, iova, buffer)
+						 : write_piece(space, &piece, iova, buffer);
+			if (result < 0)
+				return result;
+		}
+	}
+	return 0;
+}
+
+static int move_by_buffer(struct qsc_dma_space *space, const struct qsc_dma_table *table,
+			  enum qsc_gate_mode mode, uint32_t direction,
+			  const struct qsc_dma_piece *pieces, size_t count, size_t size,
+			  qsc_dma_move_fn *move, void *ctx)
+{
+	qsc_autofree char *buffer = malloc(size);
+	const struct iovec iov = {buffer, size};
+	int result = 0;
+
+	if (!buffer)
+		return -ENOMEM;
+	if (direction == QSC_DMA_READ)
+		result = copy_pieces(space, table, mode, direction, pieces, count, buffer);
+	if (!result)
+		result = move(ctx, &iov, 1);
+	if (!result && direction == QSC_DMA_WRITE)
+		result = copy_pieces(space, table, mode, direction, pieces, count, buffer);
+	return result;
+}
+
+static void mark_pieces(struct qsc_dma_space *space, const struct qsc_dma_piece *pieces,
+			size_t count)
+{
+	struct qsc_dirty_log *log = atomic_load_explicit(&space->log, memory_order_acquire);
+	size_t i;
+
+	for (i = 0; log && i < count; i++) {
+		if (pieces[i].size)
+			qsc_dirty_log_mark(log, pieces[i].iova, pieces[i].size);
+	}
+}
+
+int qsc_dma_space_move(struct qsc_dma_space *space, uint32_t direction,
+		       const struct qsc_dma_piece *pieces, size_t count, qsc_dma_move_fn *move,
+		       void *ctx)
+{
+	const struct qsc_dma_table *table;
+	struct qsc_gate_pass pass = {NULL};
+	enum qsc_gate_mode mode;
+	struct reach reach;
+	int result;
+
+	if (count > QSC_DMA_MAX_PIECES)
+		return -EINVAL;
+	mode = qsc_gate_enter(&space->gate, &pass);
+	if (mode == QSC_GATE_CLOSED)
+		return -EAGAIN;
+	table = atomic_load_explicit(&space->table, memory_order_acquire);
+	result = find_pieces(table, mode, direction, pieces, count, &reach);
+	if (!result && reach.size && reach.direct) {
+		result = move_directly(&reach, move, ctx);
+		/* After the write, and also after one that failed half way (LOG-1). */
+		if (direction == QSC_DMA_WRITE)
+			mark_pieces(space, pieces, count);
+	} else if (!result && reach.size) {
+		result = move_by_buffer(space, table, mode, direction, pieces, count, reach.size,
+					move, ctx);
+	}
+	qsc_gate_leave(&space->gate, &pass);
+	return result;
+}
+
 /* ---- the dirty log ---- */
 
 int qsc_dma_space_log_start(struct qsc_dma_space *space, const struct qsc_dma_range *ranges,

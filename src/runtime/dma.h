@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <quiesce/device.h>
+#include <quiesce/runtime.h>
 
 #include "runtime/gate.h"
 #include "runtime/log.h"
@@ -44,6 +44,10 @@ void qsc_dma_space_unmap_all(struct qsc_dma_space *space);
 int qsc_dma_space_read(struct qsc_dma_space *space, uint64_t iova, void *buf, size_t size);
 int qsc_dma_space_write(struct qsc_dma_space *space, uint64_t iova, const void *buf, size_t size);
 int qsc_dma_space_copy(struct qsc_dma_space *space, uint64_t dst, uint64_t src, size_t size);
+/* As qsc_dma_write_by() and qsc_dma_read_by(); `direction` is QSC_DMA_WRITE or QSC_DMA_READ. */
+int qsc_dma_space_move(struct qsc_dma_space *space, uint32_t direction,
+		       const struct qsc_dma_piece *pieces, size_t count, qsc_dma_move_fn *move,
+		       void *ctx);
 
 /* See qsc_device_log_start(), _stop() and _report(). -EBUSY: it is already on; -EINVAL: it is off.
  */

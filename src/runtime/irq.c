@@ -78,7 +78,10 @@ static void deliver(uint32_t index, struct qsc_irq_vector *vector, uint64_t coun
 /* Deliver what is held where nothing is in the way. The caller holds the lock. */
 static void flush(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector *vector)
 {
-	if (!vector->held || irqs->mode != QSC_VERDICT_ALLOW || vector->fd < 0 || vector->masked)
+	bool asserted = irqs->line && index == VFIO_PCI_INTX_IRQ_INDEX;
+
+	if ((!vector->held && !asserted) || irqs->mode != QSC_VERDICT_ALLOW || vector->fd < 0 ||
+	    vector->masked)
 		return;
 	deliver(index, vector, vector->held);
 	vector->held = 0;
@@ -105,6 +108,16 @@ void qsc_irqs_raise(struct qsc_irqs *irqs, uint32_t index, uint32_t vector)
 		return;
 	pthread_mutex_lock(&irqs->lock);
 	raise_locked(irqs, index, &irqs->vectors[index][vector]);
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void qsc_irqs_set_line(struct qsc_irqs *irqs, bool asserted)
+{
+	if (!irqs->counts[VFIO_PCI_INTX_IRQ_INDEX])
+		return;
+	pthread_mutex_lock(&irqs->lock);
+	irqs->line = asserted;
+	flush(irqs, VFIO_PCI_INTX_IRQ_INDEX, &irqs->vectors[VFIO_PCI_INTX_IRQ_INDEX][0]);
 	pthread_mutex_unlock(&irqs->lock);
 }
 
@@ -250,6 +263,7 @@ void qsc_irqs_forget(struct qsc_irqs *irqs)
 	uint32_t i;
 
 	pthread_mutex_lock(&irqs->lock);
+	irqs->line = false;
 	for (index = 0; index < QSC_IRQ_INDICES; index++) {
 		for (i = 0; i < irqs->counts[index]; i++) {
 			irqs->vectors[index][i].held = 0;
@@ -309,6 +323,7 @@ void qsc_irqs_load(struct qsc_irqs *irqs, const struct qsc_irq_held *held, size_
 	size_t n;
 
 	pthread_mutex_lock(&irqs->lock);
+	irqs->line = false;
 	for (index = 0; index < QSC_IRQ_INDICES; index++) {
 		for (i = 0; i < irqs->counts[index]; i++)
 			irqs->vectors[index][i].held = irqs->vectors[index][i].asked;

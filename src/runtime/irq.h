@@ -36,6 +36,7 @@ struct qsc_irq_vector {
 struct qsc_irqs {
 	pthread_mutex_t lock;
 	enum qsc_verdict mode; /* of QSC_ACTION_DEVICE_IRQ: ALLOW, HOLD or DROP */
+	bool line;	       /* INTx is asserted by level */
 	uint32_t counts[QSC_IRQ_INDICES];
 	struct qsc_irq_vector *vectors[QSC_IRQ_INDICES];
 };
@@ -62,13 +63,16 @@ int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set);
 /* The device raises an interrupt. Numbers it does not have are ignored. */
 void qsc_irqs_raise(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);
 
+/* The level of INTx; an asserted line is delivered whenever it is unmasked. */
+void qsc_irqs_set_line(struct qsc_irqs *irqs, bool asserted);
+
 /* ALLOW delivers what was held. When it returns no interrupt of the former mode is under way. */
 void qsc_irqs_set_mode(struct qsc_irqs *irqs, enum qsc_verdict mode);
 
 /* Whether an interrupt of that vector waits: its bit in the pending bit array. */
 bool qsc_irqs_pending(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);
 
-/* Forget what is held. */
+/* Forget what is held, and the level of INTx. */
 void qsc_irqs_forget(struct qsc_irqs *irqs);
 /* Undo every set up; what is held stays. */
 void qsc_irqs_tear_down(struct qsc_irqs *irqs);

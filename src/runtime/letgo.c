@@ -55,7 +55,7 @@ void qsc_runtime_let_go(struct qsc_runtime *rt)
 			"opened until there is",
 			rt->name);
 	if (!active || qsc_runtime_walk(rt, QSC_STATE_RUNNING) < 0)
-		(void)qsc_runtime_restart(rt);
+		(void)qsc_runtime_restart(rt, false);
 	/* Without an eventfd they were held on; the next user knows nothing of them. */
 	qsc_irqs_forget(&rt->irqs);
 	qsc_runtime_end(rt);
@@ -71,7 +71,7 @@ int qsc_runtime_take_up(struct qsc_runtime *rt)
 		result = renew_files(rt, false) < 0 ? -ENOMEM : 0;
 		rt->shared = result < 0;
 		if (!result)
-			(void)qsc_runtime_restart(rt);
+			(void)qsc_runtime_restart(rt, false);
 	}
 	qsc_runtime_end(rt);
 	return result;

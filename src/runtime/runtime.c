@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Making a device from a model's description, holding it, and letting go of it. */
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "device/layout.h"
 #include "runtime/core.h"
 #include "runtime/section.h"
@@ -254,8 +257,8 @@ static int make_blocks(struct qsc_runtime *rt, const struct qsc_runtime_options 
 			return qsc_error_set(err, -result, NULL,
 					     "cannot make block %s of %llu bytes: %s", desc->name,
 					     (unsigned long long)desc->size, strerror(-result));
-		rt->block_descs[rt->num_blocks] =
-			(struct qsc_block_desc){rt->blocks[rt->num_blocks].name, desc->size};
+		rt->block_descs[rt->num_blocks] = (struct qsc_block_desc){
+			rt->blocks[rt->num_blocks].name, desc->size, desc->non_volatile};
 		rt->num_blocks++;
 	}
 	return 0;
@@ -384,7 +387,7 @@ int qsc_runtime_create(const struct qsc_model *model, void *ctx,
 	}
 	/* Known to the model before its first callback. A start() that fails leaves ERROR. */
 	*out = rt;
-	(void)qsc_runtime_restart(rt);
+	(void)qsc_runtime_restart(rt, false);
 	return 0;
 fail:
 	unmake(rt);
@@ -581,6 +584,12 @@ void qsc_block_dirty(struct qsc_runtime *rt, uint32_t block, uint64_t offset, ui
 		qsc_block_mark(&rt->blocks[block], offset, size);
 }
 
+void qsc_block_clear(struct qsc_runtime *rt, uint32_t block, uint64_t offset, uint64_t size)
+{
+	if (block < rt->num_blocks)
+		qsc_block_wipe(&rt->blocks[block], offset, size);
+}
+
 int qsc_dma_read(struct qsc_runtime *rt, uint64_t iova, void *buf, size_t size)
 {
 	return qsc_dma_space_read(&rt->dma, iova, buf, size);
@@ -596,6 +605,18 @@ int qsc_dma_copy(struct qsc_runtime *rt, uint64_t dst_iova, uint64_t src_iova, s
 	return qsc_dma_space_copy(&rt->dma, dst_iova, src_iova, size);
 }
 
+int qsc_dma_write_by(struct qsc_runtime *rt, const struct qsc_dma_piece *pieces, size_t count,
+		     qsc_dma_move_fn *move, void *ctx)
+{
+	return qsc_dma_space_move(&rt->dma, QSC_DMA_WRITE, pieces, count, move, ctx);
+}
+
+int qsc_dma_read_by(struct qsc_runtime *rt, const struct qsc_dma_piece *pieces, size_t count,
+		    qsc_dma_move_fn *move, void *ctx)
+{
+	return qsc_dma_space_move(&rt->dma, QSC_DMA_READ, pieces, count, move, ctx);
+}
+
 void qsc_irq_raise(struct qsc_runtime *rt, uint32_t index, uint32_t vector)
 {
 	qsc_irqs_raise(&rt->irqs, index, vector);
@@ -604,4 +625,20 @@ void qsc_irq_raise(struct qsc_runtime *rt, uint32_t index, uint32_t vector)
 void qsc_work_kick(struct qsc_runtime *rt, uint32_t worker)
 {
 	qsc_workers_kick(&rt->workers, worker);
+}
+
+void qsc_irq_set_line(struct qsc_runtime *rt, bool asserted)
+{
+	qsc_irqs_set_line(&rt->irqs, asserted);
+}
+
+void qsc_runtime_log(struct qsc_runtime *rt, enum qsc_log_level level, const char *fmt, ...)
+{
+	char text[QSC_ERROR_TEXT_SIZE];
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	qsc_log(level, "%s: %s", rt->name, text);
 }

@@ -509,7 +509,7 @@ static void test_SESS_6_inconsistent_state_is_refused(void **unused)
 /* SESS-11: a stream of another kind of device is refused before anything has changed. */
 static void test_SESS_11_foreign_streams_change_nothing(void **unused)
 {
-	struct qsc_block_desc small = {"memory", 4096};
+	struct qsc_block_desc small = {.name = "memory", .size = 4096};
 	struct qsc_region_desc regions[] = {test_regions[0]};
 	struct qsc_runtime_options options = test_options(NULL, 3);
 
@@ -589,7 +589,7 @@ static void test_SESS_10_the_estimate_is_near(void **unused)
 /* Pages of zeroes in a stream take no memory where they arrive, and what was there is gone. */
 static void test_zeroes_take_no_memory(void **unused)
 {
-	const struct qsc_block_desc desc = {"sparse", 1ULL << 30};
+	const struct qsc_block_desc desc = {.name = "sparse", .size = 1ULL << 30};
 	static const uint8_t ones[8192] = {1, [8191] = 1};
 	struct qsc_block block;
 	uint64_t page;

@@ -177,6 +177,8 @@ static int finish_load(struct qsc_runtime *rt)
 		qsc_log(QSC_LOG_WARNING, "%s: stays in RESUMING: %s", rt->name, why.text);
 	else if (result < 0)
 		fail(rt, "loading its state", why.text);
+	else
+		rt->unaccepted = false;
 	/* What the model made of it is not what somebody wrote behind our back. */
 	for (i = 0; !result && i < rt->num_blocks; i++)
 		qsc_block_loaded(&rt->blocks[i]);
@@ -235,6 +237,7 @@ static int take_arc(struct qsc_runtime *rt, enum qsc_state from, enum qsc_state 
 	if (result < 0)
 		return result;
 	qsc_runtime_session_settle(rt, from, to);
+	rt->unaccepted |= to == QSC_STATE_RESUMING;
 	set_state(rt, to);
 	if (is_running(to) && !is_running(from))
 		qsc_workers_kick_all(&rt->workers);
@@ -285,7 +288,7 @@ int qsc_runtime_op_set_state(struct qsc_device *dev, uint32_t target, uint64_t *
 }
 
 /* Everything as after power-on, with the device at rest. */
-static int clear(struct qsc_runtime *rt)
+static int clear(struct qsc_runtime *rt, bool keep)
 {
 	uint32_t i;
 	int result;
@@ -297,10 +300,13 @@ static int clear(struct qsc_runtime *rt)
 	qsc_runtime_session_drop(rt);
 	(void)qsc_dma_space_log_stop(&rt->dma);
 	for (i = 0; i < rt->num_blocks; i++) {
+		if (keep && rt->blocks[i].non_volatile && !rt->unaccepted)
+			continue;
 		result = qsc_block_zero(&rt->blocks[i]);
 		if (result < 0)
 			return result;
 	}
+	rt->unaccepted = false;
 	memset(rt->state_data, 0, rt->model->state_size);
 	rt->model->reset(rt->ctx);
 	qsc_pci_reset(&rt->pci);
@@ -308,9 +314,9 @@ static int clear(struct qsc_runtime *rt)
 	return 0;
 }
 
-int qsc_runtime_restart(struct qsc_runtime *rt)
+int qsc_runtime_restart(struct qsc_runtime *rt, bool keep)
 {
-	int result = clear(rt);
+	int result = clear(rt, keep);
 
 	if (!result)
 		result = qsc_mappings_restore(&rt->mappings);
@@ -336,7 +342,7 @@ int qsc_runtime_op_reset(struct qsc_device *dev)
 	int result;
 
 	qsc_runtime_begin(rt);
-	result = qsc_runtime_restart(rt);
+	result = qsc_runtime_restart(rt, true);
 	qsc_runtime_end(rt);
 	return result;
 }

@@ -389,7 +389,8 @@ static void test_impossible_descriptions(void **unused)
 			/* Each is possible, and together with the sections they are too many. */
 			for (uint32_t k = 0; k < QSC_LAYOUT_PARTS; k++) {
 				(void)snprintf(names[k], sizeof(names[k]), "block%u", k);
-				many[k] = (struct qsc_block_desc){names[k], block.size};
+				many[k] = (struct qsc_block_desc){.name = names[k],
+								  .size = block.size};
 			}
 			options.blocks = many;
 			options.num_blocks = QSC_LAYOUT_PARTS;

@@ -26,7 +26,7 @@ static const struct qsc_field fields[] = {
 };
 
 static const struct qsc_section sections[] = {{"numbers", 4, 2, fields}, {NULL, 0, 0, NULL}};
-static const struct qsc_block_desc blocks[] = {{"memory", 16384}};
+static const struct qsc_block_desc blocks[] = {{.name = "memory", .size = 16384}};
 static const struct qsc_stream_layout layout = {"thing", {1, 0, 3}, 8, 1, sections, 1, blocks};
 
 struct seen {
@@ -311,7 +311,8 @@ static void test_SESS_11_told_before(void **unused)
 		const struct qsc_section one[] = {
 			{names[i / 15 % 2], (uint16_t)(i % 5 + 1), 1, shapes[i / 5 % 3]},
 			{NULL, 0, 0, NULL}};
-		const struct qsc_block_desc memory[] = {{"memory", 16384}, {"more", 4096}};
+		const struct qsc_block_desc memory[] = {{.name = "memory", .size = 16384},
+							{.name = "more", .size = 4096}};
 		struct qsc_stream_layout other = layout;
 		unsigned int reasons = 0;
 

@@ -275,7 +275,7 @@ static const struct qsc_model test_model = {
 	.load = test_load,
 };
 
-static const struct qsc_block_desc test_block = {"memory", TEST_BAR2_SIZE};
+static const struct qsc_block_desc test_block = {.name = "memory", .size = TEST_BAR2_SIZE};
 
 static const struct qsc_region_desc test_regions[] = {
 	{0, 4096, VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE, QSC_NO_BLOCK},

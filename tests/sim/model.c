@@ -191,7 +191,7 @@ static const struct qsc_model sim_model = {
 
 int sim_model_create(struct sim_model *model, const char *name, uint32_t flags, bool tells_peers)
 {
-	static const struct qsc_block_desc block = {"memory", SIM_BAR_BYTES};
+	static const struct qsc_block_desc block = {.name = "memory", .size = SIM_BAR_BYTES};
 	static const struct qsc_region_desc regions[] = {
 		{VFIO_PCI_BAR0_REGION_INDEX, 4096,
 		 VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE, QSC_NO_BLOCK},
