@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "dmacopy/dmacopy.h"
+#include "nvme/nvme.h"
 
 int models_parse_size(const char *text, uint64_t *size)
 {
@@ -41,18 +42,15 @@ int models_parse_size(const char *text, uint64_t *size)
 	return 0;
 }
 
-/* ---- dmacopy ---- */
+/* ---- options that several models have ---- */
 
-static int dmacopy_set_name(void *settings, const char *value)
-{
-	struct dmacopy_options *options = settings;
-
-	options->name = value;
-	return *value ? 0 : -EINVAL;
-}
+#define FLAGS_VALUES "1, 3, 5 or 7, or stop-copy, p2p and pre-copy joined by '+'"
+#define FLAGS_HELP   "migration capabilities (default 7)"
+#define NAME_VALUES  "any text but the empty one, without a comma"
+#define NAME_HELP    "name of the device in messages"
 
 /* "7", or names joined by '+'; STOP_COPY is mandatory and so goes without saying. */
-static int dmacopy_set_flags(void *settings, const char *value)
+static int parse_flags(const char *value, uint32_t *result)
 {
 	static const struct {
 		const char *name;
@@ -66,7 +64,6 @@ static int dmacopy_set_flags(void *settings, const char *value)
 		{"p2p", QSC_MIGRATION_STOP_COPY | QSC_MIGRATION_P2P},
 		{"pre-copy", QSC_MIGRATION_STOP_COPY | QSC_MIGRATION_PRE_COPY},
 	};
-	struct dmacopy_options *options = settings;
 	uint32_t flags = 0;
 
 	for (;;) {
@@ -83,16 +80,38 @@ static int dmacopy_set_flags(void *settings, const char *value)
 			break;
 		value += length + 1;
 	}
-	options->migration_flags = flags;
+	*result = flags;
 	return 0;
+}
+
+static int parse_switch(const char *value, bool *on)
+{
+	*on = strcmp(value, "on") == 0;
+	return *on || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
+/* ---- dmacopy ---- */
+
+static int dmacopy_set_name(void *settings, const char *value)
+{
+	struct dmacopy_options *options = settings;
+
+	options->name = value;
+	return *value ? 0 : -EINVAL;
+}
+
+static int dmacopy_set_flags(void *settings, const char *value)
+{
+	struct dmacopy_options *options = settings;
+
+	return parse_flags(value, &options->migration_flags);
 }
 
 static int dmacopy_set_tells_peers(void *settings, const char *value)
 {
 	struct dmacopy_options *options = settings;
 
-	options->tells_peers = strcmp(value, "on") == 0;
-	return options->tells_peers || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+	return parse_switch(value, &options->tells_peers);
 }
 
 static int dmacopy_set_memory(void *settings, const char *value)
@@ -119,8 +138,7 @@ static int dmacopy_set_vectors(void *settings, const char *value)
 }
 
 static const struct model_option dmacopy_option_table[] = {
-	{"flags", "1, 3, 5 or 7, or stop-copy, p2p and pre-copy joined by '+'",
-	 "migration capabilities (default 7)", dmacopy_set_flags},
+	{"flags", FLAGS_VALUES, FLAGS_HELP, dmacopy_set_flags},
 	{"tells-peers", "on or off",
 	 "memory DMA goes on in the P2P states because the engine tells peers from memory "
 	 "(default off)",
@@ -128,8 +146,7 @@ static const struct model_option dmacopy_option_table[] = {
 	{"memory", "a power of two from 4K to 1T", "size of the engine's own memory (default 1M)",
 	 dmacopy_set_memory},
 	{"vectors", "a number from 1 to 2048", "MSI-X vectors (default 16)", dmacopy_set_vectors},
-	{"name", "any text but the empty one, without a comma", "name of the device in messages",
-	 dmacopy_set_name},
+	{"name", NAME_VALUES, NAME_HELP, dmacopy_set_name},
 	{NULL, NULL, NULL, NULL},
 };
 
@@ -148,9 +165,101 @@ static int dmacopy_entry_create(const void *settings, const struct models_option
 	return dmacopy_create(&dmacopy, rt, err);
 }
 
+/* ---- nvme ---- */
+
+static int nvme_set_name(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	options->name = value;
+	return *value ? 0 : -EINVAL;
+}
+
+static int nvme_set_flags(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	return parse_flags(value, &options->migration_flags);
+}
+
+static int nvme_set_file(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	options->file = value;
+	return *value ? 0 : -EINVAL;
+}
+
+static int nvme_set_ram(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	return models_parse_size(value, &options->ram) || options->ram < NVME_RAM_MIN ||
+			       options->ram > NVME_RAM_MAX || options->ram % 4096
+		       ? -EINVAL
+		       : 0;
+}
+
+static int nvme_set_readonly(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	return parse_switch(value, &options->readonly);
+}
+
+static int nvme_set_queues(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+	uint64_t queues;
+
+	if (models_parse_size(value, &queues) || !queues || queues > NVME_QUEUES_MAX)
+		return -EINVAL;
+	options->queues = (uint32_t)queues;
+	return 0;
+}
+
+static int nvme_set_serial(void *settings, const char *value)
+{
+	struct nvme_options *options = settings;
+
+	options->serial = value;
+	return *value && strlen(value) <= NVME_SERIAL_SIZE ? 0 : -EINVAL;
+}
+
+static const struct model_option nvme_option_table[] = {
+	{"file", "the path of a file of at least 1 MiB, without a comma",
+	 "keep the blocks in this file, which source and destination share", nvme_set_file},
+	{"ram", "a multiple of 4K from 1M to 1T",
+	 "keep the blocks in memory of this size, which migrates with the device", nvme_set_ram},
+	{"readonly", "on or off", "only read the file, which others may do too (default off)",
+	 nvme_set_readonly},
+	{"queues", "a number from 1 to 32", "pairs of queues for I/O (default 8)", nvme_set_queues},
+	{"serial", "1 to 20 printable characters, without a comma",
+	 "serial number (default: made from the name)", nvme_set_serial},
+	{"flags", FLAGS_VALUES, FLAGS_HELP, nvme_set_flags},
+	{"name", NAME_VALUES, NAME_HELP, nvme_set_name},
+	{NULL, NULL, NULL, NULL},
+};
+
+static int nvme_entry_create(const void *settings, const struct models_options *options,
+			     bool destroy_on_close, struct qsc_runtime **rt, struct qsc_error *err)
+{
+	struct nvme_options nvme = *(const struct nvme_options *)settings;
+
+	if (!nvme.name)
+		nvme.name = options->name;
+	nvme.manual = options->manual;
+	nvme.destroy_on_close = destroy_on_close;
+	nvme.violation = options->violation;
+	nvme.violation_ctx = options->violation_ctx;
+	return nvme_create(&nvme, rt, err);
+}
+
 const struct model_entry models_table[] = {
 	{"dmacopy", "DMA copy engine with memory of its own and a descriptor ring",
 	 dmacopy_option_table, sizeof(struct dmacopy_options), dmacopy_entry_create},
+	{"nvme", "NVMe controller for the drivers of operating systems, on a file or on memory",
+	 nvme_option_table, sizeof(struct nvme_options), nvme_entry_create},
 	{NULL, NULL, NULL, 0, NULL},
 };
 

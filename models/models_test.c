@@ -90,8 +90,8 @@ static void wrong_specs_say_what_there_is(void **unused)
 		const char *spec;
 		const char *text;
 	} cases[] = {
-		{"", "there is no model \"\"; there is: dmacopy"},
-		{"nvme", "there is no model \"nvme\"; there is: dmacopy"},
+		{"", "there is no model \"\"; there is: dmacopy, nvme"},
+		{"nic", "there is no model \"nic\"; there is: dmacopy, nvme"},
 		{"dmacopy,", "an option of model dmacopy is missing after a comma"},
 		{"dmacopy,,flags=1", "an option of model dmacopy is missing after a comma"},
 		{"dmacopy,flags=1,", "an option of model dmacopy is missing after a comma"},
@@ -119,6 +119,16 @@ static void wrong_specs_say_what_there_is(void **unused)
 		{"dmacopy,name=",
 		 "option name of model dmacopy cannot be \"\"; it is any text but the "
 		 "empty one, without a comma"},
+		{"nvme", "nvme needs either file=PATH or ram=SIZE to keep its blocks in"},
+		{"nvme,ram=1M,file=x",
+		 "nvme needs either file=PATH or ram=SIZE to keep its blocks in"},
+		{"nvme,ram=4097K,flags=2", NULL},
+		{"nvme,ram=512K", "option ram of model nvme cannot be \"512K\"; it is a multiple "
+				  "of 4K from 1M to 1T"},
+		{"nvme,ram=1M,readonly=on", "an nvme in ram cannot be readonly: nobody could have "
+					    "written to it"},
+		{"nvme,ram=1M,queues=33", NULL},
+		{"nvme,ram=1M,serial=123456789012345678901", NULL},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
