@@ -194,6 +194,7 @@ struct qsc_device_ops {
 				const void *buf, size_t count);
 	int (*region_write_multi)(struct qsc_device *dev, const struct qsc_region_write *writes,
 				  size_t count);
+	/* *addr: where it is to be, or NULL; where it is. */
 	int (*region_map)(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
 			  int prot, void **addr);
 	int (*region_unmap)(struct qsc_device *dev, void *addr, size_t size);
@@ -276,6 +277,13 @@ QSC_API int qsc_device_region_write_multi(struct qsc_device *dev,
  */
 QSC_API int qsc_device_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset,
 				  size_t size, int prot, void **addr);
+/*
+ * The same at an address of the caller's choice: page-aligned *addr, in place of whatever is mapped
+ * there, as with MAP_FIXED; NULL leaves the choice to the system. *addr receives where it is; on
+ * failure it is NULL, and what was mapped at the address before may be gone.
+ */
+QSC_API int qsc_device_region_map_at(struct qsc_device *dev, uint32_t region, uint64_t offset,
+				     size_t size, int prot, void **addr);
 QSC_API int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t size);
 
 /*

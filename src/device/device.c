@@ -110,12 +110,26 @@ int qsc_device_region_map(struct qsc_device *dev, uint32_t region, uint64_t offs
 			  int prot, void **addr)
 {
 	*addr = NULL;
+	return qsc_device_region_map_at(dev, region, offset, size, prot, addr);
+}
+
+int qsc_device_region_map_at(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
+			     int prot, void **addr)
+{
+	uintptr_t wanted = (uintptr_t)*addr;
+	int result;
+
 	if (!dev->ops->region_map)
-		return -ENOTTY;
-	if (!size || size % QSC_PAGE_SIZE || offset % QSC_PAGE_SIZE || !span_valid(offset, size) ||
-	    !prot || (prot & ~(PROT_READ | PROT_WRITE)))
-		return -EINVAL;
-	return dev->ops->region_map(dev, region, offset, size, prot, addr);
+		result = -ENOTTY;
+	else if (!size || size % QSC_PAGE_SIZE || offset % QSC_PAGE_SIZE ||
+		 !span_valid(offset, size) || !prot || (prot & ~(PROT_READ | PROT_WRITE)) ||
+		 wanted % QSC_PAGE_SIZE || wanted > UINTPTR_MAX - size)
+		result = -EINVAL;
+	else
+		result = dev->ops->region_map(dev, region, offset, size, prot, addr);
+	if (result < 0)
+		*addr = NULL;
+	return result;
 }
 
 int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t size)

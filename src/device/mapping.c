@@ -146,7 +146,8 @@ int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_sou
 	mapping->prot = prot;
 	mapping->source = *source;
 	/* Also where it begins revoked: what cannot be mapped must fail here and not later. */
-	mapping->addr = mmap(NULL, size, prot, MAP_SHARED, source->fd, (off_t)source->fd_offset);
+	mapping->addr = mmap(*addr, size, prot, MAP_SHARED | (*addr ? MAP_FIXED : 0), source->fd,
+			     (off_t)source->fd_offset);
 	if (mapping->addr == MAP_FAILED) {
 		result = -errno;
 		free(mapping);

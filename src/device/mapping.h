@@ -42,7 +42,10 @@ struct qsc_mapping_source {
  */
 int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint64_t size, int prot);
 
-/* Map `size` bytes. While revoked, the mapping begins its life revoked. 0 or -errno. */
+/*
+ * Map `size` bytes at *addr, in place of what is mapped there, or anywhere when it is NULL. While
+ * revoked, the mapping begins its life revoked. 0 or -errno.
+ */
 int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_source *source,
 		     size_t size, int prot, void **addr);
 

@@ -220,7 +220,7 @@ static int trace_region_map(struct qsc_device *dev, uint32_t region, uint64_t of
 {
 	struct trace *trace = trace_of(dev);
 	struct call call = begin(trace);
-	int result = qsc_device_region_map(trace->inner, region, offset, size, prot, addr);
+	int result = qsc_device_region_map_at(trace->inner, region, offset, size, prot, addr);
 
 	if (traced(&call))
 		write_line(trace, &call, "region-map", result,

@@ -41,7 +41,7 @@ static ssize_t pass_region_write(struct qsc_device *dev, uint32_t region, uint64
 static int pass_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
 			   int prot, void **addr)
 {
-	return qsc_device_region_map(honest(dev), region, offset, size, prot, addr);
+	return qsc_device_region_map_at(honest(dev), region, offset, size, prot, addr);
 }
 
 static int pass_region_unmap(struct qsc_device *dev, void *addr, size_t size)

@@ -93,7 +93,7 @@ static ssize_t region_write(struct qsc_device *dev, uint32_t region, uint64_t of
 static int region_map(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
 		      int prot, void **addr)
 {
-	return qsc_device_region_map(layer_of(dev)->inner, region, offset, size, prot, addr);
+	return qsc_device_region_map_at(layer_of(dev)->inner, region, offset, size, prot, addr);
 }
 
 static int region_unmap(struct qsc_device *dev, void *addr, size_t size)

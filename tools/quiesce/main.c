@@ -26,6 +26,7 @@ static const struct command commands[] = {
 	{"plan", "tell whether and how a set can move, and how long it would stop", cmd_plan},
 	{"receive", "take over a set that is sent", cmd_receive},
 	{"restore", "take over a set from a file", cmd_restore},
+	{"run", "run a command, such as QEMU, with devices in place of the kernel's", cmd_run},
 	{"save", "move a set of devices and its memory into a file", cmd_save},
 	{"send", "move a set of devices and its memory to another process or host", cmd_send},
 	{"serve", "serve a device over vfio-user", cmd_serve},

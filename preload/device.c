@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* See device.h. */
+#include "device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <quiesce/client.h>
+
+#include "models.h"
+#include "region.h"
+#include "say.h"
+
+static struct handover_config config;
+static struct handover_seen *all_seen;
+static struct handover_seen nowhere[HANDOVER_MAX_DEVICES]; /* where there is no file for them */
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool in_use[HANDOVER_MAX_DEVICES];
+static pthread_mutex_t trace_lock = PTHREAD_MUTEX_INITIALIZER;
+static FILE *trace_file;
+
+int pl_devices_init(struct qsc_error *err)
+{
+	const char *folder = getenv(HANDOVER_ENV);
+	int result;
+
+	if (!folder)
+		return 0;
+	result = handover_read(folder, &config, err);
+	if (result < 0) {
+		handover_release(&config);
+		return result;
+	}
+	all_seen = handover_seen_map(folder);
+	if (!all_seen)
+		all_seen = nowhere;
+	return 0;
+}
+
+uint32_t pl_devices_count(void)
+{
+	return config.num_devices;
+}
+
+const char *pl_device_name(uint32_t index)
+{
+	return config.devices[index].name;
+}
+
+static void on_violation(void *ctx, enum qsc_clause clause, const char *text)
+{
+	struct handover_seen *seen = ctx;
+
+	atomic_fetch_add(&seen->reported, 1);
+	pl_say("the command broke %s: %s", qsc_clause_id(clause), text);
+}
+
+static void trace_line(void *ctx, const char *line)
+{
+	(void)ctx;
+	(void)fprintf(trace_file, "%s\n", line);
+}
+
+/* One file for all devices and processes; whole lines, in the order they come. */
+static int open_trace(struct qsc_error *err)
+{
+	int result = 0;
+
+	pthread_mutex_lock(&trace_lock);
+	if (!trace_file) {
+		trace_file = fopen(config.trace, "ae");
+		if (trace_file)
+			(void)setvbuf(trace_file, NULL, _IOLBF, 0);
+		else
+			result = qsc_error_set(err, errno, NULL, "cannot write the trace to %s: %s",
+					       config.trace, strerror(errno));
+	}
+	pthread_mutex_unlock(&trace_lock);
+	return result;
+}
+
+static int open_bottom(uint32_t index, struct qsc_device **dev, struct qsc_error *err)
+{
+	const struct handover_device *device = &config.devices[index];
+	struct models_options options = {
+		.name = device->name,
+		.violation = on_violation,
+		.violation_ctx = &all_seen[index],
+	};
+
+	if (!strncmp(device->spec, "vfio-user:", 10))
+		return qsc_client_open(device->spec, NULL, dev, err);
+	return models_open(device->spec, &options, dev, err);
+}
+
+/* Everything that stands between the device and the command, the innermost first. */
+static int open_stack(uint32_t index, struct qsc_device **dev, struct qsc_error *err)
+{
+	const struct handover_device *device = &config.devices[index];
+	int result = open_bottom(index, dev, err);
+
+	if (!result && config.trace) {
+		struct qsc_device *inner = *dev;
+
+		result = open_trace(err);
+		if (!result)
+			result = qsc_trace_open(inner, device->name, trace_line, NULL, dev);
+		if (result < 0)
+			qsc_device_close(inner);
+	}
+	return result;
+}
+
+static int describe(struct pl_dev *dev)
+{
+	enum qsc_state state;
+	int result = qsc_device_get_info(dev->dev, &dev->info);
+
+	for (uint32_t i = 0; i < VFIO_PCI_NUM_REGIONS && i < dev->info.num_regions && !result; i++)
+		result = qsc_device_get_region_info(dev->dev, i, &dev->regions[i]);
+	if (!result)
+		result = pl_region_enable(dev);
+	if (result < 0)
+		return result;
+	result = qsc_device_get_migration(dev->dev, &dev->migration);
+	if (result == -ENOTTY)
+		return 0;
+	if (result < 0)
+		return result;
+	dev->migratable = true;
+	return pl_dev_state(dev, &state);
+}
+
+int pl_dev_open(uint32_t index, struct pl_dev **out)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct pl_dev *dev = NULL;
+	bool taken;
+	int result;
+
+	pthread_mutex_lock(&open_lock);
+	taken = in_use[index];
+	in_use[index] = true;
+	pthread_mutex_unlock(&open_lock);
+	if (taken)
+		return -EBUSY;
+	dev = calloc(1, sizeof(*dev));
+	result = dev ? 0 : -ENOMEM;
+	if (!result)
+		result = open_stack(index, &dev->dev, &err);
+	if (result < 0) {
+		pl_say("cannot open %s (%s): %s", config.devices[index].name,
+		       config.devices[index].spec, err.number ? err.text : strerror(-result));
+		goto fail;
+	}
+	dev->index = index;
+	dev->seen = &all_seen[index];
+	dev->state = QSC_STATE_RUNNING;
+	atomic_store(&dev->refs, 1);
+	result = describe(dev);
+	if (result < 0) {
+		pl_say("cannot use %s (%s): it does not describe itself: %s",
+		       config.devices[index].name, config.devices[index].spec, strerror(-result));
+		qsc_device_close(dev->dev);
+		goto fail;
+	}
+	pthread_rwlock_init(&dev->lock, NULL);
+	pthread_mutex_init(&dev->state_lock, NULL);
+	pl_irqs_init(&dev->irqs);
+	atomic_fetch_add(&dev->seen->opened, 1);
+	atomic_store(&dev->seen->in_use, 1);
+	*out = dev;
+	return 0;
+fail:
+	free(dev);
+	pthread_mutex_lock(&open_lock);
+	in_use[index] = false;
+	pthread_mutex_unlock(&open_lock);
+	return result;
+}
+
+void pl_dev_close(struct pl_dev *dev)
+{
+	pthread_rwlock_wrlock(&dev->lock);
+	qsc_device_close(dev->dev);
+	dev->dev = NULL;
+	pthread_rwlock_unlock(&dev->lock);
+	pl_irqs_release(&dev->irqs);
+	atomic_store(&dev->seen->in_use, 0);
+	pthread_mutex_lock(&open_lock);
+	in_use[dev->index] = false;
+	pthread_mutex_unlock(&open_lock);
+	pl_dev_put(dev);
+}
+
+void pl_dev_put(struct pl_dev *dev)
+{
+	if (atomic_fetch_sub(&dev->refs, 1) > 1)
+		return;
+	pthread_rwlock_destroy(&dev->lock);
+	pthread_mutex_destroy(&dev->state_lock);
+	free(dev);
+}
+
+int pl_dev_state(struct pl_dev *dev, enum qsc_state *state)
+{
+	int result = qsc_device_get_state(dev->dev, state);
+
+	if (!result) {
+		atomic_store(&dev->state, (uint32_t)*state % QSC_STATE_COUNT);
+		atomic_store(&dev->seen->state, (uint32_t)*state % QSC_STATE_COUNT);
+	}
+	return result;
+}

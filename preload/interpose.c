@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls that are caught. Each asks whether it is about something of ours, which takes no lock,
+ * and goes to the C library otherwise. All that it does for our own files is elsewhere.
+ */
+/* Both spellings of a call are defined here, so neither may stand for the other. */
+#undef _FILE_OFFSET_BITS
+#undef _FORTIFY_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "bar.h"
+#include "device.h"
+#include "file.h"
+#include "ioas.h"
+#include "paths.h"
+#include "say.h"
+
+#define CAUGHT __attribute__((visibility("default")))
+
+/* The next definition of a function, found at its first call. */
+static void *next(_Atomic(void *) *known, const char *name)
+{
+	void *function = atomic_load_explicit(known, memory_order_relaxed);
+
+	if (!function) {
+		function = dlsym(RTLD_NEXT, name);
+		atomic_store_explicit(known, function, memory_order_relaxed);
+	}
+	return function;
+}
+
+#define NEXT(name)                                        \
+	({                                                \
+		static _Atomic(void *) known;             \
+		(__typeof__(&(name)))next(&known, #name); \
+	})
+
+static long answer(long result)
+{
+	if (result >= 0)
+		return result;
+	errno = (int)-result;
+	return -1;
+}
+
+__attribute__((constructor)) static void init(void)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	pl_file_init(pl_path_make);
+	if (pl_devices_init(&err) < 0)
+		pl_say("%s", err.text);
+	(void)pthread_atfork(pl_file_fork_prepare, pl_file_fork_parent, pl_file_fork_child);
+}
+
+/* ---- ioctl ---- */
+
+CAUGHT int ioctl(int fd, unsigned long command, ...)
+{
+	struct pl_file *file;
+	int error = 0;
+	int result;
+	va_list list;
+	void *arg;
+
+	va_start(list, command);
+	arg = va_arg(list, void *);
+	va_end(list);
+	/* Only ours may be asked this without having been seen before. */
+	if (_IOC_TYPE(command) == VFIO_TYPE && pl_devices_count())
+		file = pl_file_take_up(fd, &error);
+	else
+		file = pl_file_get(fd);
+	if (error)
+		return (int)answer(error);
+	if (!file)
+		return NEXT(ioctl)(fd, command, arg);
+	result = file->ops->ioctl(file, command, arg);
+	pl_file_put(file);
+	return (int)answer(result);
+}
+
+/* ---- reading and writing ---- */
+
+static ssize_t file_read(struct pl_file *file, void *buf, size_t size)
+{
+	ssize_t n = file->ops->read ? file->ops->read(file, buf, size) : -EINVAL;
+
+	pl_file_put(file);
+	return answer(n);
+}
+
+static ssize_t file_write(struct pl_file *file, const void *buf, size_t size)
+{
+	ssize_t n = file->ops->write ? file->ops->write(file, buf, size) : -EINVAL;
+
+	pl_file_put(file);
+	return answer(n);
+}
+
+static ssize_t file_pread(struct pl_file *file, void *buf, size_t size, off64_t offset)
+{
+	ssize_t n = -ESPIPE;
+
+	if (offset < 0)
+		n = -EINVAL;
+	else if (file->ops->pread)
+		n = file->ops->pread(file, buf, size, (uint64_t)offset);
+	pl_file_put(file);
+	return answer(n);
+}
+
+static ssize_t file_pwrite(struct pl_file *file, const void *buf, size_t size, off64_t offset)
+{
+	ssize_t n = -ESPIPE;
+
+	if (offset < 0)
+		n = -EINVAL;
+	else if (file->ops->pwrite)
+		n = file->ops->pwrite(file, buf, size, (uint64_t)offset);
+	pl_file_put(file);
+	return answer(n);
+}
+
+CAUGHT ssize_t read(int fd, void *buf, size_t size)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_read(file, buf, size) : NEXT(read)(fd, buf, size);
+}
+
+CAUGHT ssize_t write(int fd, const void *buf, size_t size)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_write(file, buf, size) : NEXT(write)(fd, buf, size);
+}
+
+CAUGHT ssize_t pread64(int fd, void *buf, size_t size, off64_t offset)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_pread(file, buf, size, offset) : NEXT(pread64)(fd, buf, size, offset);
+}
+
+CAUGHT ssize_t pwrite64(int fd, const void *buf, size_t size, off64_t offset)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_pwrite(file, buf, size, offset) : NEXT(pwrite64)(fd, buf, size, offset);
+}
+
+CAUGHT ssize_t pread(int fd, void *buf, size_t size, off_t offset)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_pread(file, buf, size, offset) : NEXT(pread)(fd, buf, size, offset);
+}
+
+CAUGHT ssize_t pwrite(int fd, const void *buf, size_t size, off_t offset)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_pwrite(file, buf, size, offset) : NEXT(pwrite)(fd, buf, size, offset);
+}
+
+/* What a fortified program calls; too small a buffer is the C library's to complain about. */
+extern ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+extern ssize_t __pread_chk(int fd, void *buf, size_t size, off_t offset, size_t room);
+extern ssize_t __pread64_chk(int fd, void *buf, size_t size, off64_t offset, size_t room);
+
+CAUGHT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room)
+{
+	struct pl_file *file = size <= room ? pl_file_get(fd) : NULL;
+
+	return file ? file_read(file, buf, size) : NEXT(__read_chk)(fd, buf, size, room);
+}
+
+CAUGHT ssize_t __pread_chk(int fd, void *buf, size_t size, off_t offset, size_t room)
+{
+	struct pl_file *file = size <= room ? pl_file_get(fd) : NULL;
+
+	return file ? file_pread(file, buf, size, offset)
+		    : NEXT(__pread_chk)(fd, buf, size, offset, room);
+}
+
+CAUGHT ssize_t __pread64_chk(int fd, void *buf, size_t size, off64_t offset, size_t room)
+{
+	struct pl_file *file = size <= room ? pl_file_get(fd) : NULL;
+
+	return file ? file_pread(file, buf, size, offset)
+		    : NEXT(__pread64_chk)(fd, buf, size, offset, room);
+}
+
+/* ---- memory ---- */
+
+static void *map_file(struct pl_file *file, void *addr, size_t size, int prot, int flags,
+		      off64_t offset)
+{
+	int result = -ENODEV;
+
+	if (offset < 0 || offset % (off64_t)PL_PAGE || !size || size > SSIZE_MAX)
+		result = -EINVAL;
+	else if (file->ops->mmap)
+		result = file->ops->mmap(file, &addr, size, prot, flags, (uint64_t)offset);
+	pl_file_put(file);
+	if (result >= 0)
+		return addr;
+	errno = -result;
+	return MAP_FAILED;
+}
+
+static void *map(void *addr, size_t size, int prot, int flags, int fd, off64_t offset)
+{
+	struct pl_file *file = flags & MAP_ANONYMOUS ? NULL : pl_file_get(fd);
+	int result = 0;
+
+	if ((flags & MAP_FIXED) && pl_bar_near(addr, size))
+		result = pl_bar_unmap(addr, size);
+	if (result < 0) {
+		if (file)
+			pl_file_put(file);
+		errno = -result;
+		return MAP_FAILED;
+	}
+	if (file)
+		return map_file(file, addr, size, prot, flags, offset);
+	return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, offset);
+}
+
+CAUGHT void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	return map(addr, size, prot, flags, fd, offset);
+}
+
+CAUGHT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t offset)
+{
+	return map(addr, size, prot, flags, fd, offset);
+}
+
+CAUGHT int munmap(void *addr, size_t size)
+{
+	if (pl_bar_near(addr, size)) {
+		int result = pl_bar_unmap(addr, size);
+
+		if (result < 0)
+			return (int)answer(result);
+	}
+	return (int)syscall(SYS_munmap, addr, size);
+}
+
+CAUGHT void *mremap(void *addr, size_t size, size_t new_size, int flags, ...)
+{
+	va_list list;
+	void *to;
+
+	va_start(list, flags);
+	to = va_arg(list, void *);
+	va_end(list);
+	/* A device's memory stays where it is, as the kernel would not let it grow. */
+	if (pl_bar_near(addr, size ? size : 1) ||
+	    ((flags & MREMAP_FIXED) && pl_bar_near(to, new_size))) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mremap, addr, size, new_size, flags, to);
+}
+
+/* ---- descriptors ---- */
+
+CAUGHT int close(int fd)
+{
+	if (pl_file_any() && pl_file_is(fd))
+		return (int)answer(pl_file_close(fd));
+	return NEXT(close)(fd);
+}
+
+CAUGHT int dup(int fd)
+{
+	int copy = NEXT(dup)(fd);
+
+	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+}
+
+CAUGHT int dup2(int fd, int copy)
+{
+	if (fd != copy && pl_file_is(copy) && syscall(SYS_fcntl, fd, F_GETFD) >= 0)
+		pl_file_drop(copy);
+	copy = NEXT(dup2)(fd, copy);
+	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+}
+
+CAUGHT int dup3(int fd, int copy, int flags)
+{
+	if (fd != copy && pl_file_is(copy) && !(flags & ~O_CLOEXEC) &&
+	    syscall(SYS_fcntl, fd, F_GETFD) >= 0)
+		pl_file_drop(copy);
+	copy = NEXT(dup3)(fd, copy, flags);
+	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+}
+
+static int control(int fd, int command, void *arg, int result)
+{
+	if (result < 0 || (command != F_DUPFD && command != F_DUPFD_CLOEXEC))
+		return result;
+	return (int)answer(pl_file_copied(fd, result));
+}
+
+CAUGHT int fcntl(int fd, int command, ...)
+{
+	va_list list;
+	void *arg;
+
+	va_start(list, command);
+	arg = va_arg(list, void *);
+	va_end(list);
+	return control(fd, command, arg, NEXT(fcntl)(fd, command, arg));
+}
+
+CAUGHT int fcntl64(int fd, int command, ...)
+{
+	va_list list;
+	void *arg;
+
+	va_start(list, command);
+	arg = va_arg(list, void *);
+	va_end(list);
+	return control(fd, command, arg, NEXT(fcntl64)(fd, command, arg));
+}
+
+CAUGHT int close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (pl_file_any() && !(flags & ~(int)CLOSE_RANGE_UNSHARE) && first <= last)
+		pl_file_drop_range(first, last);
+	return NEXT(close_range)(first, last, flags);
+}
+
+CAUGHT void closefrom(int first)
+{
+	if (pl_file_any())
+		pl_file_drop_range(first < 0 ? 0 : (unsigned int)first, ~0U);
+	NEXT(closefrom)(first);
+}
+
+/* ---- opening ---- */
+
+static bool opens_ours(const char *path, int flags, int *fd)
+{
+	enum handover_kind kind;
+	uint32_t index;
+
+	if (!pl_path_ours(path, &kind, &index))
+		return false;
+	*fd = (int)answer(pl_path_open(kind, index, flags));
+	return true;
+}
+
+#define OPEN_MODE(flags)                               \
+	({                                             \
+		mode_t mode_ = 0;                      \
+		if (__OPEN_NEEDS_MODE(flags)) {        \
+			va_list list_;                 \
+			va_start(list_, flags);        \
+			mode_ = va_arg(list_, mode_t); \
+			va_end(list_);                 \
+		}                                      \
+		mode_;                                 \
+	})
+
+CAUGHT int open(const char *path, int flags, ...)
+{
+	mode_t mode = OPEN_MODE(flags);
+	int fd;
+
+	return opens_ours(path, flags, &fd) ? fd : NEXT(open)(path, flags, mode);
+}
+
+CAUGHT int open64(const char *path, int flags, ...)
+{
+	mode_t mode = OPEN_MODE(flags);
+	int fd;
+
+	return opens_ours(path, flags, &fd) ? fd : NEXT(open64)(path, flags, mode);
+}
+
+CAUGHT int openat(int folder, const char *path, int flags, ...)
+{
+	mode_t mode = OPEN_MODE(flags);
+	int fd;
+
+	return opens_ours(path, flags, &fd) ? fd : NEXT(openat)(folder, path, flags, mode);
+}
+
+CAUGHT int openat64(int folder, const char *path, int flags, ...)
+{
+	mode_t mode = OPEN_MODE(flags);
+	int fd;
+
+	return opens_ours(path, flags, &fd) ? fd : NEXT(openat64)(folder, path, flags, mode);
+}
+
+/* ---- sockets ---- */
+
+/* A device lives in this process; a descriptor of it elsewhere would be an empty file. */
+static bool carries_ours(const struct msghdr *message)
+{
+	if (!message || !message->msg_controllen || !pl_file_any())
+		return false;
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part;
+	     part = CMSG_NXTHDR((struct msghdr *)message, part)) {
+		size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			__builtin_memcpy(&fd, CMSG_DATA(part) + i * sizeof(fd), sizeof(fd));
+			if (!pl_file_is(fd))
+				continue;
+			pl_say_once(
+				PL_SAY_SOCKET,
+				"fd %d is a device or iommufd that this process uses; it cannot "
+				"be sent to another process: open it there",
+				fd);
+			return true;
+		}
+	}
+	return false;
+}
+
+CAUGHT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	if (carries_ours(message))
+		return answer(-EOPNOTSUPP);
+	return NEXT(sendmsg)(fd, message, flags);
+}
+
+CAUGHT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (carries_ours(&messages[i].msg_hdr))
+			return (int)answer(-EOPNOTSUPP);
+	return NEXT(sendmmsg)(fd, messages, count, flags);
+}

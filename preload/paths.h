@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The paths that are ours: /dev/iommu, /dev/vfio/… and the devices' folders in sysfs. Where no
+ * devices were given, none is.
+ */
+#ifndef PRELOAD_PATHS_H
+#define PRELOAD_PATHS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "file.h"
+
+/* A file of that kind; the maker for pl_file_init(). */
+struct pl_file *pl_path_make(enum handover_kind kind, uint32_t index);
+
+/* Whether the path is one of ours in /dev. */
+bool pl_path_ours(const char *path, enum handover_kind *kind, uint32_t *index);
+/* open(2) of such a path: a descriptor or -errno. */
+int pl_path_open(enum handover_kind kind, uint32_t index, int flags);
+
+#endif
