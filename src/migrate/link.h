@@ -132,6 +132,9 @@ int qsc_link_send_pieces(struct qsc_link *link, uint32_t channel, struct qsc_fra
  */
 int qsc_link_recv(struct qsc_link *link, uint32_t channel, struct qsc_frame *frame);
 
+/* A header on a channel of nobody yet, who may speak any version. */
+int qsc_link_recv_first(struct qsc_channel *ch, struct qsc_frame *frame);
+
 /* -EBADMSG when it is not what was sent. */
 int qsc_link_recv_payload(struct qsc_link *link, uint32_t channel, const struct qsc_frame *frame,
 			  void *buf);
