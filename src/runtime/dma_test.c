@@ -151,6 +151,99 @@ static void test_asking(void **unused)
 	qsc_dma_space_destroy(&space);
 }
 
+/* What a mover was given, and what it makes of it. */
+struct mover {
+	unsigned int calls;
+	int count;
+	size_t size;
+	int result;
+	char *data; /* filled in or taken */
+	bool fills;
+};
+
+static int move(void *ctx, const struct iovec *iov, int count)
+{
+	struct mover *mover = ctx;
+	size_t at = 0;
+
+	mover->calls++;
+	mover->count = count;
+	for (int i = 0; i < count; at += iov[i].iov_len, i++) {
+		if (mover->fills)
+			memcpy(iov[i].iov_base, mover->data + at, iov[i].iov_len);
+		else
+			memcpy(mover->data + at, iov[i].iov_base, iov[i].iov_len);
+	}
+	mover->size = at;
+	return mover->result;
+}
+
+/* In one go, in order, over mappings and memory that must be asked for; or not at all. */
+static void test_moved_by_somebody_else(void **unused)
+{
+	static struct holder holder;
+	static char memory[32768];
+	static char data[32768];
+	const struct qsc_dma_access access = {holder_read, holder_write, &holder};
+	const struct qsc_dma_range range = {0x10000, 0x10000};
+	const struct qsc_dma_piece near[] = {{0x14000, 0x100}, {0x13f00, 0x200}, {0x10000, 1}};
+	const struct qsc_dma_piece far[] = {{0x14000, 0x100}, {0x8010, 0x20}};
+	const struct qsc_dma_piece nowhere[] = {{0x14000, 0x100}, {0x17fff, 2}};
+	struct qsc_dma_piece many[QSC_DMA_MAX_PIECES + 1];
+	struct qsc_dma_mapping mapping = at(0x8000, 0x8000, NULL, RW);
+	struct mover mover = {.data = data, .fills = true};
+	struct qsc_dma_space space;
+	uint64_t bitmap = 0;
+
+	begin(&space);
+	mapping.access = &access;
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), 0);
+	assert_int_equal(map(&space, 0x10000, 0x4000, memory, RW), 0);
+	assert_int_equal(map(&space, 0x14000, 0x4000, memory + 0x4000, RW), 0);
+	assert_int_equal(qsc_dma_space_log_start(&space, &range, 1), 0);
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 7 + 1);
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_WRITE, near, 3, move, &mover), 0);
+	assert_int_equal(mover.calls, 1);
+	assert_int_equal(mover.count, 4);
+	assert_memory_equal(memory + 0x3f00, data + 0x100, 0x100);
+	assert_memory_equal(memory + 0x4000, data + 0x200, 0x100);
+	assert_int_equal(memory[0], data[0x300]);
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x10000, 0x8000, 4096, &bitmap), 0);
+	assert_int_equal(bitmap, 0x19);
+	/* With a buffer in between. */
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_WRITE, far, 2, move, &mover), 0);
+	assert_int_equal(mover.count, 1);
+	assert_memory_equal(memory + 0x4000, data, 0x100);
+	assert_memory_equal(holder.memory + 0x10, data + 0x100, 0x20);
+	mover.fills = false;
+	memset(data, 0, sizeof(data));
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_READ, far, 2, move, &mover), 0);
+	assert_int_equal(mover.size, 0x120);
+	assert_memory_equal(data, memory + 0x4000, 0x100);
+	assert_memory_equal(data + 0x100, holder.memory + 0x10, 0x20);
+	mover.result = -EINPROGRESS;
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_READ, near, 3, move, &mover),
+			 -EINPROGRESS);
+	/* It failed, and what it wrote before that is reported all the same. */
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x10000, 0x8000, 4096, &bitmap), 0);
+	bitmap = 0;
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_WRITE, near, 1, move, &mover),
+			 -EINPROGRESS);
+	assert_int_equal(qsc_dma_space_log_report(&space, 0x10000, 0x8000, 4096, &bitmap), 0);
+	assert_int_equal(bitmap, 0x10);
+	mover.calls = 0;
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_READ, nowhere, 2, move, &mover),
+			 -EFAULT);
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_READ, many, QSC_DMA_MAX_PIECES + 1,
+					    move, &mover),
+			 -EINVAL);
+	qsc_gate_set(&space.gate, QSC_GATE_CLOSED);
+	assert_int_equal(qsc_dma_space_move(&space, QSC_DMA_READ, near, 3, move, &mover), -EAGAIN);
+	assert_int_equal(mover.calls, 0);
+	qsc_dma_space_destroy(&space);
+}
+
 static size_t resident_pages(void)
 {
 	unsigned long total = 0;
@@ -274,9 +367,13 @@ static void test_unmap_waits(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mappings), cmocka_unit_test(test_gate),
-		cmocka_unit_test(test_asking),	 cmocka_unit_test(test_truncated_file),
-		cmocka_unit_test(test_log),	 cmocka_unit_test(test_unmap_waits),
+		cmocka_unit_test(test_mappings),
+		cmocka_unit_test(test_gate),
+		cmocka_unit_test(test_moved_by_somebody_else),
+		cmocka_unit_test(test_asking),
+		cmocka_unit_test(test_truncated_file),
+		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_unmap_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

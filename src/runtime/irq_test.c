@@ -141,6 +141,48 @@ static void test_intx_is_masked_by_delivery(void **unused)
 	qsc_irqs_destroy(&irqs);
 }
 
+/* An asserted line comes again with every unmask, until it is no longer asserted. */
+static void test_an_asserted_line_comes_again(void **unused)
+{
+	struct qsc_irqs irqs;
+	int fd = new_eventfd();
+
+	assert_int_equal(qsc_irqs_init(&irqs, counts), 0);
+	qsc_irqs_set_line(&irqs, true);
+	/* It counts from when there is somebody to tell. */
+	assert_int_equal(set_up(&irqs, VFIO_PCI_INTX_IRQ_INDEX, 0, fd), 0);
+	assert_int_equal(qsc_eventfd_drain(fd), 1);
+	qsc_irqs_set_line(&irqs, true);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(act(&irqs, VFIO_PCI_INTX_IRQ_INDEX, 0, VFIO_IRQ_SET_ACTION_UNMASK),
+				 0);
+		assert_int_equal(qsc_eventfd_drain(fd), 1);
+	}
+	/* DEV-2, DEV-6 */
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_HOLD);
+	assert_int_equal(act(&irqs, VFIO_PCI_INTX_IRQ_INDEX, 0, VFIO_IRQ_SET_ACTION_UNMASK), 0);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_ALLOW);
+	assert_int_equal(qsc_eventfd_drain(fd), 1);
+	qsc_irqs_set_line(&irqs, false);
+	assert_int_equal(act(&irqs, VFIO_PCI_INTX_IRQ_INDEX, 0, VFIO_IRQ_SET_ACTION_UNMASK), 0);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	/* A reset lets go of it, and so does a load. */
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_HOLD);
+	qsc_irqs_set_line(&irqs, true);
+	qsc_irqs_forget(&irqs);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_ALLOW);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_HOLD);
+	qsc_irqs_set_line(&irqs, true);
+	qsc_irqs_load(&irqs, NULL, 0);
+	qsc_irqs_set_mode(&irqs, QSC_VERDICT_ALLOW);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	close(fd);
+	qsc_irqs_destroy(&irqs);
+}
+
 /* DEV-8: a load replaces what the device had held, not what the user asked for during the load. */
 static void test_load_keeps_what_the_user_triggered(void **unused)
 {
@@ -233,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_DEV_6_held_and_delivered_once),
 		cmocka_unit_test(test_setting_up),
 		cmocka_unit_test(test_intx_is_masked_by_delivery),
+		cmocka_unit_test(test_an_asserted_line_comes_again),
 		cmocka_unit_test(test_a_full_eventfd_does_not_block),
 		cmocka_unit_test(test_a_nearly_full_eventfd_does_not_block),
 		cmocka_unit_test(test_what_is_held_is_bounded),

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bitmap.h"
 #include "runtime/block.h"
 #include "runtime/test_model.h"
 
@@ -617,6 +618,36 @@ static void test_zeroes_take_no_memory(void **unused)
 	qsc_block_destroy(&block);
 }
 
+/* A cleared range takes no memory, is all zero, and is known to have been written. */
+static void test_cleared_ranges_take_no_memory(void **unused)
+{
+	const struct qsc_block_desc desc = {.name = "wiped", .size = 65536};
+	struct qsc_block block;
+	uint64_t page;
+	uint64_t count;
+
+	for (uint64_t from = 100; from < 12000; from += 997) {
+		for (uint64_t size = 1; size < 20000; size += 4095) {
+			assert_int_equal(qsc_block_init(&block, &desc), 0);
+			memset(block.memory, 1, block.size);
+			qsc_block_wipe(&block, from, size);
+			for (uint64_t i = 0; i < block.size; i++)
+				assert_int_equal(block.memory[i], i < from || i >= from + size);
+			assert_true(qsc_bitmap_test((const uint64_t *)block.dirty, from >> 12));
+			assert_true(qsc_bitmap_test((const uint64_t *)block.dirty,
+						    (from + size - 1) >> 12));
+			qsc_block_destroy(&block);
+		}
+	}
+	assert_int_equal(qsc_block_init(&block, &desc), 0);
+	memset(block.memory, 1, block.size);
+	qsc_block_wipe(&block, 4096, UINT64_MAX);
+	qsc_block_wipe(&block, block.size, 1);
+	assert_true(qsc_block_next_data(&block, 0, &page, &count));
+	assert_int_equal(count, 1);
+	qsc_block_destroy(&block);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -632,6 +663,7 @@ int main(void)
 		cmocka_unit_test(test_SESS_11_foreign_streams_change_nothing),
 		cmocka_unit_test(test_DEV_6_held_interrupts_travel),
 		cmocka_unit_test(test_zeroes_take_no_memory),
+		cmocka_unit_test(test_cleared_ranges_take_no_memory),
 		cmocka_unit_test(test_SESS_10_the_estimate_is_near),
 	};
 

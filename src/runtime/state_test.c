@@ -589,6 +589,37 @@ static void test_new_doorbells_are_watched(void **unused)
 	test_end(device);
 }
 
+/* What is written to a disk is there after a reset, but not what a load left that was not accepted.
+ */
+static void test_non_volatile_memory_survives_a_reset(void **unused)
+{
+	const struct qsc_block_desc block = {
+		.name = "memory", .size = TEST_BAR2_SIZE, .non_volatile = true};
+	struct qsc_runtime_options options = test_options(NULL, 7);
+	struct test_device *device;
+	uint64_t session;
+	uint64_t value;
+
+	options.blocks = &block;
+	device = test_make(&options);
+	for (enum qsc_state state = QSC_STATE_STOP; state <= QSC_STATE_PRE_COPY_P2P; state++) {
+		value = 0x1234 + (uint64_t)state;
+		assert_int_equal(qsc_device_region_write(device->dev, 2, 8192, &value, 8), 8);
+		assert_int_equal(qsc_device_set_state(device->dev, state, &session), 0);
+		assert_int_equal(qsc_device_reset(device->dev), 0);
+		assert_int_equal(qsc_device_region_read(device->dev, 2, 8192, &value, 8), 8);
+		/* SESS-7 */
+		assert_int_equal(value, state == QSC_STATE_RESUMING ? 0 : 0x1234 + (uint64_t)state);
+	}
+	/* STATE-5: who lets go of a stopped device leaves nothing behind. */
+	assert_int_equal(qsc_device_set_state(device->dev, QSC_STATE_STOP, &session), 0);
+	qsc_device_close(device->dev);
+	assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+	assert_int_equal(qsc_device_region_read(device->dev, 2, 8192, &value, 8), 8);
+	assert_int_equal(value, 0);
+	test_end(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -605,6 +636,7 @@ int main(void)
 		cmocka_unit_test(test_reset_against_everything),
 		cmocka_unit_test(test_impossible_descriptions),
 		cmocka_unit_test(test_doorbells),
+		cmocka_unit_test(test_non_volatile_memory_survives_a_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
