@@ -23,7 +23,7 @@ static int guard(struct qsc_memory *memory)
 	uint32_t i;
 	int result = 0;
 
-	memory->guards = calloc(memory->num_regions + 1U, sizeof(*memory->guards));
+	memory->guards = calloc(memory->num_regions + 1U, sizeof(struct qsc_guard *));
 	if (!memory->guards)
 		return -ENOMEM;
 	for (i = 0; i < memory->num_regions && result == 0; i++)

@@ -111,10 +111,13 @@ def cut_ready(here):
     """
     send, receive = begin(here, no_precopy=True)
     here.net.cable("delay 100")
-    receive.until("commit")
+    # A source that was too slow on a busy machine has been dropped, and another is waited for.
+    while receive.ended is None and send.ended is None and receive.phase() != "commit":
+        moving.time.sleep(0.01)
     here.net.cable("cut")
     states = conclude(here, "READY lost", send, receive)
-    assert states in (("running", "unproved"), ("unproved", "unproved")), states
+    assert states in (("running", "unproved"), ("unproved", "unproved"), ("empty", "running")), \
+        states
 
 
 def cut_hand_over(message, expected):
