@@ -77,7 +77,7 @@ int qsc_client_log_stop(struct qsc_device *dev)
  * while this end still receives those before.
  */
 #define PIECES	    4U
-#define PIECE_WORDS 32768UL /* 8 GiB in pages of 4 KiB */
+#define PIECE_WORDS 16384UL /* 4 GiB in pages of 4 KiB */
 
 _Static_assert(PIECES *PIECE_WORDS * sizeof(uint64_t) <= QSC_CLIENT_BITMAP_MAX,
 	       "the pieces under way fit the buffer");

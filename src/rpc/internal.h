@@ -50,6 +50,20 @@ struct qsc_rpc {
 	bool ending;
 	int held_fds[QSC_STREAM_MAX_FDS]; /* of the command being worked on */
 	size_t num_held;
+
+	/* Of who is `sending`: see pass.c. */
+	int pass[2]; /* a pipe, made when it is needed first; -1: there is none */
+	bool no_pass;
+};
+
+/* A message on its way out. */
+struct qsc_rpc_output {
+	struct iovec *iov;
+	size_t iovcnt;
+	size_t size;	  /* of all parts */
+	uint64_t resting; /* a bit for each part: see qsc_rpc_reply_parts() */
+	const int *fds;
+	size_t num_fds;
 };
 
 /* Bytes and descriptors of one receive. */
@@ -91,13 +105,14 @@ int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64
 			   ssize_t n, struct qsc_rpc_input *input);
 
 /*
- * Receive once. deadline_us 0: for as long as it takes. 0, -ETIMEDOUT, -ENOTCONN at the end or at
- * an error, -EPROTO when more descriptors came than may.
+ * Receive once. deadline_us 0: for as long as it takes, and then with `whole` all of `size` if the
+ * system can. 0, -ETIMEDOUT, -ENOTCONN at the end or at an error, -EPROTO when more descriptors
+ * came than may.
  */
-qsc_flat int qsc_rpc_receive(struct qsc_rpc *rpc, void *where, size_t size, uint64_t deadline_us,
-			     struct qsc_rpc_input *input)
+qsc_flat int qsc_rpc_receive(struct qsc_rpc *rpc, void *where, size_t size, bool whole,
+			     uint64_t deadline_us, struct qsc_rpc_input *input)
 {
-	int flags = deadline_us || rpc->poll ? MSG_DONTWAIT : 0;
+	int flags = deadline_us || rpc->poll ? MSG_DONTWAIT : whole ? MSG_WAITALL : 0;
 	ssize_t n;
 
 	do
@@ -112,25 +127,31 @@ qsc_flat int qsc_rpc_receive(struct qsc_rpc *rpc, void *where, size_t size, uint
 }
 
 /* The same for parts and descriptors. */
-ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
-			       const int *fds, size_t num_fds);
+ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, const struct qsc_rpc_output *output);
 
 /* Send what goes without waiting: how many bytes, or -errno. */
-qsc_flat ssize_t qsc_rpc_try_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
-				  const int *fds, size_t num_fds)
+qsc_flat ssize_t qsc_rpc_try_send(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
 {
 	ssize_t n;
 
-	if (num_fds || iovcnt != 1)
-		return qsc_rpc_try_send_parts(rpc, iov, iovcnt, fds, num_fds);
-	n = qsc_send(rpc->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (output->num_fds || output->iovcnt != 1)
+		return qsc_rpc_try_send_parts(rpc, output);
+	n = qsc_send(rpc->fd, output->iov->iov_base, output->iov->iov_len,
+		     MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n >= 0)
 		return n;
 	return n == -EAGAIN || n == -EINTR ? 0 : -ENOTCONN;
 }
 
 /* Send all that comes after the first `sent` bytes, within the message deadline. */
-int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t sent,
-		     const int *fds, size_t num_fds);
+int qsc_rpc_transmit(struct qsc_rpc *rpc, const struct qsc_rpc_output *output, size_t sent);
+
+/*
+ * Send it without copying what rests: how many bytes went, which are fewer than all where the
+ * system does not do it; -ETIMEDOUT, -ENOTCONN.
+ */
+ssize_t qsc_rpc_pass(struct qsc_rpc *rpc, const struct qsc_rpc_output *output,
+		     uint64_t deadline_us);
+void qsc_rpc_end_passing(struct qsc_rpc *rpc);
 
 #endif

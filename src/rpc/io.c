@@ -101,7 +101,7 @@ void qsc_rpc_farewell(struct qsc_rpc *rpc, uint32_t timeout_ms)
 
 	if (qsc_rpc_broken(rpc) || shutdown(rpc->fd, SHUT_WR) < 0)
 		return;
-	while (qsc_rpc_receive(rpc, sink, sizeof(sink), deadline_us, &input) == 0)
+	while (qsc_rpc_receive(rpc, sink, sizeof(sink), false, deadline_us, &input) == 0)
 		while (input.num_fds)
 			qsc_fd_close(&input.fds[--input.num_fds]);
 }
@@ -141,44 +141,48 @@ static ssize_t send_with_fds(int fd, struct iovec *iov, size_t iovcnt, const int
 	return sendmsg(fd, &message, flags);
 }
 
-ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt,
-			       const int *fds, size_t num_fds)
+ssize_t qsc_rpc_try_send_parts(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
 {
 	ssize_t n;
 
-	if (num_fds > QSC_STREAM_MAX_FDS)
+	if (output->num_fds > QSC_STREAM_MAX_FDS)
 		return -EINVAL;
-	n = send_with_fds(rpc->fd, iov, iovcnt, fds, num_fds, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = send_with_fds(rpc->fd, output->iov, output->iovcnt, output->fds, output->num_fds,
+			  MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n >= 0)
 		return n;
 	return errno == EAGAIN || errno == EINTR ? 0 : -ENOTCONN;
 }
 
-int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t sent,
-		     const int *fds, size_t num_fds)
+int qsc_rpc_transmit(struct qsc_rpc *rpc, const struct qsc_rpc_output *output, size_t sent)
 {
+	struct iovec *iov = output->iov;
+	size_t iovcnt = output->iovcnt;
+	size_t num_fds = output->num_fds;
 	uint64_t deadline_us = 0;
-	size_t left = 0;
-	size_t i;
 
 	if (num_fds > QSC_STREAM_MAX_FDS)
 		return -EINVAL;
+	if (output->resting && !sent && !num_fds) {
+		ssize_t passed;
+
+		deadline_us = qsc_rpc_now_us() + (uint64_t)rpc->message_timeout_ms * 1000;
+		passed = qsc_rpc_pass(rpc, output, deadline_us);
+		if (passed < 0)
+			return (int)passed;
+		sent = (size_t)passed;
+	}
 	skip(&iov, &iovcnt, sent);
 	if (sent)
 		num_fds = 0;
-	for (i = 0; i < iovcnt; i++)
-		left += iov[i].iov_len;
-	for (;;) {
+	while (iovcnt) {
 		/* The first try may sleep, for as long as SO_SNDTIMEO says. */
-		ssize_t n = send_with_fds(rpc->fd, iov, iovcnt, fds, num_fds,
+		ssize_t n = send_with_fds(rpc->fd, iov, iovcnt, output->fds, num_fds,
 					  MSG_NOSIGNAL | (deadline_us ? MSG_DONTWAIT : 0));
 
 		if (n < 0 && errno != EINTR && (errno != EAGAIN || !deadline_us))
 			return errno == EAGAIN ? -ETIMEDOUT : -ENOTCONN;
 		if (n > 0) {
-			left -= (size_t)n;
-			if (!left)
-				return 0;
 			skip(&iov, &iovcnt, (size_t)n);
 			num_fds = 0;
 		} else if (n < 0 && errno == EAGAIN) {
@@ -187,7 +191,8 @@ int qsc_rpc_transmit(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size
 			if (result < 0)
 				return result;
 		}
-		if (!deadline_us)
+		if (iovcnt && !deadline_us)
 			deadline_us = qsc_rpc_now_us() + (uint64_t)rpc->message_timeout_ms * 1000;
 	}
+	return 0;
 }

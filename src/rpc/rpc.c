@@ -160,6 +160,7 @@ int qsc_rpc_create(const struct qsc_rpc_options *options, struct qsc_rpc **out)
 	rpc->mapped = mapped;
 	qsc_wire_stream_init(&rpc->stream, buffer, mapped, options->max_message);
 	rpc->fd = qsc_fd_steal(&fd);
+	rpc->pass[0] = rpc->pass[1] = -1;
 	rpc->poll = options->poll;
 	rpc->call_timeout_ms = options->call_timeout_ms;
 	rpc->message_timeout_ms = options->message_timeout_ms;
@@ -205,6 +206,7 @@ void qsc_rpc_destroy(struct qsc_rpc *rpc)
 	while ((fd = qsc_wire_stream_take_any_fd(&rpc->stream)) >= 0)
 		qsc_fd_close(&fd);
 	qsc_fd_close(&rpc->fd);
+	qsc_rpc_end_passing(rpc);
 	munmap(rpc->stream.buffer, rpc->mapped);
 	for (i = 0; i < QSC_RPC_CALLS; i++)
 		pthread_cond_destroy(&rpc->turn[i]);
@@ -441,6 +443,7 @@ static int receive_direct(struct qsc_rpc *rpc, struct qsc_call *call,
 	size_t present = rpc->stream.end - rpc->stream.scan - QSC_WIRE_HEADER_SIZE;
 	uint64_t deadline_us = rpc->partial_us + (uint64_t)rpc->message_timeout_ms * 1000;
 	size_t size = message->size;
+	bool timed = rpc->watching && rpc->message_timeout_ms >= rpc->call_timeout_ms;
 	int result = 0;
 	int fd;
 
@@ -453,7 +456,9 @@ static int receive_direct(struct qsc_rpc *rpc, struct qsc_call *call,
 	while (!result && present < size) {
 		void *where = (char *)call->data + (present - call->fixed_size);
 
-		result = qsc_rpc_receive(rpc, where, size - present, deadline_us, &input);
+		/* The watchdog minds the call's own deadline, and that is no later. */
+		result = qsc_rpc_receive(rpc, where, size - present, true, timed ? 0 : deadline_us,
+					 &input);
 		if (!result) {
 			present += input.size;
 			close_fds(input.fds, input.num_fds);
@@ -556,7 +561,7 @@ qsc_flat int lead(struct qsc_rpc *rpc, uint64_t deadline_us)
 	result = prepare_receive(rpc, until, &where, &size);
 	if (result > 0) {
 		pthread_mutex_unlock(&rpc->lock);
-		result = qsc_rpc_receive(rpc, where, size, until, &input);
+		result = qsc_rpc_receive(rpc, where, size, false, until, &input);
 		pthread_mutex_lock(&rpc->lock);
 		rpc->ended = rpc->ended || input.ended;
 		if (!result)
@@ -670,22 +675,21 @@ static void await_turn(struct qsc_rpc *rpc)
  * Lock held, and it is this message's turn. What is long, or does not go at once, is sent without
  * the lock.
  */
-qsc_flat int send_message(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t size,
-			  const int *fds, size_t num_fds)
+qsc_flat int send_message(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
 {
 	ssize_t sent = 0;
 	int result;
 
-	if (size <= SHORT_MAX) {
-		sent = qsc_rpc_try_send(rpc, iov, iovcnt, fds, num_fds);
+	if (output->size <= SHORT_MAX) {
+		sent = qsc_rpc_try_send(rpc, output);
 		if (sent < 0)
 			return (int)sent;
-		if ((size_t)sent == size)
+		if ((size_t)sent == output->size)
 			return 0;
 	}
 	rpc->sending = true;
 	pthread_mutex_unlock(&rpc->lock);
-	result = qsc_rpc_transmit(rpc, iov, iovcnt, (size_t)sent, fds, num_fds);
+	result = qsc_rpc_transmit(rpc, output, (size_t)sent);
 	pthread_mutex_lock(&rpc->lock);
 	rpc->sending = false;
 	if (rpc->idlers)
@@ -715,7 +719,11 @@ static uint32_t promise(struct qsc_rpc *rpc)
 qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
 		   const int *fds, size_t num_fds)
 {
-	size_t size = total_size(iov, iovcnt);
+	const struct qsc_rpc_output output = {.iov = iov,
+					      .iovcnt = iovcnt,
+					      .size = total_size(iov, iovcnt),
+					      .fds = fds,
+					      .num_fds = num_fds};
 	int result;
 
 	call->deadline_us = coarse_now_us() + (uint64_t)rpc->call_timeout_ms * 1000;
@@ -725,8 +733,8 @@ qsc_flat int begin(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov
 	if (result < 0)
 		return result;
 	await_turn(rpc);
-	fill_header(iov, size, call->id, call->command, promise(rpc));
-	result = send_message(rpc, iov, iovcnt, size, fds, num_fds);
+	fill_header(iov, output.size, call->id, call->command, promise(rpc));
+	result = send_message(rpc, &output);
 	if (result < 0) {
 		break_off(rpc);
 		if (call->expired)
@@ -811,14 +819,13 @@ int qsc_rpc_call(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, 
 }
 
 /* Lock held, and it is this message's turn. */
-qsc_flat int send_alone(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, size_t size,
-			const int *fds, size_t num_fds)
+qsc_flat int send_alone(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
 {
 	int result;
 
 	if (qsc_rpc_broken(rpc))
 		return -ENOTCONN;
-	result = send_message(rpc, iov, iovcnt, size, fds, num_fds);
+	result = send_message(rpc, output);
 	if (result < 0)
 		break_off(rpc);
 	return result;
@@ -827,39 +834,45 @@ qsc_flat int send_alone(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, s
 int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const int *fds,
 		 size_t num_fds)
 {
+	const struct qsc_rpc_output output = {.iov = iov,
+					      .iovcnt = iovcnt,
+					      .size = total_size(iov, iovcnt),
+					      .fds = fds,
+					      .num_fds = num_fds};
 	int result;
 
 	pthread_mutex_lock(&rpc->lock);
 	await_turn(rpc);
-	result = send_alone(rpc, iov, iovcnt, total_size(iov, iovcnt), fds, num_fds);
+	result = send_alone(rpc, &output);
 	pthread_mutex_unlock(&rpc->lock);
 	return result;
 }
 
 int qsc_rpc_post(struct qsc_rpc *rpc, uint16_t command, struct iovec *iov, size_t iovcnt)
 {
-	size_t size = total_size(iov, iovcnt);
+	const struct qsc_rpc_output output = {
+		.iov = iov, .iovcnt = iovcnt, .size = total_size(iov, iovcnt)};
 	int result;
 
 	pthread_mutex_lock(&rpc->lock);
 	await_turn(rpc);
-	fill_header(iov, size, 0, command, QSC_WIRE_NO_REPLY | promise(rpc));
-	result = send_alone(rpc, iov, iovcnt, size, NULL, 0);
+	fill_header(iov, output.size, 0, command, QSC_WIRE_NO_REPLY | promise(rpc));
+	result = send_alone(rpc, &output);
 	pthread_mutex_unlock(&rpc->lock);
 	return result;
 }
 
-qsc_flat int reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, struct iovec *iov,
-		   size_t iovcnt, size_t size, const int *fds, size_t num_fds)
+qsc_flat int reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
+		   const struct qsc_rpc_output *output)
 {
 	int result;
 
 	if (command->flags & QSC_WIRE_NO_REPLY)
 		return 0;
-	fill_header(iov, size, command->id, command->command, QSC_WIRE_TYPE_REPLY);
+	fill_header(output->iov, output->size, command->id, command->command, QSC_WIRE_TYPE_REPLY);
 	pthread_mutex_lock(&rpc->lock);
 	await_turn(rpc);
-	result = send_alone(rpc, iov, iovcnt, size, fds, num_fds);
+	result = send_alone(rpc, output);
 	pthread_mutex_unlock(&rpc->lock);
 	return result;
 }
@@ -868,14 +881,24 @@ int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, vo
 		  size_t size, const int *fds, size_t num_fds)
 {
 	struct iovec iov = {.iov_base = message, .iov_len = size};
+	const struct qsc_rpc_output output = {
+		.iov = &iov, .iovcnt = 1, .size = size, .fds = fds, .num_fds = num_fds};
 
-	return reply(rpc, command, &iov, 1, size, fds, num_fds);
+	return reply(rpc, command, &output);
 }
 
 int qsc_rpc_reply_parts(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
-			struct iovec *iov, size_t iovcnt, const int *fds, size_t num_fds)
+			struct iovec *iov, size_t iovcnt, uint64_t resting, const int *fds,
+			size_t num_fds)
 {
-	return reply(rpc, command, iov, iovcnt, total_size(iov, iovcnt), fds, num_fds);
+	const struct qsc_rpc_output output = {.iov = iov,
+					      .iovcnt = iovcnt,
+					      .size = total_size(iov, iovcnt),
+					      .resting = resting,
+					      .fds = fds,
+					      .num_fds = num_fds};
+
+	return reply(rpc, command, &output);
 }
 
 int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error)

@@ -132,9 +132,14 @@ int qsc_rpc_send(struct qsc_rpc *rpc, struct iovec *iov, size_t iovcnt, const in
 /* Answer a command: `size` bytes whose first 16 are filled in here, or an error (negative). */
 int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, void *message,
 		  size_t size, const int *fds, size_t num_fds);
-/* The same in parts, of which the first begins with those 16 bytes. */
+/*
+ * The same in parts, at most 64, of which the first begins with those 16 bytes. Part i rests when
+ * bit i of `resting` is set: it keeps its contents until the peer has received them, which may be
+ * long after this has returned; so it need not be copied.
+ */
 int qsc_rpc_reply_parts(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
-			struct iovec *iov, size_t iovcnt, const int *fds, size_t num_fds);
+			struct iovec *iov, size_t iovcnt, uint64_t resting, const int *fds,
+			size_t num_fds);
 int qsc_rpc_reply_error(struct qsc_rpc *rpc, const struct qsc_wire_header *command, int error);
 
 /*

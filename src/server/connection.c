@@ -302,6 +302,7 @@ static int serve_one(struct qsc_connection *connection, const struct qsc_message
 	request.out_max = connection->reply_size - QSC_WIRE_HEADER_SIZE;
 	request.num_out_fds = 0;
 	request.num_parts = 1;
+	request.resting = 0;
 	size = dispatch(connection, &request);
 	request.parts[0].iov_base = connection->reply;
 	request.parts[0].iov_len = QSC_WIRE_HEADER_SIZE + (size_t)size;
@@ -309,7 +310,7 @@ static int serve_one(struct qsc_connection *connection, const struct qsc_message
 		result = qsc_rpc_reply_error(connection->rpc, &request.header, (int)size);
 	else
 		result = qsc_rpc_reply_parts(connection->rpc, &request.header, request.parts,
-					     request.num_parts, request.out_fds,
+					     request.num_parts, request.resting, request.out_fds,
 					     request.num_out_fds);
 	while (request.num_out_fds)
 		qsc_fd_close(&request.out_fds[--request.num_out_fds]);

@@ -54,6 +54,7 @@ struct qsc_request {
 	/* From part 1 on: what follows that, as it lies in the device's memory or elsewhere. */
 	struct iovec parts[QSC_SERVER_PARTS_MAX];
 	size_t num_parts;
+	uint64_t resting; /* bits of those in the device's memory, which keep their contents */
 };
 
 /* Size of the reply's body at `out`, or -errno for an error reply. */

@@ -247,14 +247,28 @@ ssize_t qsc_server_feature(struct qsc_connection *connection, struct qsc_request
 	return (ssize_t)sizeof(wire) + n;
 }
 
-static void add_part(struct qsc_request *request, struct iovec part)
+/* Two that follow one another become one, when both rest or both do not. */
+static void add_part(struct qsc_request *request, struct iovec part, bool rests)
 {
-	struct iovec *last = &request->parts[request->num_parts - 1];
+	size_t last = request->num_parts - 1;
+	struct iovec *before = &request->parts[last];
 
-	if (request->num_parts > 1 && (char *)last->iov_base + last->iov_len == part.iov_base)
-		last->iov_len += part.iov_len;
-	else
-		request->parts[request->num_parts++] = part;
+	if (last && (request->resting >> last & 1) == rests &&
+	    (char *)before->iov_base + before->iov_len == part.iov_base) {
+		before->iov_len += part.iov_len;
+		return;
+	}
+	request->resting |= (uint64_t)rests << request->num_parts;
+	request->parts[request->num_parts++] = part;
+}
+
+/*
+ * What was lent lies in the room that was given for it, or rests in the device until its state is
+ * left. A client that has that done before it has taken what it asked for gets what it asked for.
+ */
+static bool lies_in(const void *at, const uint8_t *room, size_t size)
+{
+	return (uintptr_t)at - (uintptr_t)room < size;
 }
 
 /* More of the stream, in `room` where it cannot stay in the device. */
@@ -272,12 +286,12 @@ static ssize_t read_more(struct qsc_connection *connection, struct qsc_request *
 		n = qsc_device_session_lend(connection->dev, connection->session, room, size, parts,
 					    left - 1, &count);
 		for (i = 0; i < count; i++)
-			add_part(request, parts[i]);
+			add_part(request, parts[i], !lies_in(parts[i].iov_base, room, size));
 		return n;
 	}
 	n = qsc_device_session_read(connection->dev, connection->session, room, size);
 	if (n > 0)
-		add_part(request, (struct iovec){.iov_base = room, .iov_len = (size_t)n});
+		add_part(request, (struct iovec){.iov_base = room, .iov_len = (size_t)n}, false);
 	return n;
 }
 

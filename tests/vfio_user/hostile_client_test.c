@@ -782,6 +782,35 @@ static void test_replies_never_read(void **state)
 	pair_join(&pair);
 }
 
+/* The same while state data are passed on by reference, and one who leaves: no signal ends us. */
+static void test_lent_state_never_read(void **state)
+{
+	struct qsc_server_options options = {.message_timeout_ms = 50};
+	struct pair pair;
+	int round;
+	int fd;
+	int i;
+
+	for (round = 0; round < 2; round++) {
+		pair_serve(&pair, &options, &fd);
+		raw_hello(fd, false, NULL);
+		fake_set(pair.fake, lends, true);
+		assert_int_equal(raw_request(fd, QSC_WIRE_FEATURE,
+					     U32(16, FSET(2), QSC_STATE_STOP_COPY, 0), NULL, 0,
+					     &reply),
+				 0);
+		for (i = 0; i < 3; i++)
+			raw_send(fd, 1, QSC_WIRE_MIG_DATA_READ, 0, U32(8 + (1 << 20), 1 << 20),
+				 NULL, 0, 0);
+		if (round)
+			close(fd);
+		fake_wait_closed(pair.fake);
+		if (!round)
+			close(fd);
+		pair_join(&pair);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -807,6 +836,7 @@ int main(void)
 		cmocka_unit_test(test_dma_answered_slowly),
 		cmocka_unit_test(test_dma_answered_wrongly),
 		cmocka_unit_test(test_replies_never_read),
+		cmocka_unit_test(test_lent_state_never_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
