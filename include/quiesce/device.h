@@ -207,6 +207,9 @@ struct qsc_device_ops {
 	int (*get_migration)(struct qsc_device *dev, struct qsc_migration_info *info);
 	int (*get_state)(struct qsc_device *dev, enum qsc_state *state);
 	int (*set_state)(struct qsc_device *dev, uint32_t target, uint64_t *session);
+	/* Optional, both or none: its two halves. */
+	int (*set_state_begin)(struct qsc_device *dev, uint32_t target);
+	int (*set_state_end)(struct qsc_device *dev, uint64_t *session);
 	int (*data_size)(struct qsc_device *dev, uint64_t *size_bytes);
 	int (*log_start)(struct qsc_device *dev, uint64_t *page_size,
 			 const struct qsc_dma_range *ranges, size_t num_ranges);
@@ -342,6 +345,15 @@ QSC_API int qsc_device_get_state(struct qsc_device *dev, enum qsc_state *state);
  * -ENODATA: the stream written in RESUMING is not complete, and more may be written (SESS-6).
  */
 QSC_API int qsc_device_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);
+/*
+ * The same in two halves, for one who has many devices to ask: the device is told to go, and waited
+ * for later. -EOPNOTSUPP: nothing was done, as this one cannot, or not now without waiting; use
+ * qsc_device_set_state(). After 0 the end must follow, from any thread, and tells what came of it;
+ * until then other state changes, resets and session calls wait, and the state is not to be relied
+ * on. Any other failure is that of the whole.
+ */
+QSC_API int qsc_device_set_state_begin(struct qsc_device *dev, uint32_t target);
+QSC_API int qsc_device_set_state_end(struct qsc_device *dev, uint64_t *session);
 /* SESS-10: estimate of the stop-copy stream in bytes; in every state but ERROR (-EIO). */
 QSC_API int qsc_device_data_size(struct qsc_device *dev, uint64_t *size_bytes);
 

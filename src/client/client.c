@@ -44,6 +44,8 @@ static const struct qsc_device_ops client_ops = {
 	.get_migration = qsc_client_get_migration,
 	.get_state = qsc_client_get_state,
 	.set_state = qsc_client_set_state,
+	.set_state_begin = qsc_client_set_state_begin,
+	.set_state_end = qsc_client_set_state_end,
 	.data_size = qsc_client_data_size,
 	.log_start = qsc_client_log_start,
 	.log_stop = qsc_client_log_stop,
@@ -98,6 +100,7 @@ static void destroy(struct qsc_client *client)
 	if (client->report)
 		munmap(client->report, QSC_CLIENT_BITMAP_MAX);
 	pthread_mutex_destroy(&client->report_lock);
+	pthread_cond_destroy(&client->changed);
 	pthread_mutex_destroy(&client->state_lock);
 	pthread_mutex_destroy(&client->region_lock);
 	pthread_mutex_destroy(&client->service_lock);
@@ -146,6 +149,7 @@ static int create(int fd, const struct qsc_client_options *options, struct qsc_c
 	pthread_mutex_init(&client->service_lock, NULL);
 	pthread_mutex_init(&client->region_lock, NULL);
 	pthread_mutex_init(&client->state_lock, NULL);
+	pthread_cond_init(&client->changed, NULL);
 	pthread_mutex_init(&client->report_lock, NULL);
 	pthread_rwlock_init(&client->table_lock, NULL);
 	client->bounce = map_scratch(QSC_CLIENT_DMA_MAX);

@@ -28,6 +28,22 @@ struct qsc_client_region {
 	uint64_t fd_offset;
 };
 
+/* A state change on its way. */
+struct qsc_client_change {
+	struct {
+		struct qsc_wire_header header;
+		struct qsc_wire_feature feature;
+		struct qsc_wire_mig_state state;
+	} request;
+	struct {
+		struct qsc_wire_feature feature;
+		struct qsc_wire_mig_state state;
+	} reply;
+	struct qsc_call call;
+	uint32_t target;
+	enum qsc_state before;
+};
+
 struct qsc_client {
 	struct qsc_device dev;
 	struct qsc_client_options options; /* no field 0 */
@@ -55,6 +71,9 @@ struct qsc_client {
 	enum qsc_state state;
 	uint64_t session; /* the one that is open, or 0 */
 	uint64_t last_session;
+	struct qsc_client_change change;
+	bool changing; /* it is under way: others wait */
+	pthread_cond_t changed;
 
 	pthread_mutex_t report_lock;
 	void *report; /* QSC_CLIENT_BITMAP_MAX bytes: bitmaps before they are added to the user's */
@@ -107,6 +126,10 @@ int qsc_client_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set);
 int qsc_client_get_migration(struct qsc_device *dev, struct qsc_migration_info *info);
 int qsc_client_get_state(struct qsc_device *dev, enum qsc_state *state);
 int qsc_client_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session);
+int qsc_client_set_state_begin(struct qsc_device *dev, uint32_t target);
+int qsc_client_set_state_end(struct qsc_device *dev, uint64_t *session);
+/* Take the state lock when no state change is under way. */
+void qsc_client_lock_state(struct qsc_client *client);
 int qsc_client_data_size(struct qsc_device *dev, uint64_t *size_bytes);
 int qsc_client_session_precopy_info(struct qsc_device *dev, uint64_t session,
 				    struct qsc_precopy_info *info);

@@ -120,35 +120,15 @@ static void recover(struct qsc_client *client, int failure)
 	}
 }
 
-static int send_state(struct qsc_client *client, uint32_t target)
+/* State lock held, no change under way: ask for it. */
+static int begin_change(struct qsc_client *client, uint32_t target)
 {
-	struct {
-		struct qsc_wire_header header;
-		struct qsc_wire_feature feature;
-		struct qsc_wire_mig_state state;
-	} request = {
-		.feature = {.argsz = sizeof(request.feature) + sizeof(request.state),
-			    .flags = QSC_WIRE_FEATURE_MIG_STATE | QSC_WIRE_FEATURE_SET},
-		.state = {.state = target, .data_fd = UINT32_MAX},
-	};
-	struct {
-		struct qsc_wire_feature feature;
-		struct qsc_wire_mig_state state;
-	} reply;
-
-	return qsc_client_request(client, QSC_WIRE_FEATURE, &request, sizeof(request), &reply,
-				  sizeof(reply));
-}
-
-/* State lock held. */
-static int change_state(struct qsc_client *client, uint32_t target, uint64_t *session)
-{
-	enum qsc_state before;
+	struct qsc_client_change *change = &client->change;
+	struct iovec iov = {.iov_base = &change->request, .iov_len = sizeof(change->request)};
 	int result = learn(client);
 
 	if (result < 0)
 		return result;
-	before = client->state;
 	/* Before the device stops: a write in between must not reach it. */
 	if (target < QSC_STATE_COUNT && target != QSC_STATE_ERROR &&
 	    !qsc_state_is_active((enum qsc_state)target)) {
@@ -156,19 +136,77 @@ static int change_state(struct qsc_client *client, uint32_t target, uint64_t *se
 		if (result < 0)
 			return result;
 	}
-	result = send_state(client, target);
+	*change = (struct qsc_client_change){
+		.request = {.feature = {.argsz = sizeof(change->reply),
+					.flags = QSC_WIRE_FEATURE_MIG_STATE | QSC_WIRE_FEATURE_SET},
+			    .state = {.state = target, .data_fd = UINT32_MAX}},
+		.call = {.command = QSC_WIRE_FEATURE,
+			 .min_size = sizeof(change->reply),
+			 .fixed = &change->reply,
+			 .fixed_size = sizeof(change->reply)},
+		.target = target,
+		.before = client->state,
+	};
+	result = qsc_rpc_begin(client->rpc, &change->call, &iov, 1, NULL, 0);
+	if (result < 0)
+		recover(client, result);
+	client->changing = result >= 0;
+	return result;
+}
+
+/* State lock held. What came of it. */
+static int end_change(struct qsc_client *client, int result, uint64_t *session)
+{
+	uint32_t target = client->change.target;
+	bool opened;
+
 	if (result < 0) {
 		recover(client, result);
 		return result;
 	}
 	if (target >= QSC_STATE_COUNT)
 		return qsc_client_distrust(client, "a state that does not exist");
-	if (holds_session(target) && !same_session(before, (enum qsc_state)target)) {
-		result = enter(client, (enum qsc_state)target);
+	opened = holds_session(target) &&
+		 !same_session(client->change.before, (enum qsc_state)target);
+	result = enter(client, (enum qsc_state)target);
+	if (opened)
 		client->session = *session = ++client->last_session;
-	} else {
-		result = enter(client, (enum qsc_state)target);
-	}
+	return result;
+}
+
+void qsc_client_lock_state(struct qsc_client *client)
+{
+	pthread_mutex_lock(&client->state_lock);
+	while (client->changing)
+		pthread_cond_wait(&client->changed, &client->state_lock);
+}
+
+int qsc_client_set_state_begin(struct qsc_device *dev, uint32_t target)
+{
+	struct qsc_client *client = qsc_client_of(dev);
+	int result;
+
+	/* Whoever asks many must not wait here for one of them. */
+	if (pthread_mutex_trylock(&client->state_lock))
+		return -EOPNOTSUPP;
+	result = client->changing || !client->state_known ? -EOPNOTSUPP
+							  : begin_change(client, target);
+	pthread_mutex_unlock(&client->state_lock);
+	return result;
+}
+
+int qsc_client_set_state_end(struct qsc_device *dev, uint64_t *session)
+{
+	struct qsc_client *client = qsc_client_of(dev);
+	int result = qsc_rpc_finish(client->rpc, &client->change.call);
+
+	if (!result)
+		result = client->change.call.result;
+	pthread_mutex_lock(&client->state_lock);
+	result = end_change(client, result, session);
+	client->changing = false;
+	pthread_cond_broadcast(&client->changed);
+	pthread_mutex_unlock(&client->state_lock);
 	return result;
 }
 
@@ -177,10 +215,10 @@ int qsc_client_set_state(struct qsc_device *dev, uint32_t target, uint64_t *sess
 	struct qsc_client *client = qsc_client_of(dev);
 	int result;
 
-	pthread_mutex_lock(&client->state_lock);
-	result = change_state(client, target, session);
+	qsc_client_lock_state(client);
+	result = begin_change(client, target);
 	pthread_mutex_unlock(&client->state_lock);
-	return result;
+	return result < 0 ? result : qsc_client_set_state_end(dev, session);
 }
 
 int qsc_client_data_size(struct qsc_device *dev, uint64_t *size_bytes)
@@ -198,7 +236,7 @@ int qsc_client_session_precopy_info(struct qsc_device *dev, uint64_t session,
 
 	if (!client->caps.quiesce)
 		return -ENOTTY;
-	pthread_mutex_lock(&client->state_lock);
+	qsc_client_lock_state(client);
 	result = learn(client);
 	/* SESS-4 first: in another state the question is wrong whatever the session. */
 	if (!result && client->state != QSC_STATE_PRE_COPY &&
@@ -224,7 +262,7 @@ int qsc_client_reset(struct qsc_device *dev)
 	} request;
 	int result;
 
-	pthread_mutex_lock(&client->state_lock);
+	qsc_client_lock_state(client);
 	result = qsc_client_request(client, QSC_WIRE_RESET, &request, sizeof(request), NULL, 0);
 	if (result < 0) {
 		recover(client, result);

@@ -8,9 +8,11 @@
 
 /*
  * Pieces of a read that are under way at once, so that the server reads from its device while this
- * end takes what it read before; each small enough to stay in a cache on its way.
+ * end takes what it read before; each small enough to stay in a cache on its way, and the first the
+ * smallest, because until it comes there is nothing to take.
  */
 #define READ_DEPTH 4U
+#define READ_FIRST (64U << 10)
 #define READ_PIECE (256U << 10)
 
 /* The same of a write. */
@@ -87,6 +89,9 @@ static ssize_t read_pieces(struct qsc_client *client, char *buf, size_t size)
 		while (more && asked < size && begun - finished < depth) {
 			uint32_t part = (uint32_t)qsc_min_u64(size - asked, most);
 
+			if (!begun && depth > 1)
+				part = (uint32_t)qsc_min_u64(part, READ_FIRST);
+
 			n = begin_read(client, &pieces[begun % READ_DEPTH], buf + asked, part);
 			if (n < 0) {
 				error = n;
@@ -132,7 +137,7 @@ ssize_t qsc_client_session_read(struct qsc_device *dev, uint64_t session, void *
 	struct qsc_client *client = qsc_client_of(dev);
 	ssize_t n;
 
-	pthread_mutex_lock(&client->state_lock);
+	qsc_client_lock_state(client);
 	n = check(client, session, true);
 	if (!n)
 		n = read_pieces(client, buf, size);
@@ -214,7 +219,7 @@ ssize_t qsc_client_session_write(struct qsc_device *dev, uint64_t session, const
 	struct qsc_client *client = qsc_client_of(dev);
 	int result;
 
-	pthread_mutex_lock(&client->state_lock);
+	qsc_client_lock_state(client);
 	result = check(client, session, false);
 	if (!result)
 		result = write_parts(client, buf, size);
@@ -227,7 +232,7 @@ int qsc_client_session_close(struct qsc_device *dev, uint64_t session)
 	struct qsc_client *client = qsc_client_of(dev);
 	int result = -ENODEV;
 
-	pthread_mutex_lock(&client->state_lock);
+	qsc_client_lock_state(client);
 	if (session == client->session) {
 		client->session = 0;
 		result = 0;

@@ -258,6 +258,26 @@ int qsc_device_set_state(struct qsc_device *dev, uint32_t target, uint64_t *sess
 	return result;
 }
 
+int qsc_device_set_state_begin(struct qsc_device *dev, uint32_t target)
+{
+	if (!dev->ops->set_state_begin || !dev->ops->set_state_end)
+		return -EOPNOTSUPP;
+	return dev->ops->set_state_begin(dev, target);
+}
+
+int qsc_device_set_state_end(struct qsc_device *dev, uint64_t *session)
+{
+	int result;
+
+	*session = 0;
+	if (!dev->ops->set_state_end)
+		return -EOPNOTSUPP;
+	result = dev->ops->set_state_end(dev, session);
+	if (result < 0)
+		*session = 0;
+	return result;
+}
+
 int qsc_device_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 {
 	*size_bytes = 0;

@@ -19,13 +19,44 @@ static void let_go_of_session(struct qsc_set_member *member, enum qsc_state stat
 	member->session = 0;
 }
 
+/*
+ * Tell the device to go, where it need not be waited for at once and has nothing to do before. A
+ * failure is left to take_step().
+ */
+static void begin_step(struct qsc_step *step)
+{
+	struct qsc_set_member *member = &step->set->members[step->member];
+
+	if (step->revoke || step->target == QSC_STEP_STAY)
+		return;
+	step->start = qsc_set_now(step->set);
+	step->result = qsc_device_set_state_begin(member->dev, (uint32_t)step->target);
+	step->begun = step->result == 0;
+	if (step->result == -EOPNOTSUPP)
+		step->result = 0;
+	if (step->begun)
+		QSC_PROBE(state__begin, member->name, step->before, step->target);
+}
+
+static int finish_change(struct qsc_step *step, uint64_t *session)
+{
+	struct qsc_set_member *member = &step->set->members[step->member];
+
+	/* It could not even be asked. */
+	if (step->result < 0)
+		return step->result;
+	if (step->begun)
+		return qsc_device_set_state_end(member->dev, session);
+	QSC_PROBE(state__begin, member->name, step->before, step->target);
+	return qsc_device_set_state(member->dev, (uint32_t)step->target, session);
+}
+
 static void change_state(struct qsc_step *step)
 {
 	struct qsc_set_member *member = &step->set->members[step->member];
 	uint64_t session = 0;
 
-	QSC_PROBE(state__begin, member->name, step->before, step->target);
-	step->result = qsc_device_set_state(member->dev, (uint32_t)step->target, &session);
+	step->result = finish_change(step, &session);
 	step->after = (enum qsc_state)step->target;
 	member->state = step->after;
 	/* ORD-4: what a failed request did is read, not guessed. */
@@ -63,11 +94,14 @@ static void revoke_mappings(struct qsc_step *step)
 static void take_step(void *arg)
 {
 	struct qsc_step *step = arg;
-	uint64_t start = qsc_set_now(step->set);
+	uint64_t start = step->begun ? step->start : qsc_set_now(step->set);
+	bool kept = false;
 
-	if (step->revoke)
+	if (step->revoke) {
 		revoke_mappings(step);
-	if (step->result == 0 && step->target != QSC_STEP_STAY)
+		kept = step->result < 0;
+	}
+	if (!kept && step->target != QSC_STEP_STAY)
 		change_state(step);
 	qsc_set_phase(step->set, step->revoke ? "revoke" : step->phase, step->member, start, 0);
 }
@@ -151,6 +185,8 @@ int qsc_wave_run_steps(struct qsc_set *set, struct qsc_step *steps, const char *
 	if (!count)
 		return 0;
 	QSC_PROBE(wave__begin, phase, count);
+	for (i = 0; i < count; i++)
+		begin_step(moving[i]);
 	qsc_wave_in_parallel(set, take_step, moving, count);
 	qsc_set_phase(set, phase, QSC_TIMELINE_ALL, start, 0);
 	for (i = 0; i < set->count; i++) {

@@ -19,6 +19,8 @@ struct qsc_step {
 	enum qsc_state before;
 	int target; /* a state, or QSC_STEP_STAY */
 	bool revoke;
+	bool begun; /* the device was told to go, and is yet to be waited for */
+	uint64_t start;
 	int result;
 	int state_result; /* of reading the state after a failure */
 	enum qsc_state after;

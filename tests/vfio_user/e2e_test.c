@@ -451,6 +451,47 @@ static void test_lent_state(void **state)
 	for_each_way(lent_state);
 }
 
+static void *reset(void *dev)
+{
+	return (void *)(intptr_t)qsc_device_reset(dev);
+}
+
+/* What others ask meanwhile waits for what comes of it. */
+static void state_in_halves(struct pair *pair)
+{
+	uint64_t session = 0;
+	enum qsc_state now;
+	pthread_t thread;
+	void *result;
+
+	assert_int_equal(qsc_device_set_state_begin(pair->dev, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(pthread_create(&thread, NULL, reset, pair->dev), 0);
+	assert_int_equal(qsc_device_set_state_end(pair->dev, &session), 0);
+	assert_int_not_equal(session, 0);
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(qsc_device_get_state(pair->dev, &now), 0);
+	assert_int_equal(now, QSC_STATE_RUNNING);
+	assert_int_equal(qsc_device_set_state_begin(pair->dev, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(qsc_device_set_state_begin(pair->dev, QSC_STATE_RUNNING), -EOPNOTSUPP);
+	assert_int_equal(qsc_device_set_state_end(pair->dev, &session), 0);
+	assert_int_equal(qsc_device_session_close(pair->dev, session), 0);
+	assert_int_equal(qsc_device_set_state_begin(pair->dev, QSC_STATE_PRE_COPY), 0);
+	assert_int_equal(qsc_device_set_state_end(pair->dev, &session), -EINVAL);
+	assert_int_equal(session, 0);
+	fake_set(pair->fake, fail[FAKE_OP_SET_STATE], -EIO);
+	fake_set(pair->fake, fail_state, QSC_STATE_ERROR);
+	assert_int_equal(qsc_device_set_state_begin(pair->dev, QSC_STATE_RUNNING), 0);
+	assert_int_equal(qsc_device_set_state_end(pair->dev, &session), -EIO);
+	assert_int_equal(qsc_device_get_state(pair->dev, &now), 0);
+	assert_int_equal(now, QSC_STATE_ERROR);
+}
+
+static void test_state_in_halves(void **state)
+{
+	for_each_way(state_in_halves);
+}
+
 /* A stream with a hole is not gone on with; one that was refused at its end may be. */
 static void test_write_fails_with_others_under_way(void **state)
 {
@@ -659,6 +700,7 @@ int main(void)
 		cmocka_unit_test(test_dma),
 		cmocka_unit_test(test_save_and_load),
 		cmocka_unit_test(test_lent_state),
+		cmocka_unit_test(test_state_in_halves),
 		cmocka_unit_test(test_write_fails_with_others_under_way),
 		cmocka_unit_test(test_session_survives_a_failed_change),
 		cmocka_unit_test(test_dirty_log),
