@@ -12,10 +12,37 @@
 
 #include <json-c/json.h>
 
+static const struct bench {
+	const char *name;
+	void (*run)(struct bench_run *run);
+} benches[] = {
+	{"read", bench_register_read}, {"data", bench_state_data}, {"load", bench_state_load},
+	{"report", bench_log_report},  {"dma", bench_dma},	   {"set", bench_set},
+	{"moves", bench_moves},
+};
+
+#define NUM_BENCHES (sizeof(benches) / sizeof(benches[0]))
+
 struct arguments {
 	bool quick;
 	bool json;
+	unsigned int chosen; /* a bit for each; none: all */
 };
+
+static error_t choose(struct arguments *arguments, const char *name, struct argp_state *state)
+{
+	for (size_t i = 0; i < NUM_BENCHES; i++) {
+		if (strcmp(benches[i].name, name) != 0)
+			continue;
+		arguments->chosen |= 1U << i;
+		return 0;
+	}
+	argp_failure(
+		state, 2, 0,
+		"\"%s\" is no benchmark; there are read, data, load, report, dma, set and moves",
+		name);
+	return EINVAL;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -29,8 +56,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		arguments->json = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_failure(state, 2, 0, "\"%s\": no arguments are taken", arg);
-		return EINVAL;
+		return choose(arguments, arg, state);
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -45,8 +71,10 @@ static const struct argp_option options[] = {
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
+	.args_doc = "[BENCHMARK...]",
 	.doc = "Measure Quiesce side by side with what it is built on. Every figure is the median "
-	       "of rounds that alternate with those of the other side.",
+	       "of rounds that alternate with those of the other side. BENCHMARK is read, data, "
+	       "load, report, dma, set or moves; without any all are run.",
 };
 
 void bench_add(struct bench_run *run, struct bench_figure figure)
@@ -97,7 +125,8 @@ static void print_people(const struct bench_run *run)
 		       figure->value, figure->unit, figure->against, figure->against_value,
 		       figure->unit, figure->ratio, aim);
 	}
-	print_moves(run);
+	if (run->num_moves)
+		print_moves(run);
 }
 
 static struct json_object *move_json(const struct bench_move *move)
@@ -191,13 +220,9 @@ int main(int argc, char **argv)
 	run.quick = arguments.quick;
 	choose_cpus(&run);
 	allow_files();
-	bench_register_read(&run);
-	bench_state_data(&run);
-	bench_state_load(&run);
-	bench_log_report(&run);
-	bench_dma(&run);
-	bench_set(&run);
-	bench_moves(&run);
+	for (size_t i = 0; i < NUM_BENCHES; i++)
+		if (!arguments.chosen || arguments.chosen >> i & 1)
+			benches[i].run(&run);
 	if (arguments.json)
 		print_json(&run);
 	else

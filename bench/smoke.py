@@ -37,7 +37,10 @@ def main():
     assert all(figure["name"].split(",")[0] in people for figure in figures), people
     assert "4 devices of 4 MiB, pre-copy" in people, people
     wrong = subprocess.run([program, "fast"], stderr=subprocess.PIPE)
-    assert wrong.returncode == 2 and b"no arguments are taken" in wrong.stderr, wrong
+    assert wrong.returncode == 2 and b"is no benchmark" in wrong.stderr, wrong
+    chosen = subprocess.run([program, "--quick", "--json", "report"], check=True,
+                            stdout=subprocess.PIPE).stdout
+    assert [figure["key"] for figure in json.loads(chosen)["figures"]] == ["log_report"], chosen
     print("every figure is there")
 
 
