@@ -137,7 +137,7 @@ static int map_dma(struct container *container, void *arg)
 /* Every mapped page of the range, as if written. */
 static int all_mapped(void *ctx, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap)
 {
-	pl_ioas_mark(ctx, iova, size, page_size, bitmap);
+	pl_ioas_mark(ctx, iova, size, page_size, bitmap, false);
 	return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "say.h"
 
 static struct handover_config config;
+static char *folder;
 static struct handover_seen *all_seen;
 static struct handover_seen nowhere[HANDOVER_MAX_DEVICES]; /* where there is no file for them */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -24,11 +25,14 @@ static FILE *trace_file;
 
 int pl_devices_init(struct qsc_error *err)
 {
-	const char *folder = getenv(HANDOVER_ENV);
 	int result;
 
+	folder = getenv(HANDOVER_ENV);
 	if (!folder)
 		return 0;
+	folder = strdup(folder);
+	if (!folder)
+		return qsc_error_set(err, ENOMEM, NULL, "out of memory");
 	result = handover_read(folder, &config, err);
 	if (result < 0) {
 		handover_release(&config);
@@ -38,6 +42,11 @@ int pl_devices_init(struct qsc_error *err)
 	if (!all_seen)
 		all_seen = nowhere;
 	return 0;
+}
+
+const char *pl_devices_folder(void)
+{
+	return folder;
 }
 
 uint32_t pl_devices_count(void)
@@ -96,21 +105,53 @@ static int open_bottom(uint32_t index, struct qsc_device **dev, struct qsc_error
 	return models_open(device->spec, &options, dev, err);
 }
 
+static void on_fault(void *ctx, const char *rule)
+{
+	pl_say("%s: the fault \"%s\" struck", (const char *)ctx, rule);
+}
+
+static int add_faults(uint32_t index, struct qsc_device *inner, struct qsc_device **dev,
+		      struct qsc_error *err)
+{
+	struct handover_device *device = &config.devices[index];
+
+	return qsc_fault_open(inner, device->name, config.fault, on_fault, device->name, dev, err);
+}
+
+static int add_trace(uint32_t index, struct qsc_device *inner, struct qsc_device **dev,
+		     struct qsc_error *err)
+{
+	int result = open_trace(err);
+
+	return result < 0
+		       ? result
+		       : qsc_trace_open(inner, config.devices[index].name, trace_line, NULL, dev);
+}
+
 /* Everything that stands between the device and the command, the innermost first. */
 static int open_stack(uint32_t index, struct qsc_device **dev, struct qsc_error *err)
 {
-	const struct handover_device *device = &config.devices[index];
-	int result = open_bottom(index, dev, err);
+	const struct {
+		bool wanted;
+		int (*add)(uint32_t index, struct qsc_device *inner, struct qsc_device **dev,
+			   struct qsc_error *err);
+	} layers[] = {
+		{config.fault, add_faults},
+		{config.trace, add_trace},
+	};
+	struct qsc_device *inner;
+	int result = open_bottom(index, &inner, err);
 
-	if (!result && config.trace) {
-		struct qsc_device *inner = *dev;
-
-		result = open_trace(err);
-		if (!result)
-			result = qsc_trace_open(inner, device->name, trace_line, NULL, dev);
+	for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]) && !result; i++) {
+		if (!layers[i].wanted)
+			continue;
+		result = layers[i].add(index, inner, dev, err);
 		if (result < 0)
 			qsc_device_close(inner);
+		else
+			inner = *dev;
 	}
+	*dev = inner;
 	return result;
 }
 
@@ -119,6 +160,9 @@ static int describe(struct pl_dev *dev)
 	enum qsc_state state;
 	int result = qsc_device_get_info(dev->dev, &dev->info);
 
+	/* As vfio-pci does: whatever its last user left is gone. */
+	if (!result && dev->info.flags & VFIO_DEVICE_FLAGS_RESET)
+		result = qsc_device_reset(dev->dev);
 	for (uint32_t i = 0; i < VFIO_PCI_NUM_REGIONS && i < dev->info.num_regions && !result; i++)
 		result = qsc_device_get_region_info(dev->dev, i, &dev->regions[i]);
 	if (!result)

@@ -18,8 +18,6 @@
 #include "handover.h"
 #include "irq.h"
 
-struct pl_ioas;
-
 struct pl_dev {
 	atomic_uint refs; /* its file, and its sessions */
 	uint32_t index;
@@ -34,13 +32,15 @@ struct pl_dev {
 	atomic_bool memory_on;	    /* PCI_COMMAND_MEMORY */
 	pthread_mutex_t state_lock; /* a state change and the session it makes */
 	struct pl_irqs irqs;
-	struct pl_ioas *ioas; /* attached to; guarded by who attaches */
+	bool table_log; /* its log runs for the page table; guarded by the iommufd's lock */
 	struct handover_seen *seen;
 };
 
 /* Read the description of the devices. The library is idle where there is none. */
 int pl_devices_init(struct qsc_error *err);
 uint32_t pl_devices_count(void);
+/* The folder of the run; NULL where there is none. */
+const char *pl_devices_folder(void);
 const char *pl_device_name(uint32_t index);
 
 /* 0, -EBUSY while it is open, or what opening it failed with, which is also said. */

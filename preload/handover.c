@@ -93,8 +93,6 @@ static struct json_object *device_json(const struct handover_device *device)
 
 	json_object_object_add(object, "spec", json_object_new_string(device->spec));
 	json_object_object_add(object, "name", json_object_new_string(device->name));
-	if (device->fault)
-		json_object_object_add(object, "fault", json_object_new_string(device->fault));
 	return object;
 }
 
@@ -126,6 +124,8 @@ int handover_write(const char *folder, const struct handover_config *config, str
 	json_object_object_add(root, "devices", devices);
 	if (config->trace)
 		json_object_object_add(root, "trace", json_object_new_string(config->trace));
+	if (config->fault)
+		json_object_object_add(root, "fault", json_object_new_string(config->fault));
 	(void)snprintf(path, sizeof(path), "%s/devices.json", folder);
 	result = json_object_to_file_ext(path, root, JSON_C_TO_STRING_PRETTY) < 0 ? -errno : 0;
 	json_object_put(root);
@@ -165,6 +165,7 @@ int handover_read(const char *folder, struct handover_config *config, struct qsc
 				     path, HANDOVER_ENV);
 	}
 	config->trace = text_of(root, "trace");
+	config->fault = text_of(root, "fault");
 	for (size_t i = 0; i < count; i++) {
 		struct handover_device *device = &config->devices[i];
 		struct json_object *object = json_object_array_get_idx(devices, i);
@@ -173,7 +174,6 @@ int handover_read(const char *folder, struct handover_config *config, struct qsc
 		(void)snprintf(device->name, sizeof(device->name), "%s", name ? name : "?");
 		free(name);
 		device->spec = text_of(object, "spec");
-		device->fault = text_of(object, "fault");
 		config->num_devices++;
 		if (!device->spec) {
 			json_object_put(root);
@@ -187,11 +187,10 @@ int handover_read(const char *folder, struct handover_config *config, struct qsc
 
 void handover_release(struct handover_config *config)
 {
-	for (uint32_t i = 0; i < config->num_devices; i++) {
+	for (uint32_t i = 0; i < config->num_devices; i++)
 		free(config->devices[i].spec);
-		free(config->devices[i].fault);
-	}
 	free(config->trace);
+	free(config->fault);
 	memset(config, 0, sizeof(*config));
 }
 

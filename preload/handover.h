@@ -76,7 +76,6 @@ struct handover_seen {
 
 struct handover_device {
 	char *spec;
-	char *fault; /* or NULL */
 	char name[HANDOVER_NAME];
 };
 
@@ -84,6 +83,7 @@ struct handover_config {
 	struct handover_device devices[HANDOVER_MAX_DEVICES];
 	uint32_t num_devices;
 	char *trace; /* absolute path, or NULL */
+	char *fault; /* as qsc_fault_open() takes it, for all devices; or NULL */
 };
 
 /*

@@ -6,6 +6,7 @@
 /* Both spellings of a call are defined here, so neither may stand for the other. */
 #undef _FILE_OFFSET_BITS
 #undef _FORTIFY_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -356,7 +358,7 @@ CAUGHT void closefrom(int first)
 	NEXT(closefrom)(first);
 }
 
-/* ---- opening ---- */
+/* ---- paths ---- */
 
 static bool opens_ours(const char *path, int flags, int *fd)
 {
@@ -381,36 +383,147 @@ static bool opens_ours(const char *path, int flags, int *fd)
 		mode_;                                 \
 	})
 
-CAUGHT int open(const char *path, int flags, ...)
-{
-	mode_t mode = OPEN_MODE(flags);
-	int fd;
+#define CATCH_OPEN(name)                                                  \
+	CAUGHT int name(const char *path, int flags, ...)                 \
+	{                                                                 \
+		mode_t mode = OPEN_MODE(flags);                           \
+		char real[PATH_MAX];                                      \
+		int fd;                                                   \
+                                                                          \
+		if (opens_ours(path, flags, &fd))                         \
+			return fd;                                        \
+		return NEXT(name)(pl_path_real(path, real), flags, mode); \
+	}
 
-	return opens_ours(path, flags, &fd) ? fd : NEXT(open)(path, flags, mode);
+#define CATCH_OPENAT(name)                                                        \
+	CAUGHT int name(int folder, const char *path, int flags, ...)             \
+	{                                                                         \
+		mode_t mode = OPEN_MODE(flags);                                   \
+		char real[PATH_MAX];                                              \
+		int fd;                                                           \
+                                                                                  \
+		if (opens_ours(path, flags, &fd))                                 \
+			return fd;                                                \
+		return NEXT(name)(folder, pl_path_real(path, real), flags, mode); \
+	}
+
+/* As a fortified program calls it. */
+#define CATCH_OPEN_2(name)                                          \
+	extern int name(const char *path, int flags);               \
+	CAUGHT int name(const char *path, int flags)                \
+	{                                                           \
+		char real[PATH_MAX];                                \
+		int fd;                                             \
+                                                                    \
+		if (opens_ours(path, flags, &fd))                   \
+			return fd;                                  \
+		return NEXT(name)(pl_path_real(path, real), flags); \
+	}
+
+CATCH_OPEN(open)
+CATCH_OPEN(open64)
+CATCH_OPENAT(openat)
+CATCH_OPENAT(openat64)
+CATCH_OPEN_2(__open_2)
+CATCH_OPEN_2(__open64_2)
+
+_Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one structure for both spellings");
+
+static bool stats_ours(const char *path, void *st)
+{
+	enum handover_kind kind;
+	uint32_t index;
+
+	if (!pl_path_ours(path, &kind, &index))
+		return false;
+	pl_path_stat(kind, index, st);
+	return true;
 }
 
-CAUGHT int open64(const char *path, int flags, ...)
-{
-	mode_t mode = OPEN_MODE(flags);
-	int fd;
+#define CATCH_STAT(name, type)                                   \
+	CAUGHT int name(const char *path, struct type *st)       \
+	{                                                        \
+		char real[PATH_MAX];                             \
+                                                                 \
+		if (stats_ours(path, st))                        \
+			return 0;                                \
+		return NEXT(name)(pl_path_real(path, real), st); \
+	}
 
-	return opens_ours(path, flags, &fd) ? fd : NEXT(open64)(path, flags, mode);
+#define CATCH_FSTAT(name, type)                                                   \
+	CAUGHT int name(int fd, struct type *st)                                  \
+	{                                                                         \
+		struct pl_file *file = pl_file_get(fd);                           \
+                                                                                  \
+		if (!file)                                                        \
+			return NEXT(name)(fd, st);                                \
+		pl_path_stat(file->kind, file->index, (struct stat *)(void *)st); \
+		pl_file_put(file);                                                \
+		return 0;                                                         \
+	}
+
+#define CATCH_FSTATAT(name, type)                                                 \
+	CAUGHT int name(int folder, const char *path, struct type *st, int flags) \
+	{                                                                         \
+		char real[PATH_MAX];                                              \
+                                                                                  \
+		if (stats_ours(path, st))                                         \
+			return 0;                                                 \
+		return NEXT(name)(folder, pl_path_real(path, real), st, flags);   \
+	}
+
+CATCH_STAT(stat, stat)
+CATCH_STAT(stat64, stat64)
+CATCH_STAT(lstat, stat)
+CATCH_STAT(lstat64, stat64)
+CATCH_FSTAT(fstat, stat)
+CATCH_FSTAT(fstat64, stat64)
+CATCH_FSTATAT(fstatat, stat)
+CATCH_FSTATAT(fstatat64, stat64)
+
+CAUGHT int access(const char *path, int mode)
+{
+	char real[PATH_MAX];
+	struct stat st;
+
+	if (stats_ours(path, &st))
+		return mode & X_OK ? (int)answer(-EACCES) : 0;
+	return NEXT(access)(pl_path_real(path, real), mode);
 }
 
-CAUGHT int openat(int folder, const char *path, int flags, ...)
+CAUGHT ssize_t readlink(const char *path, char *buf, size_t size)
 {
-	mode_t mode = OPEN_MODE(flags);
-	int fd;
+	char real[PATH_MAX];
 
-	return opens_ours(path, flags, &fd) ? fd : NEXT(openat)(folder, path, flags, mode);
+	return NEXT(readlink)(pl_path_real(path, real), buf, size);
 }
 
-CAUGHT int openat64(int folder, const char *path, int flags, ...)
+CAUGHT char *realpath(const char *path, char *resolved)
 {
-	mode_t mode = OPEN_MODE(flags);
-	int fd;
+	char real[PATH_MAX];
 
-	return opens_ours(path, flags, &fd) ? fd : NEXT(openat64)(folder, path, flags, mode);
+	return NEXT(realpath)(pl_path_real(path, real), resolved);
+}
+
+CAUGHT DIR *opendir(const char *path)
+{
+	char real[PATH_MAX];
+
+	return NEXT(opendir)(pl_path_real(path, real));
+}
+
+CAUGHT FILE *fopen(const char *path, const char *mode)
+{
+	char real[PATH_MAX];
+
+	return NEXT(fopen)(pl_path_real(path, real), mode);
+}
+
+CAUGHT FILE *fopen64(const char *path, const char *mode)
+{
+	char real[PATH_MAX];
+
+	return NEXT(fopen64)(pl_path_real(path, real), mode);
 }
 
 /* ---- sockets ---- */

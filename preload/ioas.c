@@ -126,7 +126,7 @@ bool pl_ioas_on_edges(struct pl_ioas *ioas, uint64_t iova, uint64_t last)
 }
 
 void pl_ioas_mark(struct pl_ioas *ioas, uint64_t iova, uint64_t size, uint64_t page_size,
-		  uint64_t *bitmap)
+		  uint64_t *bitmap, bool only_unlogged)
 {
 	uint64_t last = iova + size - 1;
 
@@ -139,9 +139,72 @@ void pl_ioas_mark(struct pl_ioas *ioas, uint64_t iova, uint64_t size, uint64_t p
 
 		for (uint64_t page = (from - iova) / page_size; page <= (to - iova) / page_size;
 		     page++)
-			bitmap[page / 64] |= 1ULL << (page % 64);
+			if (!only_unlogged || area->unlogged)
+				bitmap[page / 64] |= 1ULL << (page % 64);
 	}
 	pthread_mutex_unlock(&ioas->lock);
+}
+
+bool pl_ioas_covered(struct pl_ioas *ioas, uint64_t iova, uint64_t last)
+{
+	bool covered = false;
+
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = place_of(ioas, iova); i < ioas->num_areas && ioas->areas[i].iova <= iova;
+	     i++) {
+		if (last_of(&ioas->areas[i]) >= last) {
+			covered = true;
+			break;
+		}
+		iova = last_of(&ioas->areas[i]) + 1;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return covered;
+}
+
+void pl_ioas_track(struct pl_ioas *ioas, bool on)
+{
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = 0; i < ioas->num_areas && on && !ioas->tracked; i++)
+		ioas->areas[i].unlogged = false;
+	ioas->tracked += on ? 1U : -1U;
+	pthread_mutex_unlock(&ioas->lock);
+}
+
+void pl_ioas_unlog(struct pl_ioas *ioas, uint64_t iova, uint64_t last)
+{
+	pthread_mutex_lock(&ioas->lock);
+	for (size_t i = place_of(ioas, iova); i < ioas->num_areas && ioas->areas[i].iova <= last;
+	     i++)
+		ioas->areas[i].unlogged = true;
+	pthread_mutex_unlock(&ioas->lock);
+}
+
+int pl_ioas_log_ranges(struct pl_ioas *ioas, struct qsc_dma_range **out, size_t *count)
+{
+	struct qsc_dma_range *ranges;
+	size_t used = 0;
+
+	pthread_mutex_lock(&ioas->lock);
+	ranges = calloc(ioas->num_areas + 1, sizeof(*ranges));
+	for (size_t i = 0; i < ioas->num_areas && ranges; i++) {
+		const struct pl_area *area = &ioas->areas[i];
+
+		if (area->unlogged)
+			continue;
+		if (used && ranges[used - 1].iova + ranges[used - 1].size == area->iova)
+			ranges[used - 1].size += area->size;
+		else
+			ranges[used++] = (struct qsc_dma_range){area->iova, area->size};
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	*out = ranges;
+	*count = used;
+	if (ranges && !used) {
+		free(ranges);
+		*out = NULL;
+	}
+	return ranges ? 0 : -ENOMEM;
 }
 
 int pl_ioas_allow(struct pl_ioas *ioas, struct abi_iova_range *ranges, uint32_t count)
@@ -347,6 +410,7 @@ static int add_area(struct pl_ioas *ioas, const struct pl_map *map)
 		.vaddr = map->vaddr,
 		.fd = -1,
 		.fd_offset = map->fd_offset,
+		.unlogged = ioas->tracked != 0,
 	};
 	size_t at = place_of(ioas, map->iova);
 	int result = make_room(ioas);

@@ -30,7 +30,8 @@ struct pl_area {
 	char *vaddr;	/* or NULL */
 	int fd;		/* or -1 */
 	uint64_t fd_offset;
-	bool found; /* the file behind vaddr has been looked for */
+	bool found;    /* the file behind vaddr has been looked for */
+	bool unlogged; /* not in the logs of the devices: counts as written */
 };
 
 struct pl_ioas {
@@ -40,6 +41,7 @@ struct pl_ioas {
 	size_t max_areas;
 	struct pl_dev *attached[PL_MAX_ATTACHMENTS];
 	uint32_t num_attached;
+	uint32_t tracked; /* page tables that track */
 	struct abi_iova_range *allowed;
 	uint32_t num_allowed;
 };
@@ -81,8 +83,21 @@ uint32_t pl_ioas_device_ranges(struct abi_iova_range *ranges, uint32_t max);
 size_t pl_ioas_count(struct pl_ioas *ioas);
 /* Whether no area reaches beyond an end of [iova, last]. */
 bool pl_ioas_on_edges(struct pl_ioas *ioas, uint64_t iova, uint64_t last);
-/* Set the bits of what is mapped in the range, one a page, from iova on. */
+/* Whether all of [iova, last] is mapped. */
+bool pl_ioas_covered(struct pl_ioas *ioas, uint64_t iova, uint64_t last);
+
+/*
+ * Set the bits of what is mapped in the range, one a page, from iova on; or only of what is in no
+ * log.
+ */
 void pl_ioas_mark(struct pl_ioas *ioas, uint64_t iova, uint64_t size, uint64_t page_size,
-		  uint64_t *bitmap);
+		  uint64_t *bitmap, bool only_unlogged);
+/* Dirty tracking begins, with all that is mapped, or ends. */
+void pl_ioas_track(struct pl_ioas *ioas, bool on);
+/* Areas in the range count as written from now on. */
+void pl_ioas_unlog(struct pl_ioas *ioas, uint64_t iova, uint64_t last);
+struct qsc_dma_range;
+/* What a log has to cover; the caller frees *ranges. -ENOMEM. */
+int pl_ioas_log_ranges(struct pl_ioas *ioas, struct qsc_dma_range **ranges, size_t *count);
 
 #endif

@@ -22,6 +22,7 @@ struct pl_hwpt {
 	bool automatic; /* made by attaching to the IOAS, gone with its last device */
 	bool can_track; /* allocated with dirty tracking */
 	bool tracking;
+	bool lost; /* a device left with its log: everything counts as written */
 	struct pl_dev *devices[PL_MAX_ATTACHMENTS];
 	uint32_t num_devices;
 };

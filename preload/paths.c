@@ -4,8 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "container.h"
 #include "device.h"
@@ -68,6 +72,57 @@ bool pl_path_ours(const char *path, enum handover_kind *kind, uint32_t *index)
 	}
 	*kind = HANDOVER_GROUP;
 	return number(path, index);
+}
+
+const char *pl_path_real(const char *path, char *real)
+{
+	static const char sysfs[] = "/sys/bus/pci/devices/";
+	const size_t length = sizeof(sysfs) - 1;
+	char host[32];
+	size_t size;
+
+	if (!path || strncmp(path, sysfs, length) != 0)
+		return path;
+	for (uint32_t i = 0; i < pl_devices_count(); i++) {
+		size = (size_t)snprintf(host, sizeof(host), HANDOVER_PCI_FORMAT,
+					HANDOVER_PCI_DOMAIN, HANDOVER_PCI_FIRST_BUS + i);
+		if (strncmp(path + length, host, size) != 0 ||
+		    (path[length + size] && path[length + size] != '/'))
+			continue;
+		if (snprintf(real, PATH_MAX, "%s/" HANDOVER_SYSFS "/%s", pl_devices_folder(),
+			     path + length) < PATH_MAX)
+			return real;
+	}
+	return path;
+}
+
+void pl_path_stat(enum handover_kind kind, uint32_t index, struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_nlink = 1;
+	st->st_blksize = 4096;
+	st->st_uid = geteuid();
+	st->st_gid = getegid();
+	st->st_mode = 0600;
+	switch (kind) {
+	case HANDOVER_IOMMUFD:
+	case HANDOVER_CONTAINER:
+		st->st_mode |= S_IFCHR;
+		st->st_rdev = makedev(HANDOVER_MISC_MAJOR, kind);
+		break;
+	case HANDOVER_CDEV:
+		st->st_mode |= S_IFCHR;
+		st->st_rdev = makedev(HANDOVER_CDEV_MAJOR, index);
+		break;
+	case HANDOVER_GROUP:
+		st->st_mode |= S_IFCHR;
+		st->st_rdev = makedev(HANDOVER_MISC_MAJOR, 256 + index);
+		break;
+	default:
+		break; /* without a path, and so without a type */
+	}
+	/* Each its own file. */
+	st->st_ino = 1 + (ino_t)kind * HANDOVER_MAX_DEVICES + index;
 }
 
 int pl_path_open(enum handover_kind kind, uint32_t index, int flags)

@@ -438,7 +438,7 @@ static int fault_region_map(struct qsc_device *dev, uint32_t region, uint64_t of
 	struct fault *fault = fault_of(dev);
 
 	return THROUGH(fault, FAULT_REGION_MAP, region,
-		       qsc_device_region_map(fault->inner, region, offset, size, prot, addr));
+		       qsc_device_region_map_at(fault->inner, region, offset, size, prot, addr));
 }
 
 static int fault_region_unmap(struct qsc_device *dev, void *addr, size_t size)

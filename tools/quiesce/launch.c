@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <quiesce/device.h>
+
 #include "models.h"
 #include "sysfs.h"
 
@@ -48,6 +50,20 @@ int launch_add_device(struct launch *launch, const char *spec, struct qsc_error 
 	(void)snprintf(device->name, sizeof(device->name), "vfio%u", config->num_devices);
 	config->num_devices++;
 	return 0;
+}
+
+int launch_set_fault(struct launch *launch, const char *spec, struct qsc_error *err)
+{
+	int result = qsc_fault_check(spec, err);
+
+	if (result < 0)
+		return result;
+	if (launch->config.fault)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "--fault is given twice; put all rules into one, separated by "
+				     "commas");
+	launch->config.fault = strdup(spec);
+	return launch->config.fault ? 0 : qsc_error_set(err, ENOMEM, NULL, "out of memory");
 }
 
 /* ---- the library ---- */

@@ -34,6 +34,9 @@ struct launch {
  */
 int launch_add_device(struct launch *launch, const char *spec, struct qsc_error *err);
 
+/* Faults of the devices, once. -EINVAL for what cannot be understood. */
+int launch_set_fault(struct launch *launch, const char *spec, struct qsc_error *err);
+
 /* Make the folder, the files and the command line. 0 or -errno. Release in any case. */
 int launch_make(struct launch *launch, char *const command[], struct qsc_error *err);
 

@@ -23,6 +23,7 @@ static const struct argp_option options[] = {
 	{"device", 'd', "SPEC", 0,
 	 "Give the command this device: a model with options, or vfio-user:PATH; again for more",
 	 0},
+	{"fault", 'f', "SPEC", 0, "Let the devices fail, delay or lie where SPEC says", 0},
 	{"trace", 't', "FILE", 0, "Write one line for every action on the devices", 0},
 	{"json", 'j', "FILE", 0, "Write what the devices saw to FILE when the command has ended",
 	 0},
@@ -30,10 +31,11 @@ static const struct argp_option options[] = {
 	{0},
 };
 
-static void add_device(struct run *run, const char *spec)
+static void add(struct run *run, const char *spec, bool fault)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
-	int result = launch_add_device(&run->launch, spec, &err);
+	int result = fault ? launch_set_fault(&run->launch, spec, &err)
+			   : launch_add_device(&run->launch, spec, &err);
 
 	if (result == -EINVAL)
 		tool_usage("%s", err.text);
@@ -64,7 +66,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'd':
-		add_device(run, arg);
+	case 'f':
+		add(run, arg, key == 'f');
 		return 0;
 	case 't':
 		set_trace(run, arg);
@@ -75,8 +78,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 'q':
 		run->quiet = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		return ARGP_ERR_UNKNOWN;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}

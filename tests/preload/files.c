@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors, processes and paths. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "dmacopy/dmacopy.h"
+#include "vmm.h"
+
+void test_files(void)
+{
+	struct vmm vmm;
+	int copy;
+	int high;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	copy = dup(vmm.device);
+	high = fcntl(vmm.device, F_DUPFD_CLOEXEC, 200);
+	CHECK(copy >= 0 && high >= 200);
+	CHECK(dup2(vmm.device, 300) == 300 && dup3(vmm.device, 301, O_CLOEXEC) == 301);
+	/* Any of them is the device; the others stay when one goes. */
+	CHECK(close(vmm.device) == 0);
+	CHECK(vmm_read(copy, DMACOPY_REG_ID) == DMACOPY_ID);
+	CHECK(vmm_read(high, DMACOPY_REG_ID) == DMACOPY_ID);
+	CHECK(dup2(STDERR_FILENO, 300) == 300);
+	FAILS(ENOTTY, ioctl(300, VFIO_DEVICE_RESET));
+	CHECK(vmm_read(301, DMACOPY_REG_ID) == DMACOPY_ID);
+	/* A number that was one of ours is anybody's afterwards. */
+	CHECK(close_range(300, 301, 0) == 0);
+	CHECK(dup2(STDERR_FILENO, 301) == 301 && close(301) == 0);
+	FAILS(EBADF, close(301));
+	/* The iommufd is needed by the device, and may be closed first. */
+	CHECK(close(vmm.iommufd) == 0);
+	CHECK(vmm_read(copy, DMACOPY_REG_ID) == DMACOPY_ID);
+	FAILS(EBADF, ioctl(vmm.iommufd, ABI_IOMMUFD(ABI_IOAS_ALLOC), NULL));
+	CHECK(close(copy) == 0 && close(high) == 0);
+	vmm.iommufd = vmm_open("/dev/iommu");
+	vmm.device = vmm_open("/dev/vfio/devices/vfio0");
+	vmm.ioas = vmm_ioas(vmm.iommufd);
+	vmm_bind(&vmm);
+	vmm_end(&vmm);
+}
+
+/* A child has no device of its parent's, and says so; opening one itself would do. */
+void test_fork(void)
+{
+	struct vmm vmm;
+	uint32_t value;
+	pid_t child;
+	int status;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	child = fork();
+	CHECK(child >= 0);
+	if (!child) {
+		FAILS(ENODEV, ioctl(vmm.device, VFIO_DEVICE_RESET));
+		FAILS(ENODEV, ioctl(vmm.iommufd, ABI_IOMMUFD(ABI_IOAS_ALLOC), &vmm));
+		CHECK(pread(vmm.device, &value, 4, 0) == -1);
+		CHECK(close(vmm.device) == 0 && close(vmm.iommufd) == 0);
+		vmm_start(&vmm, "/dev/vfio/devices/vfio1");
+		CHECK(vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
+		vmm_end(&vmm);
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
+	vmm_end(&vmm);
+}
+
+void test_paths(void)
+{
+	char text[64] = "";
+	struct dirent *entry;
+	unsigned int major;
+	unsigned int minor;
+	struct stat st;
+	DIR *folder;
+	FILE *file;
+	int fd;
+
+	CHECK(stat("/dev/vfio/devices/vfio1", &st) == 0 && S_ISCHR(st.st_mode));
+	file = fopen("/sys/bus/pci/devices/5153:02:00.0/vfio-dev/vfio1/dev", "r");
+	CHECK(file && fscanf(file, "%u:%u", &major, &minor) == 2 && fclose(file) == 0);
+	CHECK(st.st_rdev == makedev(major, minor));
+	fd = vmm_open("/dev/vfio/devices/vfio1");
+	CHECK(fstat(fd, &st) == 0 && st.st_rdev == makedev(major, minor) && close(fd) == 0);
+	CHECK(readlink("/sys/bus/pci/devices/5153:02:00.0/iommu_group", text, 63) > 0);
+	CHECK(strrchr(text, '/') && !strcmp(strrchr(text, '/'), "/1"));
+	folder = opendir("/sys/bus/pci/devices/5153:01:00.0/vfio-dev");
+	CHECK(folder);
+	do {
+		entry = readdir(folder);
+		CHECK(entry);
+	} while (entry->d_name[0] == '.');
+	CHECK(!strcmp(entry->d_name, "vfio0") && closedir(folder) == 0);
+	FAILS(ENOENT, open("/dev/vfio/devices/vfio7", O_RDWR));
+	FAILS(ENOENT, stat("/sys/bus/pci/devices/5153:09:00.0", &st));
+	CHECK(access("/dev/iommu", R_OK | W_OK) == 0);
+	CHECK(stat("/dev/null", &st) == 0 && st.st_rdev == makedev(1, 3));
+}
+
+void test_sockets(void)
+{
+	struct vmm vmm;
+	char data = 'x';
+	struct iovec iov = {.iov_base = &data, .iov_len = 1};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.bytes = {0}};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+	int ends[2];
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	part->cmsg_level = SOL_SOCKET;
+	part->cmsg_type = SCM_RIGHTS;
+	part->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(part), &vmm.device, sizeof(int));
+	FAILS(EOPNOTSUPP, sendmsg(ends[0], &message, 0));
+	memcpy(CMSG_DATA(part), &ends[1], sizeof(int));
+	CHECK(sendmsg(ends[0], &message, 0) == 1);
+	CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+	vmm_end(&vmm);
+}

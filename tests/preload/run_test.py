@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`quiesce run` from outside: a VMM that knows only the kernel's calls, and what is printed."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+
+TOOL, VMM = sys.argv[1:3]
+DEVICES = ("--device", "dmacopy,memory=64K", "--device", "dmacopy,memory=64K")
+
+
+def run(*args, code=0, **more):
+    done = subprocess.run([TOOL, "run", *args], text=True, capture_output=True, check=False,
+                          timeout=120, **more)
+    assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stderr}"
+    return done
+
+
+def vmm_tests():
+    names = subprocess.run([VMM], text=True, capture_output=True, check=True).stdout.split()
+    assert len(names) > 10
+    for name in names:
+        done = run("--quiet", *DEVICES, "--", VMM, name)
+        print(f"  {name}: ok {done.stderr.strip()}")
+        # What a program should know of is said once.
+        said = {"fork": "opened before fork()", "sockets": "cannot be sent",
+                "revoke": "cannot be unmapped"}
+        assert said.get(name, "") in done.stderr, done.stderr
+        assert bool(done.stderr) == (name in said), done.stderr
+
+
+def over_a_socket(folder):
+    """The same program with its devices in other processes."""
+    servers = []
+    sockets = [folder / f"{n}.sock" for n in range(2)]
+    try:
+        for socket in sockets:
+            server = subprocess.Popen([TOOL, "serve", "dmacopy,memory=64K", "--socket", socket],
+                                      stdout=subprocess.PIPE, text=True)
+            servers.append(server)
+            assert server.stdout.readline().startswith("serving")
+        devices = [word for s in sockets for word in ("--device", f"vfio-user:{s}")]
+        for name in ("cdev", "legacy", "move", "revoke", "track", "strict-device"):
+            run("--quiet", *devices, "--", VMM, name)
+            print(f"  {name} over vfio-user: ok")
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    done = run("--device", f"vfio-user:{sockets[0]}", "--", VMM, "cdev", code=1)
+    assert "cannot open vfio0" in done.stderr and "was never opened" in done.stderr, done.stderr
+
+
+def what_it_says(folder):
+    seen = folder / "seen.json"
+    trace = folder / "trace"
+    done = run(*DEVICES, "--trace", trace, "--json", seen, "--", VMM, "move")
+    assert "{iommufd} is fd 1000" in done.stderr and "saved 1 times" in done.stderr, done.stderr
+    devices = json.loads(seen.read_text())["devices"]
+    assert [d["name"] for d in devices] == ["vfio0", "vfio1"]
+    assert devices[0]["saved"] == devices[1]["loaded"] == 1
+    assert devices[0]["saved_bytes"] == devices[1]["loaded_bytes"] > 512
+    assert devices[0]["violations"] == 0 and devices[0]["entered"]["STOP_COPY"] == 1
+    assert "vfio1 RESUMING session-write" in trace.read_text()
+    # Accesses to a stopped device are seen, and told.
+    done = run("--quiet", *DEVICES, "--json", seen, "--", VMM, "revoke")
+    assert json.loads(seen.read_text())["devices"][0]["violations"] == 2
+    done = run("--device", "dmacopy", "--device", "dmacopy", "--fault",
+               "vfio0.set-state:STOP_COPY=EIO", "--", VMM, "move", code=1)
+    assert "struck" in done.stderr and "1 state changes failed" in done.stderr, done.stderr
+
+
+def command_line(folder):
+    done = run("--quiet", *DEVICES, "--", "sh", "-c",
+               "echo {vfio1} {iommufd} {vfio7} {host1}; ls -d {sysfs0}; exit 7", code=7)
+    first, sysfs = done.stdout.splitlines()
+    assert first == "1002 1000 {vfio7} 5153:02:00.0" and sysfs.endswith("/5153:01:00.0")
+    assert not pathlib.Path(sysfs).exists(), "the folder of the run is still there"
+    # The numbers reach whatever the command starts.
+    run("--quiet", *DEVICES, "--", "sh", "-c", f"exec {VMM} cdev")
+    for args, text in ((("--", "true"), "--device SPEC is missing"),
+                       (("--device", "dmacopy"), "COMMAND is missing"),
+                       (("--device", "nothing", "--", "true"), "there is no model"),
+                       (("--device", "vfio-user:", "--", "true"), "names no socket"),
+                       (("--fault", "x=EIO", "--device", "dmacopy", "--", "true"), "x"),
+                       (("--device", "dmacopy", "--trace", folder / "no/file", "--", "true"),
+                        "cannot write the trace")):
+        assert text in run(*args, code=2).stderr
+    done = run("--device", "dmacopy", "--", folder / "nothing", code=1)
+    assert "cannot start" in done.stderr
+    assert run("--device", "dmacopy", "--", "sh", "-c", "kill -9 $$", code=137).returncode == 137
+
+
+def signals(folder):
+    """Who asks `quiesce run` to end asks the command."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    script = f"trap 'exit 5' TERM; echo > {fifo}; while :; do sleep 0.05; done"
+    process = subprocess.Popen([TOOL, "run", "-q", "--device", "dmacopy", "--", "sh", "-c", script])
+    fifo.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 5
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="quiesce-") as name:
+        folder = pathlib.Path(name)
+        vmm_tests()
+        over_a_socket(folder)
+        what_it_says(folder)
+        command_line(folder)
+        signals(folder)
+    print("run: ok")
+
+
+if __name__ == "__main__":
+    main()
