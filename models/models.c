@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "dmacopy/dmacopy.h"
+#include "dmacopy/exercise.h"
 #include "nvme/nvme.h"
 
 int models_parse_size(const char *text, uint64_t *size)
@@ -262,6 +263,8 @@ const struct model_entry models_table[] = {
 	 nvme_option_table, sizeof(struct nvme_options), nvme_entry_create},
 	{NULL, NULL, NULL, 0, NULL},
 };
+
+const struct qsc_exerciser *const models_exercisers[] = {&dmacopy_exerciser, NULL};
 
 /* ---- reading a SPEC ---- */
 

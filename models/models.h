@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <quiesce/check.h>
 #include <quiesce/runtime.h>
 
 #ifdef __cplusplus
@@ -57,6 +58,9 @@ int models_open(const char *spec, const struct models_options *options, struct q
 
 /* What messages call the device of a SPEC that models_create() takes: its name=, or the model's. */
 void models_name(const char *spec, char *name, size_t size);
+
+/* Who makes these kinds of device work for a check, wherever they are; ended by NULL. */
+extern const struct qsc_exerciser *const models_exercisers[];
 
 /* A size in bytes as people write it: "65536", "64K", "64M", "64MiB", "1G". 0 or -EINVAL. */
 int models_parse_size(const char *text, uint64_t *size);

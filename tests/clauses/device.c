@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Making the devices, holding them, and making them work. */
+/* Making the devices, and holding them. */
 #include "device.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,81 +15,26 @@
 
 #include "base/fd.h"
 #include "dmacopy/dmacopy.h"
-#include "dmacopy/driver.h"
+#include "dmacopy/exercise.h"
 
 #define LOCAL_SIZE 65536
-#define ENTRIES	   256
-
-/* ---- dmacopy at work ---- */
-
-static struct dmacopy_queue *queue_of(struct harness *h)
-{
-	return (struct dmacopy_queue *)(void *)(h->memory + MEMORY_QUEUE);
-}
-
-static int prepare(struct harness *h)
-{
-	int r = dmacopy_driver_start(h->dev, queue_of(h), MEMORY_IOVA + MEMORY_QUEUE, ENTRIES);
-
-	return r ? harness_trouble(h, r, "dmacopy cannot be started") : 0;
-}
-
-static int submit(struct harness *h, const struct exercise_copy *copy)
-{
-	bool local = copy->destination >= DEVICE_MEMORY;
-	const struct dmacopy_transfer transfer = {
-		.flags = DMACOPY_DESC_INTERRUPT | (local ? DMACOPY_DESC_DESTINATION_LOCAL : 0),
-		.vector = copy->vector,
-		.length = copy->size,
-		.source = copy->source,
-		.destination = local ? copy->destination - DEVICE_MEMORY : copy->destination,
-	};
-	int r = dmacopy_driver_submit(queue_of(h), &transfer);
-
-	return r ? harness_trouble(h, r, "a copy cannot be handed over") : 0;
-}
-
-static int kick(struct harness *h)
-{
-	int r = dmacopy_driver_doorbell(h->dev);
-
-	return r ? harness_trouble(h, r, "the doorbell cannot be rung") : 0;
-}
-
-const struct exerciser dmacopy_exerciser = {
-	.name = "dmacopy",
-	.irq_index = VFIO_PCI_MSIX_IRQ_INDEX,
-	.vectors = HARNESS_VECTORS,
-	.register_region = DMACOPY_BAR_REGISTERS,
-	.register_offset = DMACOPY_REG_SCRATCH,
-	.memory_region = DMACOPY_BAR_LOCAL,
-	.memory_size = LOCAL_SIZE,
-	.prepare = prepare,
-	.submit = submit,
-	.kick = kick,
-};
 
 /* ---- holding it in this process ---- */
 
-static int runtime_open(void *ctx, struct qsc_device **dev)
+static int runtime_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct device *d = ctx;
 
 	return qsc_runtime_open(d->rt, dev);
 }
 
-static void runtime_close(void *ctx, struct qsc_device *dev)
-{
-	qsc_device_close(dev);
-}
-
 /* ---- and through a server ---- */
 
 static int server_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
-	const struct opener *behind = ctx;
+	const struct qsc_check_opener *behind = ctx;
 
-	return behind->open(behind->ctx, dev);
+	return behind->open(behind->ctx, dev, err);
 }
 
 static void *serve(void *ctx)
@@ -103,7 +49,7 @@ static void *serve(void *ctx)
 	return NULL;
 }
 
-static int served_open(void *ctx, struct qsc_device **dev)
+static int served_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct device *d = ctx;
 	const struct qsc_client_options client = {.no_fds = d->config.way == DEVICE_SERVED_NO_FDS};
@@ -125,11 +71,10 @@ static int served_open(void *ctx, struct qsc_device **dev)
 }
 
 /* The server lets go of the device when the connection has ended, and then it returns. */
-static void served_close(void *ctx, struct qsc_device *dev)
+static void served_closed(void *ctx)
 {
 	struct device *d = ctx;
 
-	qsc_device_close(dev);
 	pthread_join(d->server, NULL);
 }
 
@@ -159,13 +104,13 @@ int device_create(struct device *d, const struct device_config *config, const st
 	r = dmacopy_create(&options, &d->rt, NULL);
 	if (r)
 		return r;
-	d->runtime = (struct opener){runtime_open, runtime_close, d};
+	d->runtime = (struct qsc_check_opener){runtime_open, NULL, d};
 	d->behind = &d->runtime;
 	if (lie) {
 		liar_init(&d->liar, lie, &d->runtime, &dmacopy_exerciser);
 		d->behind = &d->liar.opener;
 	}
-	d->served = (struct opener){served_open, served_close, d};
+	d->served = (struct qsc_check_opener){served_open, served_closed, d};
 	d->opener = config->way == DEVICE_IN_PROCESS ? *d->behind : d->served;
 	return 0;
 }
@@ -193,7 +138,7 @@ static int other_write(void *ctx, uint32_t region, uint64_t offset, const void *
 	return 0;
 }
 
-static int save_all(struct qsc_runtime *rt, struct stream *stream)
+static int save_all(struct qsc_runtime *rt, struct saved *stream)
 {
 	struct qsc_device *dev;
 	uint64_t session;
@@ -205,12 +150,12 @@ static int save_all(struct qsc_runtime *rt, struct stream *stream)
 		return r;
 	r = qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session);
 	while (!r && (n = qsc_device_session_read(dev, session, piece, sizeof(piece))) > 0)
-		r = stream_append(stream, piece, (size_t)n);
+		r = saved_append(stream, piece, (size_t)n);
 	qsc_device_close(dev);
 	return r ? r : (int)n;
 }
 
-static int save_other(const char *type, struct stream *stream)
+static int save_other(const char *type, struct saved *stream)
 {
 	const struct qsc_model model = {
 		.type = type,
@@ -240,12 +185,13 @@ static int save_other(const char *type, struct stream *stream)
 	return r;
 }
 
-int device_foreign(struct foreign foreign[DEVICE_FOREIGN])
+int device_foreign(struct qsc_check_foreign foreign[DEVICE_FOREIGN])
 {
 	const struct dmacopy_options larger = {
 		.migration_flags = QSC_MIGRATION_STOP_COPY,
 		.local_size = (uint64_t)LOCAL_SIZE * 2,
 	};
+	struct saved streams[DEVICE_FOREIGN] = {{0}};
 	struct qsc_runtime *rt;
 	int r;
 
@@ -253,14 +199,24 @@ int device_foreign(struct foreign foreign[DEVICE_FOREIGN])
 	foreign[0].what = "a stream of another type of device";
 	foreign[1].what = "a stream of its type with another layout";
 	foreign[2].what = "a stream of a dmacopy with more memory";
-	r = save_other("other", &foreign[0].stream);
+	r = save_other("other", &streams[0]);
 	if (!r)
-		r = save_other("dmacopy", &foreign[1].stream);
+		r = save_other("dmacopy", &streams[1]);
 	if (!r)
 		r = dmacopy_create(&larger, &rt, NULL);
 	if (r)
 		return r;
-	r = save_all(rt, &foreign[2].stream);
+	r = save_all(rt, &streams[2]);
 	qsc_runtime_destroy(rt);
+	for (size_t i = 0; i < DEVICE_FOREIGN; i++) {
+		foreign[i].data = streams[i].data;
+		foreign[i].size = streams[i].size;
+	}
 	return r;
+}
+
+void device_foreign_release(struct qsc_check_foreign foreign[DEVICE_FOREIGN])
+{
+	for (size_t i = 0; i < DEVICE_FOREIGN; i++)
+		free((void *)(uintptr_t)foreign[i].data);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The devices whose clauses are tested here: dmacopy with each set of flags, in this process or
- * behind a vfio-user server, honest or with a liar in front; and who knows how to make it work.
+ * behind a vfio-user server, honest or with a liar in front.
  */
 #ifndef CLAUSES_DEVICE_H
 #define CLAUSES_DEVICE_H
@@ -12,7 +12,9 @@
 
 #include <quiesce/runtime.h>
 
-#include "harness.h"
+#include <quiesce/check.h>
+
+#include "check/harness.h"
 #include "liar.h"
 
 enum device_way {
@@ -30,24 +32,23 @@ struct device_config {
 struct device {
 	struct device_config config;
 	struct qsc_runtime *rt;
-	struct opener runtime;	     /* holds the runtime itself */
-	struct opener served;	     /* through a client and a server, one connection a user */
-	const struct opener *behind; /* what the server opens */
+	struct qsc_check_opener runtime; /* holds the runtime itself */
+	struct qsc_check_opener served;	 /* through a client and a server, one connection a user */
+	const struct qsc_check_opener *behind; /* what the server opens */
 	pthread_t server;
 	int server_fd;
 	_Atomic unsigned int violations; /* of the user, that the device has found */
 	struct liar liar;
-	struct opener opener; /* how the harness is to hold it */
+	struct qsc_check_opener opener; /* how the check is to hold it */
 };
 
 /* The device of a configuration; with a lie, a liar. 0 or -errno. */
 int device_create(struct device *d, const struct device_config *config, const struct lie *lie);
 void device_destroy(struct device *d);
 
-extern const struct exerciser dmacopy_exerciser;
-
 /* Streams that are whole, but not of this device. */
 #define DEVICE_FOREIGN 3
-int device_foreign(struct foreign foreign[DEVICE_FOREIGN]);
+int device_foreign(struct qsc_check_foreign foreign[DEVICE_FOREIGN]);
+void device_foreign_release(struct qsc_check_foreign foreign[DEVICE_FOREIGN]);
 
 #endif

@@ -175,7 +175,7 @@ static void forget(struct liar_device *l)
 		if (l->mappings[i].size)
 			qsc_fd_close(&l->mappings[i].fd);
 	qsc_fd_close(&l->eventfd);
-	l->liar->inner->close(l->liar->inner->ctx, l->inner);
+	qsc_device_close(l->inner);
 	free(l);
 }
 
@@ -278,7 +278,7 @@ static void put_lie(struct liar_device *l, const struct lie *lie)
 	OVERRIDE(close);
 }
 
-static int liar_open(void *ctx, struct qsc_device **dev)
+static int liar_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct liar *liar = ctx;
 	struct liar_device *l = liar->kept;
@@ -292,7 +292,7 @@ static int liar_open(void *ctx, struct qsc_device **dev)
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	r = liar->inner->open(liar->inner->ctx, &l->inner);
+	r = liar->inner->open(liar->inner->ctx, &l->inner, err);
 	if (r) {
 		free(l);
 		return r;
@@ -308,16 +308,11 @@ static int liar_open(void *ctx, struct qsc_device **dev)
 	return 0;
 }
 
-static void liar_close(void *ctx, struct qsc_device *dev)
-{
-	qsc_device_close(dev);
-}
-
-void liar_init(struct liar *liar, const struct lie *lie, const struct opener *inner,
-	       const struct exerciser *exerciser)
+void liar_init(struct liar *liar, const struct lie *lie, const struct qsc_check_opener *inner,
+	       const struct qsc_exerciser *exerciser)
 {
 	*liar = (struct liar){
-		.opener = {liar_open, liar_close, liar},
+		.opener = {liar_open, NULL, liar},
 		.inner = inner,
 		.exerciser = exerciser,
 		.lie = lie,

@@ -11,7 +11,9 @@
 
 #include <quiesce/device.h>
 
-#include "harness.h"
+#include <quiesce/check.h>
+
+#include "check/harness.h"
 
 enum lie_peers {
 	LIE_ANY,
@@ -46,7 +48,7 @@ struct liar_device {
 	struct qsc_device_ops ops;
 	struct liar *liar;
 	struct qsc_device *inner;
-	const struct exerciser *exerciser;
+	const struct qsc_exerciser *exerciser;
 	struct qsc_dma_mapping mappings[LIAR_MAPPINGS];
 	int eventfd;	  /* of vector 1, duplicated; or -1 */
 	uint64_t session; /* the last one that was opened */
@@ -58,15 +60,15 @@ struct liar_device {
 };
 
 struct liar {
-	struct opener opener; /* what to hold it by */
-	const struct opener *inner;
-	const struct exerciser *exerciser;
+	struct qsc_check_opener opener; /* what to hold it by */
+	const struct qsc_check_opener *inner;
+	const struct qsc_exerciser *exerciser;
 	const struct lie *lie;
 	struct liar_device *kept; /* for a lie that does not let go */
 };
 
-void liar_init(struct liar *liar, const struct lie *lie, const struct opener *inner,
-	       const struct exerciser *exerciser);
+void liar_init(struct liar *liar, const struct lie *lie, const struct qsc_check_opener *inner,
+	       const struct qsc_exerciser *exerciser);
 void liar_release(struct liar *liar);
 
 /* ---- for lies ---- */

@@ -19,6 +19,7 @@ struct command {
 
 static const struct command commands[] = {
 	{"ask", "ask a host how it stands, or to cancel, finish or run", cmd_ask},
+	{"check", "try on a device everything that the contract promises of it", cmd_check},
 	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
 	{"demo", "move a set of working devices between two processes and back", cmd_demo},
 	{"host", "hold devices, and move them when asked to", cmd_host},
@@ -41,7 +42,8 @@ static int print_help(void)
 	for (size_t i = 0; i < NUM_COMMANDS; i++)
 		printf("  %-12s%s\n", commands[i].name, commands[i].help);
 	printf("\n'quiesce help COMMAND' tells the options of a command. Exit codes: 0 done,\n"
-	       "1 failed, 2 wrong usage, 3 moved by half: nobody is proved to own the set.\n");
+	       "1 failed, 2 wrong usage, 3 moved by half: nobody is proved to own the set; or, of\n"
+	       "'check', what could not be tried.\n");
 	return TOOL_OK;
 }
 

@@ -16,13 +16,14 @@ enum {
 	TOOL_FAILED = 1,
 	TOOL_USAGE = 2,
 	TOOL_UNPROVED = 3, /* of a move: nobody is proved to own the set */
+	TOOL_UNTRIED = 3,  /* of a check: nothing is broken, and it could not be tried */
 };
 
 /* Gets argv from the subcommand's name on; returns an exit code. */
 typedef int tool_run(int argc, char **argv);
 
-tool_run cmd_ask, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan, cmd_receive, cmd_restore,
-	cmd_run, cmd_save, cmd_send, cmd_serve;
+tool_run cmd_ask, cmd_check, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan, cmd_receive,
+	cmd_restore, cmd_run, cmd_save, cmd_send, cmd_serve;
 
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];

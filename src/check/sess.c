@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "clause.h"
+#include "check/clause.h"
 
 /* ---- SESS-1: what opens a session, and that moves inside the group keep it ---- */
 
@@ -18,7 +18,7 @@ static bool opens_session(uint32_t from, uint32_t to)
 }
 
 /* One request; *session is the session that lives, and 0 when none does. */
-static enum clause_result sess_1_step(struct harness *h, uint32_t to, uint64_t *session)
+static enum qsc_check_result sess_1_step(struct harness *h, uint32_t to, uint64_t *session)
 {
 	enum qsc_state from = harness_state(h);
 	uint64_t opened = 0;
@@ -41,10 +41,10 @@ static enum clause_result sess_1_step(struct harness *h, uint32_t to, uint64_t *
 	} else if (to != QSC_STATE_RESUMING) {
 		*session = 0;
 	}
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_1(struct harness *h)
+static enum qsc_check_result sess_1(struct harness *h)
 {
 	/* Walks through the group; states that a device does not have are left out. */
 	static const uint8_t walk[] = {
@@ -76,7 +76,7 @@ static enum clause_result sess_1(struct harness *h)
 
 /* ---- SESS-2: leaving ends it ---- */
 
-static enum clause_result sess_2_ended(struct harness *h, uint64_t session, const char *how)
+static enum qsc_check_result sess_2_ended(struct harness *h, uint64_t session, const char *how)
 {
 	struct qsc_precopy_info info;
 	uint8_t byte = 0;
@@ -90,10 +90,10 @@ static enum clause_result sess_2_ended(struct harness *h, uint64_t session, cons
 	     n < 0 ? strerror((int)-n) : "success");
 	r = qsc_device_session_precopy_info(h->dev, session, &info);
 	MUST(h, r < 0, "%s, the pre-copy info still answers", how);
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_2_left(struct harness *h, enum qsc_state in, enum qsc_state to)
+static enum qsc_check_result sess_2_left(struct harness *h, enum qsc_state in, enum qsc_state to)
 {
 	char how[64];
 	uint64_t session;
@@ -113,12 +113,12 @@ static enum clause_result sess_2_left(struct harness *h, enum qsc_state in, enum
 	REQUIRE(h, harness_reset(h));
 	REQUIRE(h, harness_set(h, QSC_STATE_STOP_COPY));
 	PART(sess_2_ended(h, session, how));
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_2_loaded(struct harness *h)
+static enum qsc_check_result sess_2_loaded(struct harness *h)
 {
-	autostream blank = {0};
+	autosaved blank = {0};
 
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_blank(h, &blank));
@@ -126,7 +126,7 @@ static enum clause_result sess_2_loaded(struct harness *h)
 	return sess_2_ended(h, h->session, "after RESUMING to STOP");
 }
 
-static enum clause_result sess_2(struct harness *h)
+static enum qsc_check_result sess_2(struct harness *h)
 {
 	REQUIRE(h, harness_start(h));
 	PART(sess_2_left(h, QSC_STATE_STOP_COPY, QSC_STATE_STOP));
@@ -145,9 +145,9 @@ static enum clause_result sess_2(struct harness *h)
 
 /* ---- SESS-3: drained PRE_COPY reads ENOMSG; STOP_COPY ends with 0, again and again ---- */
 
-static enum clause_result sess_3_drained(struct harness *h, enum qsc_state state)
+static enum qsc_check_result sess_3_drained(struct harness *h, enum qsc_state state)
 {
-	autostream stream = {0};
+	autosaved stream = {0};
 
 	REQUIRE(h, harness_start_in(h, state));
 	for (int i = 0; i < 3; i++) {
@@ -159,12 +159,12 @@ static enum clause_result sess_3_drained(struct harness *h, enum qsc_state state
 		     strerror(-r), qsc_state_name(state));
 	}
 	REQUIRE(h, harness_save(h, &stream));
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_3(struct harness *h)
+static enum qsc_check_result sess_3(struct harness *h)
 {
-	autostream stream = {0};
+	autosaved stream = {0};
 	size_t size;
 	int r;
 
@@ -187,7 +187,7 @@ static enum clause_result sess_3(struct harness *h)
 
 /* ---- SESS-4: pre-copy info ---- */
 
-static enum clause_result sess_4_elsewhere(struct harness *h, enum qsc_state state)
+static enum qsc_check_result sess_4_elsewhere(struct harness *h, enum qsc_state state)
 {
 	struct qsc_precopy_info info;
 	int r;
@@ -198,16 +198,16 @@ static enum clause_result sess_4_elsewhere(struct harness *h, enum qsc_state sta
 	r = qsc_device_session_precopy_info(h->dev, h->session, &info);
 	MUST(h, r == -EINVAL, "pre-copy info gives %s in %s instead of EINVAL",
 	     r ? strerror(-r) : "an answer", qsc_state_name(state));
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
 /* After a change dirty_bytes rises above what it was, and reading brings it down again. */
-static enum clause_result sess_4_dirty(struct harness *h, enum qsc_state state,
-				       const struct qsc_precopy_info *before, const char *when)
+static enum qsc_check_result sess_4_dirty(struct harness *h, enum qsc_state state,
+					  const struct qsc_precopy_info *before, const char *when)
 {
 	const char *name = qsc_state_name(state);
 	struct qsc_precopy_info changed, read;
-	autostream stream = {0};
+	autosaved stream = {0};
 	int r;
 
 	MUST(h,
@@ -221,15 +221,15 @@ static enum clause_result sess_4_dirty(struct harness *h, enum qsc_state state,
 		     read.dirty_bytes < changed.dirty_bytes,
 	     "dirty_bytes stays at %llu in %s when that was read (%s)",
 	     (unsigned long long)read.dirty_bytes, name, strerror(-r));
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_4_bytes(struct harness *h, enum qsc_state state)
+static enum qsc_check_result sess_4_bytes(struct harness *h, enum qsc_state state)
 {
 	const char *name = qsc_state_name(state);
 	struct qsc_precopy_info first, info;
 	static const uint8_t change[4096] = {42};
-	autostream stream = {0};
+	autosaved stream = {0};
 	void *map = NULL;
 	int r;
 
@@ -245,14 +245,17 @@ static enum clause_result sess_4_bytes(struct harness *h, enum qsc_state state)
 	     (unsigned long long)info.initial_bytes, name, stream.size);
 	MUST(h, info.initial_bytes == 0, "initial_bytes is %llu in %s when drained",
 	     (unsigned long long)info.initial_bytes, name);
-	if (!h->exerciser->memory_size)
-		return CLAUSE_HOLDS;
+	if (!harness_memory_size(h)) {
+		harness_leave_out(h, "dirty_bytes after a change: no exerciser knows memory that "
+				     "can be changed");
+		return QSC_CHECK_HOLDS;
+	}
 	REQUIRE(h, harness_memory_write(h, 0, change, sizeof(change)));
 	PART(sess_4_dirty(h, state, &info, "device memory changes"));
 	r = qsc_device_region_map(h->dev, h->exerciser->memory_region, 0, sizeof(change),
 				  PROT_READ | PROT_WRITE, &map);
 	if (r == -ENOTTY)
-		return CLAUSE_HOLDS;
+		return QSC_CHECK_HOLDS;
 	if (r)
 		return not_tried(h, "device memory cannot be mapped: %s", strerror(-r));
 	/* It may look at all of what is mapped first. */
@@ -263,7 +266,7 @@ static enum clause_result sess_4_bytes(struct harness *h, enum qsc_state state)
 	return sess_4_dirty(h, state, &info, "mapped device memory changes");
 }
 
-static enum clause_result sess_4(struct harness *h)
+static enum qsc_check_result sess_4(struct harness *h)
 {
 	REQUIRE(h, harness_start(h));
 	if (!(h->flags & QSC_MIGRATION_PRE_COPY))
@@ -292,8 +295,8 @@ static enum clause_result sess_4(struct harness *h)
  * A kernel hands out a session as a file descriptor; there may be none left. Other implementers
  * need none, and then the request must simply succeed, with a session that works.
  */
-static enum clause_result sess_9_without_fds(struct harness *h, enum qsc_state from,
-					     enum qsc_state to)
+static enum qsc_check_result sess_9_without_fds(struct harness *h, enum qsc_state from,
+						enum qsc_state to)
 {
 	struct rlimit saved, none;
 	uint64_t session = 0;
@@ -319,17 +322,17 @@ static enum clause_result sess_9_without_fds(struct harness *h, enum qsc_state f
 	MUST(h, r || (session && state == to), "%s to %s succeeds without a session",
 	     qsc_state_name(from), qsc_state_name(to));
 	if (r)
-		return CLAUSE_HOLDS;
+		return QSC_CHECK_HOLDS;
 	MUST(h,
 	     to == QSC_STATE_RESUMING
 		     ? qsc_device_session_write(h->dev, session, &byte, 1) != -ENODEV
 		     : qsc_device_session_read(h->dev, session, &byte, 1) == 1,
 	     "%s to %s without file descriptors gives a session that is none", qsc_state_name(from),
 	     qsc_state_name(to));
-	return CLAUSE_HOLDS;
+	return QSC_CHECK_HOLDS;
 }
 
-static enum clause_result sess_9(struct harness *h)
+static enum qsc_check_result sess_9(struct harness *h)
 {
 	static const enum qsc_state targets[] = {QSC_STATE_STOP_COPY, QSC_STATE_RESUMING,
 						 QSC_STATE_PRE_COPY};
@@ -349,9 +352,9 @@ static enum clause_result sess_9(struct harness *h)
 
 /* ---- SESS-10: the stop-copy size estimate answers in every state but ERROR ---- */
 
-static enum clause_result sess_10(struct harness *h)
+static enum qsc_check_result sess_10(struct harness *h)
 {
-	autostream stream = {0};
+	autosaved stream = {0};
 	uint64_t size, promised;
 	int r;
 
@@ -376,7 +379,7 @@ static enum clause_result sess_10(struct harness *h)
 		     stream.size);
 }
 
-const struct clause_test sess_tests[] = {
+const struct clause_check sess_checks[] = {
 	{QSC_CLAUSE_SESS_1, sess_1}, {QSC_CLAUSE_SESS_2, sess_2}, {QSC_CLAUSE_SESS_3, sess_3},
 	{QSC_CLAUSE_SESS_4, sess_4}, {QSC_CLAUSE_SESS_9, sess_9}, {QSC_CLAUSE_SESS_10, sess_10},
 	{QSC_CLAUSE_COUNT, NULL},

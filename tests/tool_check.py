@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`quiesce check` from outside: what it prints and writes, its exit codes, and the way back from a
+finding to the same finding."""
+import json
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as xml
+
+TOOL = sys.argv[1]
+RESULTS = {"holds", "broken", "not promised", "could not be tried"}
+
+
+def run(*args, code=0):
+    done = subprocess.run([TOOL, "check", *args], text=True, capture_output=True, check=False,
+                          timeout=120)
+    assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stdout}{done.stderr}"
+    return done
+
+
+class Served:
+    """A device over vfio-user, that fails where `fault` says so."""
+
+    def __init__(self, path, fault=None, spec="dmacopy,memory=64K"):
+        command = [TOOL, "serve", spec, "--socket", str(path)]
+        self.process = subprocess.Popen(command + (["--fault", fault] if fault else []),
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        self.uri = f"vfio-user:{path}"
+        assert self.process.stdout.readline().startswith("serving ")
+
+    def __enter__(self):
+        return self.uri
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+def check_conforming(folder):
+    """A sound device: every item has a result, in all formats the same."""
+    out = folder / "out.json"
+    junit = folder / "out.xml"
+    done = run("model:dmacopy,memory=64K", "--tells-peers", "off", "--json", str(out), "--junit",
+               str(junit))
+    device = json.loads(out.read_text())["devices"][0]
+    ids = [f["id"] for f in device["findings"]]
+    assert len(ids) == len(set(ids)) == 53, ids
+    assert ids[0] == "STATE-1" and ids[34] == "LOG-4" and ids[-1] == "walk", ids
+    assert device["verdict"] == "conforms" and device["error"] is None, device
+    assert device["exerciser"] == device["type"] == "dmacopy" and device["kind"] == "runtime"
+    assert {f["result"] for f in device["findings"]} == {"holds"}, device["findings"]
+    for item in ids:
+        assert f"\n  {item} " in done.stdout, item
+    assert "conforms\n53 hold, 0 broken, 0 not promised, 0 could not be tried" in done.stdout
+    suite = xml.parse(junit).getroot().find("testsuite")
+    assert [case.get("name") for case in suite] == ids and suite.get("failures") == "0"
+    tap = run("model:dmacopy,memory=64K", "--tap").stdout.splitlines()
+    assert len(tap) == 54 and tap[-1] == "1..53" and all(t.startswith("ok ") for t in tap[:-1])
+
+
+def check_flags(folder):
+    """What a device has not promised is no fault of it."""
+    out = folder / "flags.json"
+    run("model:dmacopy,memory=64K,flags=1", "--json", str(out))
+    found = {f["id"]: f for f in json.loads(out.read_text())["devices"][0]["findings"]}
+    assert set(f["result"] for f in found.values()) <= RESULTS - {"broken"}
+    for item in ("ARC-4", "SESS-4", "DEV-4", "DEV-5", "precopy-info"):
+        assert found[item]["result"] == "not promised" and "no P" in found[item]["text"], found
+
+
+def check_broken(folder):
+    """A liar is named with evidence, and the command that it ends with shows it again."""
+    out, junit = folder / "broken.json", folder / "broken.xml"
+    with Served(folder / "s", "set-state:RUNNING/RUNNING=EINVAL") as uri:
+        done = run(uri, "--clause", "ARC-2", "--json", str(out), "--junit", str(junit), code=1)
+        device = json.loads(out.read_text())["devices"][0]
+        (finding,) = device["findings"]
+        assert device["verdict"] == "broken" and finding["clause"] == "ARC-2"
+        assert finding["text"] == "a request for RUNNING in RUNNING gives: Invalid argument"
+        assert finding["promise"].startswith("A request for the current state succeeds"), finding
+        assert finding["steps"][-1] == ("device RUNNING set-state target=RUNNING session=0 = "
+                                        "-EINVAL"), finding
+        for line in ("BROKEN ARC-2", "does not conform: it breaks ARC-2", finding["again"],
+                     *finding["steps"]):
+            assert line in done.stdout, (line, done.stdout)
+        suite = xml.parse(junit).getroot().find("testsuite")
+        failure = suite.find("testcase").find("failure")
+        assert failure.get("type") == "ARC-2" and finding["steps"][-1] in failure.text
+        again = shlex.split(finding["again"])
+        assert again[0] == "quiesce" and again[1] == "check"
+        done = run(*again[2:], "--tap", code=1)
+        assert done.stdout.startswith("not ok 1 - ") and finding["text"] in done.stdout
+
+
+def check_walk(folder):
+    """A walk finds what is wrong by itself, shrinks it, and its seed shows it again."""
+    out = folder / "walk.json"
+    with Served(folder / "w", "data-size/STOP_COPY=EINVAL") as uri:
+        run(uri, "--clause", "walk", "--json", str(out), code=1)
+        (finding,) = json.loads(out.read_text())["devices"][0]["findings"]
+        assert finding["clause"] == "SESS-10" and finding["seed"], finding
+        # The shortest: go there, and ask.
+        assert finding["text"].startswith("after 2 of "), finding
+        assert "STOP_COPY data-size" in finding["steps"][-1], finding
+        assert finding["again"].endswith(f"--clause walk --seed {finding['seed']}"), finding
+        run(*shlex.split(finding["again"])[2:], "--json", str(out), code=1)
+        (again,) = json.loads(out.read_text())["devices"][0]["findings"]
+        assert (again["text"], again["clause"]) == (finding["text"], "SESS-10"), again
+
+
+def check_unknown(folder):
+    """A device of a type that nobody knows: what needs to know it is said to be untried."""
+    with Served(folder / "u", "region-read:0=fill:0") as uri:
+        done = run(uri, "--clause", "DEV-1", code=3)
+        assert "no exerciser for this device type" in done.stdout, done.stdout
+        run(uri, "--clause", "SESS-3", "--clause", "ARC-1")
+
+
+def check_destination(folder):
+    """What one device saves is loaded by another one; a stranger refuses it."""
+    with Served(folder / "to") as uri:
+        run("model:dmacopy,memory=64K", "--to", uri)
+        done = run("model:dmacopy,memory=128K", "--to", uri, "--clause", "SESS-8", code=3)
+        assert "could not be tried" in done.stdout, done.stdout
+
+
+def check_gone(folder):
+    """A server that dies is seen to, and what comes after it could not be tried."""
+    out = folder / "gone.json"
+    with Served(folder / "g", "set-state:RESUMING@1=kill") as uri:
+        run(uri, "--clause", "ARC-1", "--clause", "ARC-2", "--json", str(out), code=3)
+    device = json.loads(out.read_text())["devices"][0]
+    assert {f["result"] for f in device["findings"]} <= {"could not be tried"}, device
+
+
+def check_usage(folder):
+    for args in ([], ["model:dmacopy", "--clause", "SESS-99"], ["model:none"], ["nothing:x"],
+                 ["model:dmacopy", "--clause", "ORD-1"], ["model:dmacopy", "--seed", "x"],
+                 ["model:dmacopy", "--register", "0:0:3"], [f"vfio-user:{folder}/none"],
+                 ["model:dmacopy", "--tells-peers", "perhaps"],
+                 ["model:dmacopy", "--json", f"{folder}/none/x"]):
+        done = run(*args, code=2)
+        assert not done.stdout and done.stderr.count("\n") == 1, done
+        assert done.stderr.endswith("--help'\n"), done
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for check in (check_conforming, check_flags, check_broken, check_walk, check_unknown,
+                      check_destination, check_gone, check_usage):
+            check(folder)
+            print(f"{check.__name__}: ok")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: MIT */
+/* `quiesce check`: try everything that the contract promises of a device on the device itself. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "check.h"
+#include "device.h"
+#include "models.h"
+#include "tool.h"
+
+#define MAX_DEVICES 64
+#define MAX_SEEDS   256
+#define MAX_ITEMS   128
+#define MAX_STEPS   100000
+
+struct request {
+	struct check_device devices[MAX_DEVICES];
+	size_t num_devices;
+	const char *to;
+	bool items[MAX_ITEMS];
+	bool some_items;
+	uint64_t seeds[MAX_SEEDS];
+	size_t num_seeds;
+	uint32_t steps;
+	enum qsc_check_peers peers;
+	bool dangerous;
+	bool tap;
+	struct qsc_exerciser reg; /* of --register; or size 0 */
+	const char *json_path;
+	const char *junit_path;
+	FILE *json, *junit;
+	char settings[512];
+};
+
+/* ---- holding a device ---- */
+
+/* One device by URI, however often it is opened. */
+struct holder {
+	const char *uri;
+	struct qsc_runtime *rt; /* of a model in this process */
+	_Atomic uint64_t violations;
+	bool wrong; /* the URI is at fault */
+};
+
+static void count_violation(void *ctx, enum qsc_clause clause, const char *text)
+{
+	struct holder *holder = ctx;
+
+	(void)text;
+	if (clause == QSC_CLAUSE_ORD_1)
+		atomic_fetch_add(&holder->violations, 1);
+}
+
+static uint64_t violations(void *ctx)
+{
+	return atomic_load(&((struct holder *)ctx)->violations);
+}
+
+static int hold(void *ctx, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct holder *holder = ctx;
+	int result;
+
+	if (!holder->rt)
+		return tool_try_device(holder->uri, NULL, dev, &holder->wrong, err);
+	result = qsc_runtime_open(holder->rt, dev);
+	return result < 0 ? qsc_error_set(err, -result, NULL, "%s", strerror(-result)) : 0;
+}
+
+/* A model is made once, so that it is the same device that is opened again. */
+static void make(struct holder *holder, const char *uri)
+{
+	const struct models_options options = {
+		.violation = count_violation,
+		.violation_ctx = holder,
+	};
+	struct qsc_error err = QSC_ERROR_NONE;
+	int result;
+
+	*holder = (struct holder){.uri = uri};
+	if (strncmp(uri, "model:", 6) != 0)
+		return;
+	result = models_create(uri + 6, &options, &holder->rt, &err);
+	if (result == -EINVAL)
+		tool_usage("%s", err.text);
+	if (result < 0)
+		exit(tool_fail_error(&err, "cannot make %s", uri));
+}
+
+static void unmake(struct holder *holder)
+{
+	if (holder->rt)
+		qsc_runtime_destroy(holder->rt);
+}
+
+/* ---- findings ---- */
+
+struct collector {
+	const struct request *request;
+	struct check_device *device;
+	const struct check_report *report;
+};
+
+static char *copy(const char *text)
+{
+	char *made = strdup(text);
+
+	if (!made)
+		exit(tool_fail("out of memory"));
+	return made;
+}
+
+static void *several(size_t count, size_t size)
+{
+	void *made = calloc(count ? count : 1, size);
+
+	if (!made)
+		exit(tool_fail("out of memory"));
+	return made;
+}
+
+static void found(void *ctx, const struct qsc_check_finding *f)
+{
+	struct collector *collector = ctx;
+	struct check_device *device = collector->device;
+	struct check_finding *kept = &device->findings[device->num_findings];
+
+	if (!device->num_findings && !collector->request->tap)
+		check_show_subject(device, collector->report);
+	device->num_findings++;
+	*kept = (struct check_finding){
+		.item = f->item,
+		.result = f->result,
+		.clause = f->clause,
+		.text = copy(f->text),
+		.steps = several(f->num_steps, sizeof(char *)),
+		.num_steps = f->num_steps,
+		.head = f->head,
+		.omitted = f->omitted,
+		.seed = f->seed,
+		.took_us = f->took_us,
+	};
+	for (size_t i = 0; i < f->num_steps; i++)
+		kept->steps[i] = copy(f->steps[i]);
+	device->counts[f->result]++;
+	device->named_not_tried |= collector->request->some_items &&
+				   f->result == QSC_CHECK_NOT_TRIED;
+	if (!collector->request->tap)
+		check_show_finding(kept);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U;
+}
+
+/* What a model is asked to load that it did not save: of another type, and of its own kind. */
+static void check_one(struct request *request, struct check_device *device,
+		      const struct check_report *report)
+{
+	const struct qsc_exerciser *exercisers[16] = {NULL};
+	struct collector collector = {request, device, report};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct holder holder, to;
+	struct qsc_check_options options = {
+		.device = {.open = hold, .ctx = &holder},
+		.items = request->some_items ? request->items : NULL,
+		.exercisers = exercisers,
+		.peers = request->peers,
+		.dangerous = request->dangerous,
+		.seeds = request->num_seeds ? request->seeds : NULL,
+		.num_seeds = request->num_seeds,
+		.walk_steps = request->steps,
+		.found = found,
+		.found_ctx = &collector,
+	};
+	uint64_t start = now_us();
+	size_t n = 0;
+
+	while (models_exercisers[n] && n < 14) {
+		exercisers[n] = models_exercisers[n];
+		n++;
+	}
+	if (request->reg.register_size)
+		exercisers[n] = &request->reg;
+	make(&holder, device->uri);
+	if (holder.rt) {
+		options.violations = violations;
+		options.violations_ctx = &holder;
+	}
+	to = (struct holder){0};
+	if (request->to) {
+		make(&to, request->to);
+		options.to = (struct qsc_check_opener){.open = hold, .ctx = &to};
+	}
+	device->findings = several(MAX_ITEMS, sizeof(*device->findings));
+	if (qsc_check_run(&options, &device->subject, &err) < 0) {
+		if (holder.wrong || to.wrong)
+			tool_usage("%s", err.text);
+		memcpy(device->error, err.text, sizeof(device->error));
+	}
+	device->took_us = now_us() - start;
+	unmake(&to);
+	unmake(&holder);
+}
+
+int check_code(const struct check_device *device)
+{
+	if (device->counts[QSC_CHECK_BROKEN])
+		return TOOL_FAILED;
+	if (device->error[0] || device->named_not_tried || !device->counts[QSC_CHECK_HOLDS])
+		return TOOL_UNTRIED;
+	return TOOL_OK;
+}
+
+const char *check_verdict(const struct check_device *device)
+{
+	switch (check_code(device)) {
+	case TOOL_OK:
+		return "conforms";
+	case TOOL_FAILED:
+		return "broken";
+	default:
+		return "could not be tried";
+	}
+}
+
+void check_again(const struct check_report *report, const struct check_device *device,
+		 const struct check_finding *finding, char *text, size_t size)
+{
+	char seed[32] = "";
+
+	if (finding->seed)
+		(void)snprintf(seed, sizeof(seed), " --seed %" PRIu64, finding->seed);
+	(void)snprintf(text, size, "quiesce check %s%s%s --clause %s%s%s", device->uri,
+		       report->to ? " --to " : "", report->to ? report->to : "", finding->item.id,
+		       seed, report->settings);
+}
+
+/* ---- the command line ---- */
+
+enum {
+	OPT_TO = 256,
+	OPT_JSON,
+	OPT_JUNIT,
+	OPT_TAP,
+	OPT_DANGEROUS,
+	OPT_SEED,
+	OPT_STEPS,
+	OPT_PEERS,
+	OPT_REGISTER,
+};
+
+static const struct argp_option arguments[] = {
+	{"clause", 'c', "ID", 0,
+	 "Try this only: a clause (SESS-6), a row of the allowed list (config-write) or 'walk'; "
+	 "may be "
+	 "given several times",
+	 0},
+	{"to", OPT_TO, "URI", 0, "Another device of this kind, that takes what is saved", 0},
+	{"json", OPT_JSON, "FILE", 0, "Write everything as JSON", 0},
+	{"junit", OPT_JUNIT, "FILE", 0, "Write the results as JUnit XML", 0},
+	{"tap", OPT_TAP, NULL, 0, "Print the results as TAP, and nothing else", 0},
+	{"seed", OPT_SEED, "N", 0,
+	 "Walk with this seed; may be given several times (default 1 to 8)", 0},
+	{"steps", OPT_STEPS, "N", 0, "Actions in a walk (default 400)", 0},
+	{"tells-peers", OPT_PEERS, "on|off", 0,
+	 "Whether the device tells peers from memory, and so may write memory in the P2P states",
+	 0},
+	{"register", OPT_REGISTER, "REGION:OFFSET:SIZE", 0,
+	 "A register of 1, 2, 4 or 8 bytes that reads as written and is part of the state, where "
+	 "the "
+	 "type of the device is not known",
+	 0},
+	{"dangerous", OPT_DANGEROUS, NULL, 0,
+	 "Try also what crashes some kernels: letting go of a device while it loads", 0},
+	{0},
+};
+
+static void add_setting(struct request *request, const char *option, const char *value)
+{
+	size_t used = strlen(request->settings);
+
+	(void)snprintf(request->settings + used, sizeof(request->settings) - used, " --%s%s%s",
+		       option, value ? " " : "", value ? value : "");
+}
+
+static void add_item(struct request *request, const char *id)
+{
+	int index = qsc_check_item_find(id);
+
+	if (index < 0 && qsc_clause_parse(id) >= 0)
+		tool_usage("clause %s does not bind a device", id);
+	if (index < 0)
+		tool_usage("'%s' is no clause of a device, no row of the allowed list and not "
+			   "'walk'",
+			   id);
+	request->items[index] = true;
+	request->some_items = true;
+}
+
+static bool knows_register(struct qsc_device *dev, const struct qsc_device_info *info)
+{
+	(void)dev;
+	(void)info;
+	return true;
+}
+
+static void set_register(struct request *request, const char *text)
+{
+	unsigned long long parts[3];
+	const char *at = text;
+
+	for (size_t i = 0; i < 3; i++) {
+		char *end;
+
+		errno = 0;
+		parts[i] = strtoull(at, &end, 0);
+		if (errno || end == at || *at == '-' || *end != (i < 2 ? ':' : '\0'))
+			tool_usage("register '%s' is not REGION:OFFSET:SIZE", text);
+		at = end + 1;
+	}
+	if (parts[0] > 63 || (parts[2] != 1 && parts[2] != 2 && parts[2] != 4 && parts[2] != 8))
+		tool_usage("register '%s' is none: a region below 64, and 1, 2, 4 or 8 bytes",
+			   text);
+	request->reg = (struct qsc_exerciser){
+		.name = "--register",
+		.knows = knows_register,
+		.register_region = (uint32_t)parts[0],
+		.register_offset = parts[1],
+		.register_size = (uint32_t)parts[2],
+		.register_mask = parts[2] == 8 ? UINT64_MAX : (1ULL << parts[2] * 8) - 1,
+	};
+	add_setting(request, "register", text);
+}
+
+static void set_number(struct request *request, int key, const char *text)
+{
+	bool seed = key == OPT_SEED;
+	uint64_t number;
+
+	if (tool_parse_number(text, 1, seed ? UINT64_MAX : MAX_STEPS, &number) < 0)
+		tool_usage("%s '%s' is no number from 1 on", seed ? "seed" : "steps", text);
+	if (!seed) {
+		request->steps = (uint32_t)number;
+		add_setting(request, "steps", text);
+		return;
+	}
+	if (request->num_seeds == MAX_SEEDS)
+		tool_usage("more than %d seeds", MAX_SEEDS);
+	request->seeds[request->num_seeds++] = number;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct request *request = state->input;
+
+	switch (key) {
+	case 'c':
+		add_item(request, arg);
+		return 0;
+	case OPT_TO:
+		request->to = arg;
+		return 0;
+	case OPT_JSON:
+		request->json_path = arg;
+		return 0;
+	case OPT_JUNIT:
+		request->junit_path = arg;
+		return 0;
+	case OPT_TAP:
+		request->tap = true;
+		return 0;
+	case OPT_DANGEROUS:
+		request->dangerous = true;
+		add_setting(request, "dangerous", NULL);
+		return 0;
+	case OPT_SEED:
+	case OPT_STEPS:
+		set_number(request, key, arg);
+		return 0;
+	case OPT_PEERS:
+		if (strcmp(arg, "on") != 0 && strcmp(arg, "off") != 0)
+			tool_usage("--tells-peers is on or off, not '%s'", arg);
+		request->peers = strcmp(arg, "on") ? QSC_CHECK_PEERS_NOT_TOLD
+						   : QSC_CHECK_PEERS_TOLD;
+		add_setting(request, "tells-peers", arg);
+		return 0;
+	case OPT_REGISTER:
+		set_register(request, arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (request->num_devices == MAX_DEVICES)
+			tool_usage("more than %d devices", MAX_DEVICES);
+		request->devices[request->num_devices++].uri = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* Before anything is tried: what was asked for can be written. */
+static FILE *open_output(const char *path)
+{
+	FILE *file = path ? fopen(path, "we") : NULL;
+
+	if (path && !file && tool_path_is_wrong(errno))
+		tool_usage("cannot write to %s: %s", path, strerror(errno));
+	if (path && !file)
+		exit(tool_fail("cannot write to %s: %s", path, strerror(errno)));
+	return file;
+}
+
+static int close_output(FILE *file, const char *path, int result)
+{
+	int failed = result < 0 || ferror(file);
+
+	failed |= fclose(file) != 0;
+	return failed ? tool_fail("cannot write to %s", path) : TOOL_OK;
+}
+
+static int write_files(struct request *request, const struct check_report *report)
+{
+	int code = TOOL_OK;
+
+	if (request->json)
+		code = close_output(request->json, request->json_path,
+				    check_write_json(report, request->json));
+	if (request->junit && close_output(request->junit, request->junit_path,
+					   check_write_junit(report, request->junit)))
+		code = TOOL_FAILED;
+	return code;
+}
+
+static void release(struct request *request)
+{
+	for (size_t d = 0; d < request->num_devices; d++) {
+		struct check_device *device = &request->devices[d];
+
+		for (size_t i = 0; i < device->num_findings; i++) {
+			for (size_t s = 0; s < device->findings[i].num_steps; s++)
+				free(device->findings[i].steps[s]);
+			free(device->findings[i].steps);
+			free(device->findings[i].text);
+		}
+		free(device->findings);
+	}
+	free(request);
+}
+
+/* The worst of all devices: broken before what could not be tried. */
+static int check_all(struct request *request)
+{
+	struct check_report report = {request->devices, request->num_devices, request->to,
+				      request->settings};
+	int code = TOOL_OK, written;
+
+	for (size_t i = 0; i < request->num_devices; i++) {
+		struct check_device *device = &request->devices[i];
+		int one;
+
+		check_one(request, device, &report);
+		if (!request->tap)
+			check_show_verdict(&report, device);
+		one = check_code(device);
+		if (code != TOOL_FAILED && one != TOOL_OK)
+			code = one;
+	}
+	if (request->tap)
+		check_write_tap(&report);
+	written = write_files(request, &report);
+	return code == TOOL_OK ? written : code;
+}
+
+int cmd_check(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = arguments,
+		.parser = parse_option,
+		.args_doc = "DEVICE…",
+		.doc = "Try everything that the contract promises of a device. The device is "
+		       "reset, "
+		       "stopped, loaded and opened again many times: it must have no other user. "
+		       "DEVICE is " TOOL_URI_FORMS ".\v"
+		       "Exit codes: 0 nothing is broken, 1 something is, 2 wrong usage, 3 nothing "
+		       "is broken, but the device could not be tried, or what --clause names could "
+		       "not.",
+	};
+	struct request *request = calloc(1, sizeof(*request));
+	int code;
+
+	if (!request)
+		return tool_fail("out of memory");
+	tool_parse(&argp, argc, argv, request);
+	if (!request->num_devices)
+		tool_usage("a DEVICE is missing: " TOOL_URI_FORMS);
+	request->json = open_output(request->json_path);
+	request->junit = open_output(request->junit_path);
+	tool_raise_file_limit();
+	code = check_all(request);
+	release(request);
+	return code;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* A check for programs: JSON, JUnit XML and TAP. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "check.h"
+#include "tool.h"
+
+/* ---- JSON ---- */
+
+static void add_text(struct json_object *object, const char *key, const char *text)
+{
+	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
+}
+
+static void add_number(struct json_object *object, const char *key, uint64_t number)
+{
+	json_object_object_add(object, key, json_object_new_uint64(number));
+}
+
+static struct json_object *finding_json(const struct check_report *report,
+					const struct check_device *device,
+					const struct check_finding *f)
+{
+	struct json_object *object = json_object_new_object();
+	struct json_object *steps = json_object_new_array();
+	const struct qsc_clause_info *info = qsc_clause_info(f->clause);
+	char again[512];
+
+	add_text(object, "id", f->item.id);
+	add_text(object, "clause", info ? info->id : NULL);
+	add_text(object, "promise", info ? info->text : f->item.text);
+	add_text(object, "authority", info ? info->authority : NULL);
+	add_text(object, "result", qsc_check_result_name(f->result));
+	add_text(object, "text", f->text);
+	add_number(object, "took_us", f->took_us);
+	if (f->result == QSC_CHECK_BROKEN) {
+		for (size_t i = 0; i < f->num_steps; i++)
+			json_object_array_add(steps, json_object_new_string(f->steps[i]));
+		json_object_object_add(object, "steps", steps);
+		add_number(object, "head", f->head);
+		add_number(object, "omitted", f->omitted);
+		if (f->seed)
+			add_number(object, "seed", f->seed);
+		check_again(report, device, f, again, sizeof(again));
+		add_text(object, "again", again);
+	} else {
+		json_object_put(steps);
+	}
+	return object;
+}
+
+static struct json_object *device_json(const struct check_report *report,
+				       const struct check_device *device)
+{
+	const struct qsc_check_subject *s = &device->subject;
+	struct json_object *object = json_object_new_object();
+	struct json_object *list = json_object_new_array();
+	char id[16];
+
+	add_text(object, "uri", device->uri);
+	add_text(object, "to", report->to);
+	add_text(object, "verdict", check_verdict(device));
+	add_text(object, "error", device->error[0] ? device->error : NULL);
+	add_text(object, "kind", s->kind);
+	add_text(object, "type", s->type);
+	(void)snprintf(id, sizeof(id), "%04x:%04x", s->pci_vendor, s->pci_device);
+	add_text(object, "pci", s->pci_vendor ? id : NULL);
+	add_number(object, "flags", s->flags);
+	json_object_object_add(object, "migrates", json_object_new_boolean(s->migrates));
+	json_object_object_add(object, "dirty_log", json_object_new_boolean(s->dirty_log));
+	add_text(object, "exerciser", s->exerciser);
+	add_number(object, "took_us", device->took_us);
+	for (size_t i = 0; i < device->num_findings; i++)
+		json_object_array_add(list, finding_json(report, device, &device->findings[i]));
+	json_object_object_add(object, "findings", list);
+	return object;
+}
+
+int check_write_json(const struct check_report *report, FILE *out)
+{
+	struct json_object *object = json_object_new_object();
+	struct json_object *list = json_object_new_array();
+	const char *text;
+	int result;
+
+	for (size_t i = 0; i < report->num_devices; i++)
+		json_object_array_add(list, device_json(report, &report->devices[i]));
+	json_object_object_add(object, "devices", list);
+	text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
+							      JSON_C_TO_STRING_SPACED |
+							      JSON_C_TO_STRING_NOSLASHESCAPE);
+	result = text && fprintf(out, "%s\n", text) >= 0 ? 0 : -EIO;
+	json_object_put(object);
+	return result;
+}
+
+/* ---- JUnit ---- */
+
+static void xml(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '&')
+			(void)fputs("&amp;", out);
+		else if (c == '<')
+			(void)fputs("&lt;", out);
+		else if (c == '>')
+			(void)fputs("&gt;", out);
+		else if (c == '"')
+			(void)fputs("&quot;", out);
+		else
+			(void)fputc(c < 0x20 && c != '\n' && c != '\t' ? '?' : c, out);
+	}
+}
+
+static void case_xml(const struct check_report *report, const struct check_device *device,
+		     const struct check_finding *f, FILE *out)
+{
+	char again[512];
+
+	(void)fprintf(out, "    <testcase classname=\"");
+	xml(out, device->uri);
+	(void)fprintf(out, "\" name=\"%s\" time=\"%.6f\"", f->item.id, (double)f->took_us / 1e6);
+	if (f->result == QSC_CHECK_HOLDS) {
+		(void)fputs("/>\n", out);
+		return;
+	}
+	(void)fprintf(out, ">\n      <%s message=\"",
+		      f->result == QSC_CHECK_BROKEN ? "failure" : "skipped");
+	if (f->result != QSC_CHECK_BROKEN)
+		(void)fprintf(out, "%s: ", qsc_check_result_name(f->result));
+	xml(out, f->text);
+	if (f->result != QSC_CHECK_BROKEN) {
+		(void)fputs("\"/>\n    </testcase>\n", out);
+		return;
+	}
+	(void)fprintf(out, "\" type=\"%s\">\n",
+		      f->clause == QSC_CLAUSE_COUNT ? f->item.id : qsc_clause_id(f->clause));
+	for (size_t i = 0; i < f->num_steps; i++) {
+		xml(out, f->steps[i]);
+		(void)fputc('\n', out);
+	}
+	check_again(report, device, f, again, sizeof(again));
+	xml(out, again);
+	(void)fputs("\n      </failure>\n    </testcase>\n", out);
+}
+
+int check_write_junit(const struct check_report *report, FILE *out)
+{
+	(void)fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n", out);
+	for (size_t d = 0; d < report->num_devices; d++) {
+		const struct check_device *device = &report->devices[d];
+
+		(void)fputs("  <testsuite name=\"", out);
+		xml(out, device->uri);
+		(void)fprintf(out,
+			      "\" tests=\"%zu\" failures=\"%zu\" errors=\"%d\" skipped=\"%zu\" "
+			      "time=\"%.6f\">\n",
+			      device->num_findings + (device->error[0] != '\0'),
+			      device->counts[QSC_CHECK_BROKEN], device->error[0] != '\0',
+			      device->counts[QSC_CHECK_NOT_PROMISED] +
+				      device->counts[QSC_CHECK_NOT_TRIED],
+			      (double)device->took_us / 1e6);
+		for (size_t i = 0; i < device->num_findings; i++)
+			case_xml(report, device, &device->findings[i], out);
+		if (device->error[0]) {
+			(void)fputs("    <testcase name=\"open\">\n      <error message=\"", out);
+			xml(out, device->error);
+			(void)fputs("\"/>\n    </testcase>\n", out);
+		}
+		(void)fputs("  </testsuite>\n", out);
+	}
+	return fputs("</testsuites>\n", out) < 0 ? -EIO : 0;
+}
+
+/* ---- TAP ---- */
+
+static void tap_finding(const struct check_report *report, const struct check_device *device,
+			const struct check_finding *f, size_t number)
+{
+	char again[512];
+
+	printf("%sok %zu - %s %s", f->result == QSC_CHECK_BROKEN ? "not " : "", number, device->uri,
+	       f->item.id);
+	if (f->result == QSC_CHECK_NOT_PROMISED || f->result == QSC_CHECK_NOT_TRIED)
+		printf(" # SKIP %s: %s\n", qsc_check_result_name(f->result), f->text);
+	else
+		printf(": %s\n", f->text);
+	if (f->result != QSC_CHECK_BROKEN)
+		return;
+	for (size_t i = 0; i < f->num_steps; i++)
+		printf("#   %s\n", f->steps[i]);
+	check_again(report, device, f, again, sizeof(again));
+	printf("# again: %s\n", again);
+}
+
+void check_write_tap(const struct check_report *report)
+{
+	size_t number = 0;
+
+	for (size_t d = 0; d < report->num_devices; d++) {
+		const struct check_device *device = &report->devices[d];
+
+		for (size_t i = 0; i < device->num_findings; i++)
+			tap_finding(report, device, &device->findings[i], ++number);
+		if (device->error[0])
+			printf("not ok %zu - %s: %s\n", ++number, device->uri, device->error);
+	}
+	printf("1..%zu\n", number);
+}
