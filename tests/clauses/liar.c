@@ -278,6 +278,19 @@ static void put_lie(struct liar_device *l, const struct lie *lie)
 	OVERRIDE(close);
 }
 
+static int open_faulty(struct liar *liar, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct qsc_device *inner;
+	int r = liar->inner->open(liar->inner->ctx, &inner, err);
+
+	if (r)
+		return r;
+	r = qsc_fault_open(inner, NULL, liar->lie->fault, NULL, NULL, dev, err);
+	if (r)
+		qsc_device_close(inner);
+	return r;
+}
+
 static int liar_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct liar *liar = ctx;
@@ -289,6 +302,8 @@ static int liar_open(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 		*dev = &l->base;
 		return 0;
 	}
+	if (liar->lie->fault)
+		return open_faulty(liar, dev, err);
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;

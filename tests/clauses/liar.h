@@ -27,6 +27,7 @@ struct lie {
 	uint32_t flags;	  /* it needs a device with these */
 	enum lie_peers peers;
 	const char *local;	   /* why the vfio-user protocol cannot carry it, or NULL */
+	const char *fault;	   /* what the fault layer is told; or NULL, and then */
 	struct qsc_device_ops ops; /* those that are not NULL replace the honest ones */
 	void (*opened)(struct qsc_device *dev);
 	/* Other clauses that it cannot but break as well ("ARC-5 SESS-6"), and why. */

@@ -23,22 +23,6 @@ static bool is_user_trigger(const struct qsc_irq_set *set)
 
 /* ---- DEV-1 to DEV-5 ---- */
 
-static ssize_t write_when_kicked(struct qsc_device *dev, uint32_t region, uint64_t offset,
-				 const void *buf, size_t count)
-{
-	if (honest_state(dev) == QSC_STATE_STOP_COPY)
-		scribble(dev, false);
-	return qsc_device_region_write(honest(dev), region, offset, buf, count);
-}
-
-static ssize_t write_when_kicked_resuming(struct qsc_device *dev, uint32_t region, uint64_t offset,
-					  const void *buf, size_t count)
-{
-	if (honest_state(dev) == QSC_STATE_RESUMING)
-		scribble(dev, false);
-	return qsc_device_region_write(honest(dev), region, offset, buf, count);
-}
-
 static int interrupt_in_stop_copy(struct qsc_device *dev, uint32_t index, struct qsc_irq_info *info)
 {
 	if (honest_state(dev) == QSC_STATE_STOP_COPY)
@@ -75,22 +59,6 @@ static ssize_t drift(struct qsc_device *dev, uint64_t session, void *buf, size_t
 	if (n > 0 && liar_device(dev)->count > 1)
 		((uint8_t *)buf)[n / 2] ^= 1;
 	return n;
-}
-
-static ssize_t peer_write_when_kicked(struct qsc_device *dev, uint32_t region, uint64_t offset,
-				      const void *buf, size_t count)
-{
-	if (qsc_state_is_p2p(honest_state(dev)))
-		scribble(dev, true);
-	return qsc_device_region_write(honest(dev), region, offset, buf, count);
-}
-
-static ssize_t memory_write_when_kicked(struct qsc_device *dev, uint32_t region, uint64_t offset,
-					const void *buf, size_t count)
-{
-	if (qsc_state_is_p2p(honest_state(dev)))
-		scribble(dev, false);
-	return qsc_device_region_write(honest(dev), region, offset, buf, count);
 }
 
 static int give_other_memory(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset)
@@ -170,24 +138,6 @@ static int deaf_after_load(struct qsc_device *dev, uint32_t target, uint64_t *se
 
 /* ---- DEV-7 ---- */
 
-static ssize_t readable(struct qsc_device *dev, uint32_t region, uint64_t offset, void *buf,
-			size_t count)
-{
-	ssize_t n = qsc_device_region_read(honest(dev), region, offset, buf, count);
-
-	if (n > 0 && region != VFIO_PCI_CONFIG_REGION_INDEX && is_stopped(honest_state(dev)))
-		memset(buf, 0, (size_t)n);
-	return n;
-}
-
-static ssize_t fault(struct qsc_device *dev, uint32_t region, uint64_t offset, void *buf,
-		     size_t count)
-{
-	if (region != VFIO_PCI_CONFIG_REGION_INDEX && is_stopped(honest_state(dev)))
-		return -EIO;
-	return qsc_device_region_read(honest(dev), region, offset, buf, count);
-}
-
 static ssize_t note_write(struct qsc_device *dev, uint32_t region, uint64_t offset, const void *buf,
 			  size_t count)
 {
@@ -234,14 +184,6 @@ static int unmap_for_good(struct qsc_device *dev, void *addr, size_t size)
 
 /* ---- DEV-8 ---- */
 
-static ssize_t frozen_config(struct qsc_device *dev, uint32_t region, uint64_t offset,
-			     const void *buf, size_t count)
-{
-	if (region == VFIO_PCI_CONFIG_REGION_INDEX && honest_state(dev) == QSC_STATE_STOP_COPY)
-		return -EIO;
-	return qsc_device_region_write(honest(dev), region, offset, buf, count);
-}
-
 static int frozen_interrupts(struct qsc_device *dev, const struct qsc_irq_set *set)
 {
 	if (!is_user_trigger(set) && honest_state(dev) == QSC_STATE_STOP_COPY)
@@ -273,9 +215,9 @@ static int load_interrupts(struct qsc_device *dev, uint32_t target, uint64_t *se
 }
 
 const struct lie dev_lies[] = {
-	{QSC_CLAUSE_DEV_1, "writes memory in STOP_COPY", .ops.region_write = write_when_kicked},
-	{QSC_CLAUSE_DEV_1, "writes memory in RESUMING",
-	 .ops.region_write = write_when_kicked_resuming},
+	{QSC_CLAUSE_DEV_1, "writes memory in STOP_COPY",
+	 .fault = "region-write/STOP_COPY=scribble"},
+	{QSC_CLAUSE_DEV_1, "writes memory in RESUMING", .fault = "region-write/RESUMING=scribble"},
 	{QSC_CLAUSE_DEV_2, "raises an interrupt in STOP_COPY",
 	 .ops.get_irq_info = interrupt_in_stop_copy},
 	{QSC_CLAUSE_DEV_2, "delivers a trigger in the P2P states", QSC_MIGRATION_P2P,
@@ -283,9 +225,9 @@ const struct lie dev_lies[] = {
 	{QSC_CLAUSE_DEV_3, "saves something else the second time", .ops.set_state = count_saves,
 	 .ops.session_read = drift},
 	{QSC_CLAUSE_DEV_4, "writes a peer's memory in the P2P states", QSC_MIGRATION_P2P,
-	 .ops.region_write = peer_write_when_kicked},
+	 .fault = "region-write/RUNNING_P2P=scribble:peer"},
 	{QSC_CLAUSE_DEV_4, "writes memory in the P2P states, not knowing peers", QSC_MIGRATION_P2P,
-	 .peers = LIE_NOT_TELLS, .ops.region_write = memory_write_when_kicked},
+	 .peers = LIE_NOT_TELLS, .fault = "region-write/RUNNING_P2P=scribble"},
 	{QSC_CLAUSE_DEV_5, "gives peers other memory than its own", QSC_MIGRATION_P2P,
 	 .ops.region_fd = give_other_memory},
 	{QSC_CLAUSE_DEV_6, "never delivers what is triggered in STOP",
@@ -294,15 +236,15 @@ const struct lie dev_lies[] = {
 	 .ops.set_irqs = note_trigger, .ops.set_state = deliver_again},
 	{QSC_CLAUSE_DEV_6, "loses what was held back, saved and loaded",
 	 .ops.set_state = deaf_after_load},
-	{QSC_CLAUSE_DEV_7, "reads as zeroes while stopped", .ops.region_read = readable},
-	{QSC_CLAUSE_DEV_7, "faults on a read while stopped", .ops.region_read = fault},
+	{QSC_CLAUSE_DEV_7, "reads as zeroes while stopped", .fault = "region-read:0/STOP=fill:0"},
+	{QSC_CLAUSE_DEV_7, "faults on a read while stopped", .fault = "region-read:0/STOP=EIO"},
 	{QSC_CLAUSE_DEV_7, "takes a register that was written in STOP",
 	 .ops.region_write = note_write, .ops.set_state = write_after_all},
 	{QSC_CLAUSE_DEV_7, "leaves mapped memory readable while stopped",
 	 .local = "each end takes its own mappings away", .ops.region_map = map_for_good,
 	 .ops.region_unmap = unmap_for_good},
 	{QSC_CLAUSE_DEV_8, "refuses to change config space in STOP_COPY",
-	 .ops.region_write = frozen_config},
+	 .fault = "region-write:7/STOP_COPY=EIO"},
 	{QSC_CLAUSE_DEV_8, "refuses to set up interrupts in STOP_COPY",
 	 .ops.set_irqs = frozen_interrupts},
 	{QSC_CLAUSE_DEV_8, "changes config space when a stream is loaded",

@@ -6,22 +6,6 @@
 #include "base/bitmap.h"
 #include "liar.h"
 
-static int drop_a_page(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
-		       uint64_t *bitmap)
-{
-	int r = qsc_device_log_report(honest(dev), iova, size, page_size, bitmap);
-	uint64_t pages = size / page_size;
-
-	/* One of many, in the middle of them. */
-	if (!r && size == MEMORY_SIZE && pages > 512) {
-		uint64_t page = qsc_bitmap_next(bitmap, pages, 500);
-
-		if (page < pages)
-			qsc_bitmap_clear(bitmap, page);
-	}
-	return r;
-}
-
 static int report_nothing_stopped(struct qsc_device *dev, uint64_t iova, uint64_t size,
 				  uint64_t page_size, uint64_t *bitmap)
 {
@@ -30,21 +14,6 @@ static int report_nothing_stopped(struct qsc_device *dev, uint64_t iova, uint64_
 	if (!r && size == MEMORY_SIZE && honest_state(dev) == QSC_STATE_STOP_COPY)
 		memset(bitmap, 0, qsc_bitmap_words(size / page_size) * sizeof(*bitmap));
 	return r;
-}
-
-static int report_again(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
-			uint64_t *bitmap)
-{
-	struct liar_device *l = liar_device(dev);
-	int r = qsc_device_log_report(honest(dev), iova, size, page_size, bitmap);
-
-	if (r || page_size != 4096)
-		return r;
-	if (iova == l->value)
-		bitmap[0] |= l->words[0];
-	l->value = iova;
-	l->words[0] = bitmap[0];
-	return 0;
 }
 
 static int clear_too_much(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
@@ -88,22 +57,6 @@ static int lose_coarse(struct qsc_device *dev, uint64_t iova, uint64_t size, uin
 	return r;
 }
 
-static int no_start_in_resuming(struct qsc_device *dev, uint64_t *page_size,
-				const struct qsc_dma_range *ranges, size_t num_ranges)
-{
-	if (honest_state(dev) == QSC_STATE_RESUMING)
-		return -EIO;
-	return qsc_device_log_start(honest(dev), page_size, ranges, num_ranges);
-}
-
-static int no_report_in_error(struct qsc_device *dev, uint64_t iova, uint64_t size,
-			      uint64_t page_size, uint64_t *bitmap)
-{
-	if (honest_state(dev) == QSC_STATE_ERROR)
-		return -EIO;
-	return qsc_device_log_report(honest(dev), iova, size, page_size, bitmap);
-}
-
 static int stop_with_the_device(struct qsc_device *dev, uint32_t target, uint64_t *session)
 {
 	int r = honest_set_state(dev, target, session);
@@ -114,17 +67,16 @@ static int stop_with_the_device(struct qsc_device *dev, uint32_t target, uint64_
 }
 
 const struct lie log_lies[] = {
-	{QSC_CLAUSE_LOG_1, "does not report one page of many", .ops.log_report = drop_a_page},
+	{QSC_CLAUSE_LOG_1, "does not report one page of many", .fault = "log-report=drop:2%:1"},
 	{QSC_CLAUSE_LOG_1, "reports nothing in STOP_COPY",
 	 .ops.log_report = report_nothing_stopped},
-	{QSC_CLAUSE_LOG_2, "reports again what it reported", .ops.log_report = report_again},
+	{QSC_CLAUSE_LOG_2, "reports again what it reported", .fault = "log-report=repeat"},
 	{QSC_CLAUSE_LOG_2, "clears what it did not report", .ops.log_report = clear_too_much},
 	{QSC_CLAUSE_LOG_3, "starts the log twice", .ops.log_start = start_twice},
 	{QSC_CLAUSE_LOG_3, "stops the log when it is started twice", .ops.log_start = stop_instead},
 	{QSC_CLAUSE_LOG_3, "loses pages in a coarse report", .ops.log_report = lose_coarse},
-	{QSC_CLAUSE_LOG_4, "does not start the log in RESUMING",
-	 .ops.log_start = no_start_in_resuming},
-	{QSC_CLAUSE_LOG_4, "does not report in ERROR", .ops.log_report = no_report_in_error},
+	{QSC_CLAUSE_LOG_4, "does not start the log in RESUMING", .fault = "log-start/RESUMING=EIO"},
+	{QSC_CLAUSE_LOG_4, "does not report in ERROR", .fault = "log-report/ERROR=EIO"},
 	{QSC_CLAUSE_LOG_4, "stops the log when RESUMING is entered",
 	 .ops.set_state = stop_with_the_device},
 	{.what = NULL},

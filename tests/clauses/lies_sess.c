@@ -37,16 +37,6 @@ static int alias_info(struct qsc_device *dev, uint64_t session, struct qsc_preco
 	return qsc_device_session_precopy_info(honest(dev), session, info);
 }
 
-static int session_when_leaving(struct qsc_device *dev, uint32_t target, uint64_t *session)
-{
-	enum qsc_state from = honest_state(dev);
-	int r = honest_set_state(dev, target, session);
-
-	if (!r && from == QSC_STATE_STOP_COPY && target == QSC_STATE_STOP)
-		*session = liar_device(dev)->session;
-	return r;
-}
-
 /* ---- SESS-2 ---- */
 
 static ssize_t read_after_end(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
@@ -65,13 +55,6 @@ static ssize_t write_after_end(struct qsc_device *dev, uint64_t session, const v
 }
 
 /* ---- SESS-3 ---- */
-
-static ssize_t drained_is_end(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
-{
-	ssize_t n = qsc_device_session_read(honest(dev), session, buf, size);
-
-	return n == -ENOMSG ? 0 : n;
-}
 
 static ssize_t end_once(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
 {
@@ -254,13 +237,6 @@ static int lose_session(struct qsc_device *dev, uint32_t target, uint64_t *sessi
 
 /* ---- SESS-10 ---- */
 
-static int no_size_in_stop(struct qsc_device *dev, uint64_t *size_bytes)
-{
-	if (honest_state(dev) == QSC_STATE_STOP)
-		return -EINVAL;
-	return qsc_device_data_size(honest(dev), size_bytes);
-}
-
 static int no_idea(struct qsc_device *dev, uint64_t *size_bytes)
 {
 	int r = qsc_device_data_size(honest(dev), size_bytes);
@@ -286,14 +262,14 @@ const struct lie sess_lies[] = {
 	 QSC_MIGRATION_PRE_COPY, .local = numbers_stay_here, .ops.set_state = alias_in_group,
 	 .ops.session_read = alias_read, .ops.session_precopy_info = alias_info},
 	{QSC_CLAUSE_SESS_1, "gives a session when STOP_COPY is left", .local = numbers_stay_here,
-	 .ops.set_state = session_when_leaving},
+	 .fault = "set-state:STOP/STOP_COPY=session:again"},
 	{QSC_CLAUSE_SESS_2, "reads a session that has ended as if at its end",
 	 .local = numbers_stay_here, .ops.session_read = read_after_end},
 	{QSC_CLAUSE_SESS_2, "takes data for a session that has ended", .local = numbers_stay_here,
 	 .ops.session_write = write_after_end},
 	{QSC_CLAUSE_SESS_3, "says 0 in a drained PRE_COPY", QSC_MIGRATION_PRE_COPY,
-	 .local = the_client_knows, .ops.session_read = drained_is_end, .also = "SESS-8",
-	 .why = "who drains pre-copy needs to be told that it is drained"},
+	 .local = the_client_knows, .fault = "session-read/PRE_COPY=turn:ENOMSG:0",
+	 .also = "SESS-8", .why = "who drains pre-copy needs to be told that it is drained"},
 	{QSC_CLAUSE_SESS_3, "says 0 at the end of the stream only once",
 	 .ops.session_read = end_once},
 	{QSC_CLAUSE_SESS_4, "answers pre-copy info in STOP_COPY", QSC_MIGRATION_PRE_COPY,
@@ -323,7 +299,7 @@ const struct lie sess_lies[] = {
 	 .why = "what was loaded is looked at there too"},
 	{QSC_CLAUSE_SESS_9, "changes state and loses the session without file descriptors",
 	 .ops.set_state = lose_session},
-	{QSC_CLAUSE_SESS_10, "has no estimate in STOP", .ops.data_size = no_size_in_stop},
+	{QSC_CLAUSE_SESS_10, "has no estimate in STOP", .fault = "data-size/STOP=EINVAL"},
 	{QSC_CLAUSE_SESS_10, "estimates nothing", .ops.data_size = no_idea},
 	{QSC_CLAUSE_SESS_11, "takes all of a foreign stream before it refuses",
 	 .ops.session_write = take_anything},

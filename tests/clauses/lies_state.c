@@ -7,46 +7,11 @@
 
 /* ---- STATE ---- */
 
-static int no_stop_copy(struct qsc_device *dev, struct qsc_migration_info *info)
-{
-	int r = qsc_device_get_migration(honest(dev), info);
-
-	info->flags &= ~QSC_MIGRATION_STOP_COPY;
-	return r;
-}
-
-static int other_flags_stopped(struct qsc_device *dev, struct qsc_migration_info *info)
-{
-	int r = qsc_device_get_migration(honest(dev), info);
-
-	if (honest_state(dev) == QSC_STATE_STOP_COPY)
-		info->flags ^= QSC_MIGRATION_P2P;
-	return r;
-}
-
 static void opened_stopped(struct qsc_device *dev)
 {
 	uint64_t session;
 
 	honest_set_state(dev, QSC_STATE_STOP, &session);
-}
-
-static int reset_to_stop(struct qsc_device *dev)
-{
-	bool stopped = honest_state(dev) == QSC_STATE_STOP;
-	int r = qsc_device_reset(honest(dev));
-	uint64_t session;
-
-	return !r && stopped ? honest_set_state(dev, QSC_STATE_STOP, &session) : r;
-}
-
-static int wander(struct qsc_device *dev, uint32_t index, struct qsc_irq_info *info)
-{
-	uint64_t session;
-
-	if (honest_state(dev) == QSC_STATE_STOP)
-		honest_set_state(dev, QSC_STATE_STOP_COPY, &session);
-	return qsc_device_get_irq_info(honest(dev), index, info);
 }
 
 /* The count is the state to report; zero for the true one. */
@@ -99,13 +64,6 @@ static void wake_up(struct qsc_device *dev)
 
 /* ---- ARC ---- */
 
-static int refuse_long_way(struct qsc_device *dev, uint32_t target, uint64_t *session)
-{
-	if (honest_state(dev) == QSC_STATE_STOP_COPY && target == QSC_STATE_RESUMING)
-		return -EINVAL;
-	return honest_set_state(dev, target, session);
-}
-
 static int stop_half_way(struct qsc_device *dev, uint32_t target, uint64_t *session)
 {
 	if (honest_state(dev) == QSC_STATE_STOP_COPY && target == QSC_STATE_RESUMING)
@@ -124,13 +82,6 @@ static int begin_anew(struct qsc_device *dev, uint32_t target, uint64_t *session
 		r = honest_set_state(dev, target, session);
 	*session = 0;
 	return r;
-}
-
-static int refuse_current(struct qsc_device *dev, uint32_t target, uint64_t *session)
-{
-	if (target == QSC_STATE_RUNNING && honest_state(dev) == target)
-		return -EINVAL;
-	return honest_set_state(dev, target, session);
 }
 
 static int take_unknown(struct qsc_device *dev, uint32_t target, uint64_t *session)
@@ -157,19 +108,6 @@ static int leave_error(struct qsc_device *dev, uint32_t target, uint64_t *sessio
 	if (honest_state(dev) == QSC_STATE_ERROR && target == QSC_STATE_STOP)
 		return pretend_loaded(dev);
 	return honest_set_state(dev, target, session);
-}
-
-static int no_reset_in_error(struct qsc_device *dev)
-{
-	return honest_state(dev) == QSC_STATE_ERROR ? -EIO : qsc_device_reset(honest(dev));
-}
-
-static int succeed_anyway(struct qsc_device *dev, uint32_t target, uint64_t *session)
-{
-	bool resuming = honest_state(dev) == QSC_STATE_RESUMING;
-	int r = honest_set_state(dev, target, session);
-
-	return resuming && target == QSC_STATE_RUNNING ? 0 : r;
 }
 
 /* Armed when the request returns; what should have been before comes with the next call. */
@@ -215,13 +153,13 @@ static int late_interrupt(struct qsc_device *dev, struct qsc_device_info *info)
 }
 
 const struct lie state_lies[] = {
-	{QSC_CLAUSE_STATE_1, "reports flags without STOP_COPY", .ops.get_migration = no_stop_copy},
-	{QSC_CLAUSE_STATE_1, "reports other flags in STOP_COPY",
-	 .ops.get_migration = other_flags_stopped},
+	{QSC_CLAUSE_STATE_1, "reports flags without STOP_COPY", .fault = "get-migration=say:6"},
+	{QSC_CLAUSE_STATE_1, "reports other flags in STOP_COPY", QSC_MIGRATION_PRE_COPY,
+	 .fault = "get-migration/STOP_COPY=say:3"},
 	{QSC_CLAUSE_STATE_2, "is in STOP after open", .opened = opened_stopped},
-	{QSC_CLAUSE_STATE_2, "is in STOP after a reset in STOP", .ops.reset = reset_to_stop},
+	{QSC_CLAUSE_STATE_2, "is in STOP after a reset in STOP", .fault = "reset/STOP=skip"},
 	{QSC_CLAUSE_STATE_3, "leaves STOP when it is asked about its interrupts",
-	 .ops.get_irq_info = wander},
+	 .fault = "get-irq-info/STOP=move:STOP_COPY"},
 	{QSC_CLAUSE_STATE_4, "reports the requested state after a failed load",
 	 .ops.set_state = note_failed_load, .ops.get_state = report_requested},
 	{QSC_CLAUSE_STATE_4, "reports STOP in STOP_COPY, the second time it is asked",
@@ -231,22 +169,23 @@ const struct lie state_lies[] = {
 	{QSC_CLAUSE_STATE_5, "wakes up as it is when it is let go of in STOP",
 	 .ops.close = wake_up},
 
-	{QSC_CLAUSE_ARC_1, "refuses STOP_COPY to RESUMING", .ops.set_state = refuse_long_way},
+	{QSC_CLAUSE_ARC_1, "refuses STOP_COPY to RESUMING",
+	 .fault = "set-state:RESUMING/STOP_COPY=EINVAL"},
 	{QSC_CLAUSE_ARC_1, "stops half way from STOP_COPY to RESUMING",
 	 .ops.set_state = stop_half_way, .also = "SESS-1", .why = "there it opens no session"},
 	{QSC_CLAUSE_ARC_2, "begins a session anew on a request for STOP_COPY in STOP_COPY",
 	 .ops.set_state = begin_anew},
 	{QSC_CLAUSE_ARC_2, "refuses a request for RUNNING in RUNNING",
-	 .ops.set_state = refuse_current, .also = "STATE-4",
+	 .fault = "set-state:RUNNING/RUNNING=EINVAL", .also = "STATE-4",
 	 .why = "a request for the state it reports is how its truth is tried"},
 	{QSC_CLAUSE_ARC_3, "accepts targets that are no state", .ops.set_state = take_unknown},
 	{QSC_CLAUSE_ARC_3, "refuses target 9, but stops on it", .ops.set_state = stop_on_unknown},
 	{QSC_CLAUSE_ARC_4, "goes from STOP_COPY to PRE_COPY", QSC_MIGRATION_PRE_COPY,
 	 .ops.set_state = back_to_precopy},
 	{QSC_CLAUSE_ARC_5, "leaves ERROR on a request for STOP", .ops.set_state = leave_error},
-	{QSC_CLAUSE_ARC_5, "cannot be reset in ERROR", .ops.reset = no_reset_in_error},
+	{QSC_CLAUSE_ARC_5, "cannot be reset in ERROR", .fault = "reset/ERROR=EIO"},
 	{QSC_CLAUSE_ARC_6, "calls a failed RESUMING to RUNNING a success",
-	 .ops.set_state = succeed_anyway},
+	 .fault = "set-state:RUNNING/RESUMING=turn:any:0"},
 	{QSC_CLAUSE_ARC_7, "writes memory after the request for STOP returned",
 	 .ops.set_state = leave_undone, .ops.get_info = late_write},
 	{QSC_CLAUSE_ARC_7, "raises an interrupt after the request for STOP returned",

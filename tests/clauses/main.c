@@ -4,9 +4,12 @@
  *
  *   clauses honest        every item holds on every device that promises it
  *   clauses count         no clause is without a check and a liar that breaks nothing else
- *   clauses liars [ID]    every liar is caught by the check of its clause, and of nothing else but
- *                         what the lie names; ID is a clause or a group of them
+ *   clauses table         what came of every liar, as rows of the table in the documents
+ *   clauses liars ID DOC  every liar is caught by the check of its clause, and of nothing else but
+ *                         what the lie names, as the table DOC of the documents says; ID is a
+ * clause or a group of them
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -278,11 +281,51 @@ static const char *never_named(const struct verdict *v)
 	return NULL;
 }
 
+/* "ARC-2, STATE-4": the clause of the lie first. */
+static void list_named(const struct verdict *v, char *text, size_t size)
+{
+	size_t used = (size_t)snprintf(text, size, "%s",
+				       v->caught ? qsc_clause_id(v->lie->clause) : "not named");
+
+	for (int c = 0; c < QSC_CLAUSE_COUNT; c++)
+		if (v->named[c] && c != (int)v->lie->clause && used < size)
+			used += (size_t)snprintf(text + used, size - used, ", %s",
+						 qsc_clause_id((enum qsc_clause)c));
+}
+
+/* What came of a liar, as a row of a list-table. */
+static void row_of(const struct verdict *v, char *text, size_t size)
+{
+	const struct lie *lie = v->lie;
+	char named[128];
+
+	list_named(v, named, sizeof(named));
+	snprintf(text, size, "   * - %s\n     - %s\n     - %s%s%s\n     - %s%s%s%s\n",
+		 qsc_clause_id(lie->clause), lie->what, lie->fault ? "``" : "",
+		 lie->fault ? lie->fault : "a layer of the test", lie->fault ? "``" : "", named,
+		 lie->why ? " (" : "", lie->why ? lie->why : "", lie->why ? ")" : "");
+}
+
+/* The table of the documents, where it is to be compared. */
+static char documented[65536];
+
+static int read_documented(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	size_t n = file ? fread(documented, 1, sizeof(documented) - 1, file) : 0;
+
+	documented[n] = '\0';
+	if (file)
+		fclose(file);
+	return n ? 0 : -ENOENT;
+}
+
 /* The whole check names its clause and those that the lie says it breaks too, and no other. */
 static void accused(const struct lie *lie)
 {
 	struct device_config config = config_for(lie);
 	struct verdict v;
+	char row[1024];
 	int r = look_at(lie, &config, true, &v);
 
 	tap_result(!r && v.caught && !v.unfair[0] && !never_named(&v),
@@ -290,6 +333,30 @@ static void accused(const struct lie *lie)
 		   lie->also ? "; but for " : "", lie->also ? lie->also : "",
 		   v.unfair[0] ? ": accused of " : "", v.unfair,
 		   never_named(&v) ? ": not named " : "", never_named(&v) ? never_named(&v) : "");
+	row_of(&v, row, sizeof(row));
+	tap_result(strstr(documented, row), "%s: the documents say of \"%s\" what came of it",
+		   qsc_clause_id(lie->clause), lie->what);
+}
+
+/* To be put into the documents. */
+static void table(void)
+{
+	fputs(".. What `clauses table` prints; the tests compare it with what comes of each "
+	      "liar.\n\n"
+	      ".. list-table::\n   :header-rows: 1\n   :widths: 12 40 30 18\n\n"
+	      "   * - clause\n     - what the liar does\n     - made by\n     - named\n",
+	      stdout);
+	for (size_t g = 0; g < NUM(groups); g++)
+		for (const struct lie *lie = groups[g].lies; lie->what; lie++) {
+			struct device_config config = config_for(lie);
+			struct verdict v;
+			char row[1024];
+
+			look_at(lie, &config, true, &v);
+			row_of(&v, row, sizeof(row));
+			fputs(row, stdout);
+			fflush(stdout);
+		}
 }
 
 static void one_lie(const struct lie *lie)
@@ -348,8 +415,12 @@ int main(int argc, char **argv)
 		honest_devices();
 	else if (strcmp(what, "count") == 0)
 		count_liars();
-	else if (strcmp(what, "liars") == 0)
-		liars(argc > 2 ? argv[2] : NULL);
+	else if (strcmp(what, "table") == 0)
+		table();
+	else if (strcmp(what, "liars") == 0 && argc == 4 && !read_documented(argv[3]))
+		liars(argv[2]);
+	else
+		tap_result(false, "wrong usage, or the documents cannot be read");
 	device_foreign_release(foreign);
-	return tap_end();
+	return strcmp(what, "table") == 0 ? 0 : tap_end();
 }
