@@ -44,7 +44,7 @@ const char *pl_devices_folder(void);
 const char *pl_device_name(uint32_t index);
 
 /* 0, -EBUSY while it is open, or what opening it failed with, which is also said. */
-int pl_dev_open(uint32_t index, struct pl_dev **dev);
+int pl_dev_open(uint32_t index, struct pl_dev **out);
 /* The last user lets go. Sessions may still hold what is left of it. */
 void pl_dev_close(struct pl_dev *dev);
 void pl_dev_put(struct pl_dev *dev);

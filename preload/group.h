@@ -14,6 +14,6 @@
 int pl_group_new(uint32_t index, struct pl_file **file);
 
 /* A file of the group's device is closing. */
-void pl_group_device_closed(struct pl_file *group);
+void pl_group_device_closed(struct pl_file *file);
 
 #endif

@@ -12,8 +12,8 @@ int pl_hwpt_set_tracking(struct pl_iommufd *ctx, void *arg, void *user);
 int pl_hwpt_get_bitmap(struct pl_iommufd *ctx, void *arg, void *user);
 
 /* A device is attached, or leaves. */
-int pl_hwpt_join(struct pl_object *hwpt, struct pl_dev *dev);
-void pl_hwpt_leave(struct pl_object *hwpt, struct pl_dev *dev);
+int pl_hwpt_join(struct pl_object *object, struct pl_dev *dev);
+void pl_hwpt_leave(struct pl_object *object, struct pl_dev *dev);
 void pl_hwpt_release(struct pl_object *hwpt);
 
 #endif

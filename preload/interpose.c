@@ -31,6 +31,8 @@
 #include "paths.h"
 #include "say.h"
 
+/* The C library has names of its own for the parameters. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 #define CAUGHT __attribute__((visibility("default")))
 
 /* The next definition of a function, found at its first call. */
@@ -570,3 +572,4 @@ CAUGHT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 			return (int)answer(-EOPNOTSUPP);
 	return NEXT(sendmmsg)(fd, messages, count, flags);
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

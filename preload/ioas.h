@@ -97,7 +97,7 @@ void pl_ioas_track(struct pl_ioas *ioas, bool on);
 /* Areas in the range count as written from now on. */
 void pl_ioas_unlog(struct pl_ioas *ioas, uint64_t iova, uint64_t last);
 struct qsc_dma_range;
-/* What a log has to cover; the caller frees *ranges. -ENOMEM. */
-int pl_ioas_log_ranges(struct pl_ioas *ioas, struct qsc_dma_range **ranges, size_t *count);
+/* What a log has to cover; the caller frees *out. -ENOMEM. */
+int pl_ioas_log_ranges(struct pl_ioas *ioas, struct qsc_dma_range **out, size_t *count);
 
 #endif

@@ -43,7 +43,7 @@ static int describe(struct pl_dev *dev, uint32_t index, struct qsc_irq_info *inf
 
 int pl_irq_get_info(struct pl_dev *dev, void *arg)
 {
-	struct vfio_irq_info out;
+	struct vfio_irq_info out = {0};
 	struct qsc_irq_info info;
 	int result = pl_copy_argsz(&out, sizeof(out), arg);
 
@@ -107,27 +107,26 @@ static int validate(struct pl_dev *dev, const struct vfio_irq_set *set)
 /* The request index: kept here, raised by nobody but the user. Lock held. */
 static int set_request(struct pl_irqs *irqs, const struct vfio_irq_set *set, const void *data)
 {
-	uint32_t type = set->flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
+	const int32_t *wanted = set->flags & VFIO_IRQ_SET_DATA_EVENTFD ? data : NULL;
+	const uint8_t *bools = set->flags & VFIO_IRQ_SET_DATA_BOOL ? data : NULL;
 	const uint64_t one = 1;
-	int32_t fd = -1;
+	int fd = -1;
 
 	if ((set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) != VFIO_IRQ_SET_ACTION_TRIGGER)
 		return -ENOTTY;
-	if (set->start || set->count > 1)
+	if (!set->count && !(set->flags & VFIO_IRQ_SET_DATA_NONE))
 		return -EINVAL;
-	if (type == VFIO_IRQ_SET_DATA_EVENTFD && set->count) {
-		memcpy(&fd, data, sizeof(fd));
-		if (fd >= 0)
-			fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		if (fd < -1 || (fd < 0 && *(const int32_t *)data >= 0))
-			return fd < -1 ? -EINVAL : -EBADF;
-	} else if (type == VFIO_IRQ_SET_DATA_EVENTFD) {
-		return -EINVAL;
-	} else if (set->count) {
-		if (irqs->request_fd >= 0 &&
-		    (type == VFIO_IRQ_SET_DATA_NONE || *(const uint8_t *)data))
+	if (set->count && !wanted) {
+		if (irqs->request_fd >= 0 && (!bools || *bools))
 			(void)!write(irqs->request_fd, &one, sizeof(one));
 		return 0;
+	}
+	if (wanted && *wanted < -1)
+		return -EINVAL;
+	if (wanted && *wanted >= 0) {
+		fd = fcntl(*wanted, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return -EBADF;
 	}
 	if (irqs->request_fd >= 0)
 		close(irqs->request_fd);

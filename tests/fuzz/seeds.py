@@ -109,12 +109,26 @@ def file():
     yield bytes([1, 0, 0]) + b"QSCSAVE\0" + u32(1, 0) + b"QSCEND\0\0" + bytes(24)
 
 
+def preload():
+    """Steps: what, which file, then a command with its structure, or an access."""
+    bind = bytes([15, 1, 14, 0xcc]) + u32(0, 0, 0) + bytes([0])
+    alloc = bytes([15, 0, 1, 0xc8]) + u32(0, 0)
+    attach = bytes([15, 1, 15, 0xc8]) + u32(0, 1)
+    map_ = bytes([15, 0, 5, 0xe4]) + u32(7, 1, 0) + struct.pack("<QQQ", 0xaa << 56, 8192, 4096)
+    yield alloc + bind + attach + map_
+    for state in (1, 3, 4, 6):
+        change = bytes([15, 1, 25, 0xcc]) + u32(1 << 17 | 2, state, 0)
+        yield bind + change + bytes([1, 6, 99, 2, 6, 9]) + bytes(9) + change
+    for number in range(38):
+        yield bind + bytes([15, number % 6, number, 0xff]) + bytes(63)
+
+
 def main():
     target, directory = sys.argv[1], pathlib.Path(sys.argv[2])
     directory.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate({
             "wire": wire, "server": server, "stream": stream, "migrate": migrate,
-            "file": file}[target]()):
+            "file": file, "preload": preload}[target]()):
         (directory / f"seed-{i:03}").write_bytes(seed)
 
 
