@@ -122,6 +122,19 @@ static int explain_attach(int result, struct qsc_error *err)
 			     strerror(-result));
 }
 
+/* Who keeps the group from being handed out. */
+static int explain_group(const struct qsc_kernel_place *place, struct qsc_error *err)
+{
+	char blockers[512];
+
+	qsc_kernel_group_blockers("", place, blockers, sizeof(blockers));
+	return qsc_error_set(err, EPERM, NULL,
+			     "its IOMMU group %s is not viable: the kernel still uses devices that "
+			     "could do DMA in its place: %s; bind all of them to vfio-pci, or "
+			     "unbind them",
+			     place->group_id, blockers[0] ? blockers : "which, it does not say");
+}
+
 static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
 			   struct qsc_error *err)
 {
@@ -129,14 +142,16 @@ static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kern
 	struct qsc_uapi_ioas_alloc ioas = {.size = sizeof(ioas)};
 	int result = qsc_kernel_ioctl(files->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
 
-	if (result == -EBUSY)
-		return qsc_error_set(
-			err, EBUSY, NULL,
-			"another program has the device, or one of its IOMMU group; it "
-			"must let go first");
 	if (result == -EINVAL && place->no_iommu)
 		return qsc_error_set(err, EINVAL, NULL,
 				     "it is behind no IOMMU; switch the IOMMU on");
+	/* The kernel's word for a device that is open is EINVAL, and nothing else is wrong here. */
+	if (result == -EBUSY || result == -EINVAL)
+		return qsc_error_set(err, EBUSY, NULL,
+				     "another program has the device, or one of its IOMMU group; "
+				     "it must let go first");
+	if (result == -EPERM && place->group_id[0])
+		return explain_group(place, err);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL,
 				     "the kernel does not bind it to iommufd: %s",
@@ -176,7 +191,6 @@ static int attach_cdev(const struct qsc_kernel_place *place, struct qsc_kernel_f
 static int check_group(const struct qsc_kernel_place *place, int group, struct qsc_error *err)
 {
 	struct vfio_group_status status = {.argsz = sizeof(status)};
-	char blockers[512];
 	int result = qsc_kernel_ioctl(group, VFIO_GROUP_GET_STATUS, &status);
 
 	if (result < 0)
@@ -184,12 +198,7 @@ static int check_group(const struct qsc_kernel_place *place, int group, struct q
 				     place->group_id, strerror(-result));
 	if (status.flags & VFIO_GROUP_FLAGS_VIABLE)
 		return 0;
-	qsc_kernel_group_blockers("", place, blockers, sizeof(blockers));
-	return qsc_error_set(err, EPERM, NULL,
-			     "its IOMMU group %s is not viable: the kernel still uses devices that "
-			     "could do DMA in its place: %s; bind all of them to vfio-pci, or "
-			     "unbind them",
-			     place->group_id, blockers[0] ? blockers : "which, it does not say");
+	return explain_group(place, err);
 }
 
 static int attach_container(struct qsc_kernel_files *files, struct qsc_error *err)

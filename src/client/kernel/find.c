@@ -74,7 +74,10 @@ static bool first_entry(const char *path, char *name, size_t size)
 	return false;
 }
 
-/* A group whose name says that its devices can write anywhere. */
+/*
+ * A group whose name says that its devices can write anywhere. Groups of mediated devices have that
+ * name too, though these have no DMA of their own.
+ */
 static bool group_is_unprotected(const char *folder)
 {
 	char path[PATH_MAX];
@@ -97,12 +100,16 @@ static void look_at(const char *folder, struct qsc_kernel_place *place)
 	(void)snprintf(path, sizeof(path), "%s/driver", folder);
 	(void)read_link(path, place->driver, sizeof(place->driver));
 	(void)snprintf(path, sizeof(path), "%s/vfio-dev", folder);
-	if (!place->cdev[0] && first_entry(path, name, sizeof(name)))
-		(void)snprintf(place->cdev, sizeof(place->cdev), CDEV_FOLDER "%s", name);
+	if (!place->cdev[0] && first_entry(path, name, sizeof(name))) {
+		/* The folder is there without device files too; what has a number has a file. */
+		(void)snprintf(path, sizeof(path), "%s/vfio-dev/%s/dev", folder, name);
+		if (access(path, F_OK) == 0)
+			(void)snprintf(place->cdev, sizeof(place->cdev), CDEV_FOLDER "%s", name);
+	}
 	(void)snprintf(path, sizeof(path), "%s/iommu_group", folder);
 	if (!read_link(path, place->group_id, sizeof(place->group_id)))
 		return;
-	place->no_iommu = group_is_unprotected(folder);
+	place->no_iommu = !place->mediated && group_is_unprotected(folder);
 	(void)snprintf(place->group, sizeof(place->group), GROUP_FOLDER "%s%s",
 		       place->no_iommu ? "noiommu-" : "", place->group_id);
 }

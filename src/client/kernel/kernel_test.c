@@ -559,13 +559,16 @@ static void test_names(void **unused)
 	(void)snprintf(root, sizeof(root), "%s/quiesce-kernel-XXXXXX",
 		       getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	assert_non_null(mkdtemp(root));
-	put_folder("sys/bus/pci/devices/0000:3b:00.2/vfio-dev/vfio3");
+	put_folder("sys/bus/pci/devices/0000:3b:00.2/vfio-dev/vfio3/dev");
 	put_link("sys/bus/pci/devices/0000:3b:00.2/driver", "../../drivers/mlx5_vfio_pci");
 	put_link("sys/bus/pci/devices/0000:3b:00.2/iommu_group", "../../kernel/iommu_groups/12");
 	put_folder("sys/bus/pci/devices/0000:3b:00.3");
 	put_link("sys/bus/pci/devices/0000:3b:00.3/driver", "../../drivers/nvme");
 	put_link("sys/bus/pci/devices/0000:3b:00.3/iommu_group", "../../kernel/iommu_groups/13");
 	put_folder("sys/bus/pci/devices/0000:3b:00.4");
+	put_folder("sys/bus/pci/devices/0000:3b:00.6/vfio-dev/vfio4");
+	put_link("sys/bus/pci/devices/0000:3b:00.6/driver", "../../drivers/vfio-pci");
+	put_link("sys/bus/pci/devices/0000:3b:00.6/iommu_group", "../../kernel/iommu_groups/16");
 	put_folder("sys/kernel/iommu_groups/12/devices/0000:3b:00.2");
 	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.3");
 	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.5");
@@ -573,6 +576,8 @@ static void test_names(void **unused)
 	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio3");
 	assert_string_equal(place.group, "/dev/vfio/12");
 	assert_string_equal(place.device, "0000:3b:00.2");
+	assert_int_equal(find("0000:3b:00.6", &place, NULL), 0);
+	assert_string_equal(place.cdev, "");
 	assert_int_equal(find("/dev/vfio/12", &place, NULL), 0);
 	assert_string_equal(place.device, "0000:3b:00.2");
 	assert_int_equal(find("/dev/vfio/devices/vfio7,via=cdev", &place, NULL), 0);
