@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* `quiesce serve`: one device of a model, served over vfio-user until a signal comes. */
+/*
+ * `quiesce serve`: one device, of a model or opened from elsewhere, served over vfio-user until a
+ * signal comes.
+ */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +28,7 @@ struct serve {
 	bool poll;
 	bool verbose;
 	FILE *trace;
-	struct qsc_runtime *rt;
+	struct qsc_runtime *rt; /* of the model; NULL for a device that is opened for each user */
 };
 
 static struct qsc_server *server; /* for the signal handler */
@@ -80,10 +83,19 @@ static int add_layers(struct serve *serve, struct qsc_device **dev, struct qsc_e
 static int open_device(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct serve *serve = ctx;
-	int result = qsc_runtime_open(serve->rt, dev);
+	bool wrong;
+	int result;
 
-	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "%s has a user already", serve->name);
+	if (serve->rt) {
+		result = qsc_runtime_open(serve->rt, dev);
+		if (result < 0)
+			return qsc_error_set(err, -result, NULL, "%s has a user already",
+					     serve->name);
+	} else {
+		result = tool_try_device(serve->spec, NULL, dev, &wrong, err);
+		if (result < 0)
+			return result;
+	}
 	return add_layers(serve, dev, err);
 }
 
@@ -153,17 +165,32 @@ static int run(struct serve *serve)
 	return TOOL_OK;
 }
 
-static int make_and_run(struct serve *serve)
+/* A device from elsewhere is opened once before anybody asks, to say now why it cannot be. */
+static int make(struct serve *serve, struct qsc_error *err)
 {
 	const struct models_options options = {.violation = report_violation};
+	struct qsc_device *dev;
+	int result;
+
+	if (tool_is_uri(serve->spec)) {
+		result = tool_open_device(serve->spec, &dev, err);
+		if (!result)
+			qsc_device_close(dev);
+		return result;
+	}
+	result = models_create(serve->spec, &options, &serve->rt, err);
+	if (result == -EINVAL)
+		tool_usage("%s", err->text);
+	return result;
+}
+
+static int make_and_run(struct serve *serve)
+{
 	struct qsc_error err = QSC_ERROR_NONE;
 	int code;
 
-	code = models_create(serve->spec, &options, &serve->rt, &err);
-	if (code == -EINVAL)
-		tool_usage("%s", err.text);
-	if (code < 0)
-		return tool_fail_error(&err, "cannot make %s", serve->spec);
+	if (make(serve, &err) < 0)
+		return tool_fail_error(&err, "cannot serve %s", serve->spec);
 	code = run(serve);
 	qsc_runtime_destroy(serve->rt);
 	if (serve->trace) {
@@ -259,9 +286,10 @@ int cmd_serve(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
-		.args_doc = "MODEL[,OPTION=VALUE...]",
+		.args_doc = "MODEL[,OPTION=VALUE...]|DEVICE",
 		.doc = "Serve a device over vfio-user at a UNIX socket, one user at a time, until "
-		       "SIGINT or SIGTERM.\v",
+		       "SIGINT or SIGTERM: one of a model, or one that is there already, for "
+		       "example vfio:0000:3b:00.2.\v",
 		.help_filter = list_models,
 	};
 	struct serve serve = {0};
@@ -269,11 +297,14 @@ int cmd_serve(int argc, char **argv)
 
 	tool_parse(&argp, argc, argv, &serve);
 	if (!serve.spec)
-		tool_usage("a MODEL is missing");
+		tool_usage("a MODEL or DEVICE is missing");
 	check_socket(serve.socket);
 	if (qsc_fault_check(serve.fault, &err) < 0)
 		tool_usage("%s", err.text);
-	models_name(serve.spec, serve.name, sizeof(serve.name));
+	if (tool_is_uri(serve.spec))
+		(void)snprintf(serve.name, sizeof(serve.name), "%s", serve.spec);
+	else
+		models_name(serve.spec, serve.name, sizeof(serve.name));
 	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
 	return make_and_run(&serve);
 }
