@@ -85,14 +85,26 @@ int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint6
 	return -EINVAL;
 }
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 /*
- * Put other pages where some are mapped, while a user may be in the middle of an access. The system
- * call itself, because ThreadSanitizer takes mmap() for a write to the whole range, which would
- * make every such access a race.
+ * Put other pages where some are mapped, while a user may be in the middle of an access.
+ * ThreadSanitizer takes mmap() for a write to the whole range, which would make every such access a
+ * race, so under it this is the system call itself.
  */
 static int replace(void *addr, size_t size, int prot, int flags, int fd, uint64_t offset)
 {
-	return syscall(SYS_mmap, addr, size, prot, flags | MAP_FIXED, fd, offset) < 0 ? -errno : 0;
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+	long result = syscall(SYS_mmap, addr, size, prot, flags | MAP_FIXED, fd, offset);
+
+	return result < 0 ? -errno : 0;
+#else
+	void *result = mmap(addr, size, prot, flags | MAP_FIXED, fd, (off_t)offset);
+
+	return result == MAP_FAILED ? -errno : 0;
+#endif
 }
 
 static int map_source(struct qsc_mapping *mapping)
