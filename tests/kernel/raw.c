@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -46,6 +47,13 @@ static void said(const struct raw *raw, const char *fmt, ...)
 static void conclude(const struct raw *raw, bool deviates)
 {
 	say("FINDING %s %s", raw->finding, deviates ? "deviates" : "holds");
+}
+
+/* All that was said has left for the console: an oops writes there too, in the middle of a line. */
+static void drain(void)
+{
+	(void)fflush(stdout);
+	(void)tcdrain(STDOUT_FILENO);
 }
 
 static void raw_open(struct raw *raw)
@@ -461,12 +469,12 @@ int cmd_crash(int argc, char **argv)
 	qsc_fd_close(&fd);
 	qsc_kernel_detach(&raw.files);
 	said(&raw, "let go of the device, and open it again");
-	(void)fflush(stdout);
+	drain();
 	child = fork();
 	if (child == 0) {
 		raw_open(&raw);
 		said(&raw, "it is in %s; set STOP", qsc_state_name((enum qsc_state)get(&raw)));
-		(void)fflush(stdout);
+		drain();
 		_exit(set(&raw, QSC_STATE_STOP, NULL) < 0);
 	}
 	if (child < 0 || waitpid(child, &status, 0) < 0)
