@@ -8,7 +8,9 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/guard.h"
 #include "check/clause.h"
 
 #define COUNT  32U
@@ -231,6 +233,8 @@ static enum qsc_check_result dev_5(struct harness *h)
 		return not_promised(h, "the device has no P2P states");
 	if (!harness_memory_size(h))
 		return not_tried(h, "no exerciser knows memory of the device");
+	if (peer_write(h, 0, "", 1) == -ENOTTY)
+		return not_tried(h, "device memory has no file to give to a peer");
 	for (size_t i = 0; i < NUM(quiescent); i++)
 		if (harness_has(h, quiescent[i]))
 			PART(dev_5_in(h, quiescent[i]));
@@ -387,8 +391,31 @@ static enum qsc_check_result dev_7_trapped(struct harness *h, const char *name)
 	return dev_7_regions(h, name);
 }
 
+/*
+ * Read the first bytes of a mapping, or, with NULL, change them. A mapping that faults takes its
+ * process with it, unless somebody is prepared for it.
+ */
+static enum qsc_check_result mapped_access(struct harness *h, const char *when, uint8_t *map,
+					   void *bytes, size_t size)
+{
+	struct qsc_guard *guard;
+	bool hit;
+	int r = qsc_guard_add(map, QSC_PAGE_SIZE, &guard);
+
+	if (r)
+		return not_tried(h, "mapped device memory cannot be guarded: %s", strerror(-r));
+	if (bytes)
+		memcpy(bytes, map, size);
+	else
+		memset(map, 0x5a, size);
+	hit = qsc_guard_hit(guard);
+	qsc_guard_remove(guard);
+	MUST(h, !hit, "an access to mapped device memory faults in %s", when);
+	return QSC_CHECK_HOLDS;
+}
+
 /* What was written while stopped is not there when the device runs again. */
-static enum qsc_check_result dev_7_vanished(struct harness *h, const char *name, const void *map)
+static enum qsc_check_result dev_7_vanished(struct harness *h, const char *name, uint8_t *map)
 {
 	uint64_t value = VALUE;
 
@@ -400,9 +427,18 @@ static enum qsc_check_result dev_7_vanished(struct harness *h, const char *name,
 	MUST(h, value == VALUE, "device memory was written in %s: %#llx", name,
 	     (unsigned long long)value);
 	if (map)
-		memcpy(&value, map, sizeof(value));
+		PART(mapped_access(h, "RUNNING", map, &value, sizeof(value)));
 	MUST(h, value == VALUE, "mapped device memory did not come back after %s", name);
 	return QSC_CHECK_HOLDS;
+}
+
+static enum qsc_check_result dev_7_mapped(struct harness *h, const char *name, uint8_t *map)
+{
+	uint8_t bytes[64];
+
+	PART(mapped_access(h, name, map, bytes, sizeof(bytes)));
+	MUST(h, all_ones(bytes, sizeof(bytes)), "mapped device memory is readable in %s", name);
+	return mapped_access(h, name, map, NULL, 4);
 }
 
 static enum qsc_check_result dev_7_in(struct harness *h, enum qsc_state state)
@@ -424,10 +460,8 @@ static enum qsc_check_result dev_7_in(struct harness *h, enum qsc_state state)
 	}
 	REQUIRE(h, harness_enter(h, state));
 	PART(dev_7_trapped(h, name));
-	if (map) {
-		MUST(h, all_ones(map, 64), "mapped device memory is readable in %s", name);
-		memcpy(map, name, 4);
-	}
+	if (map)
+		PART(dev_7_mapped(h, name, map));
 	if (state == QSC_STATE_RESUMING || state == QSC_STATE_ERROR)
 		return QSC_CHECK_HOLDS;
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));

@@ -171,7 +171,7 @@ int harness_memory_write(struct harness *h, uint64_t offset, const void *buf, si
 
 /* The bits of config space that are known to take a write: all of them set, or none. */
 int harness_config_write(struct harness *h, bool set);
-/* 1 when they are all set, 0 when none is, or -errno. */
+/* 1 when they are all set, 0 when none is, 2 when some are, or -errno. */
 int harness_config_read(struct harness *h);
 
 /*
