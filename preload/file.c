@@ -23,6 +23,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pl_file *files;
 static atomic_int highest = -1; /* descriptor that was ever ours */
 static uint64_t image;		/* this process image, as marks know it */
+static pid_t owner;		/* whose table this is */
 static pl_file_make *make_file;
 
 /* What a child of fork() finds where files were: nothing works, and closing is harmless. */
@@ -36,9 +37,16 @@ static int orphan_ioctl(struct pl_file *file, unsigned long command, void *arg)
 static const struct pl_file_ops orphan_ops = {.name = "orphan", .ioctl = orphan_ioctl};
 static struct pl_file orphan = {.ops = &orphan_ops, .refs = 1};
 
+/* A child of vfork() shares the table with its parent and must leave it alone. */
+static bool borrowed(void)
+{
+	return syscall(SYS_getpid) != owner;
+}
+
 void pl_file_init(pl_file_make *make)
 {
 	make_file = make;
+	owner = (pid_t)syscall(SYS_getpid);
 	while (!image && getrandom(&image, sizeof(image), GRND_NONBLOCK) < 0)
 		image = (uint64_t)getpid() << 32 | (uint64_t)time(NULL);
 }
@@ -222,7 +230,7 @@ int pl_file_close(int fd)
 	struct pl_file *file = NULL;
 	int result;
 
-	if (!pl_file_is(fd))
+	if (!pl_file_is(fd) || borrowed())
 		return syscall(SYS_close, fd) < 0 ? -errno : 0;
 	/* Nobody gets the number before it has left the table. */
 	pthread_mutex_lock(&lock);
@@ -238,7 +246,7 @@ int pl_file_copied(int fd, int copy)
 {
 	struct pl_file *file = pl_file_get(fd);
 
-	if (!file || copy < 0 || copy == fd)
+	if (!file || copy < 0 || copy == fd || borrowed())
 		goto out;
 	if (copy >= MAX_FD) {
 		(void)syscall(SYS_close, copy);
@@ -259,7 +267,7 @@ void pl_file_drop(int fd)
 {
 	struct pl_file *file;
 
-	if (!pl_file_is(fd))
+	if (!pl_file_is(fd) || borrowed())
 		return;
 	pthread_mutex_lock(&lock);
 	file = atomic_exchange(&table[fd], NULL);

@@ -256,6 +256,29 @@ CAUGHT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_
 	return map(addr, size, prot, flags, fd, offset);
 }
 
+/*
+ * What the library itself maps, the linker sends here: it replaces pages of a device's mapping
+ * while the device is stopped, also from a signal handler, and that is no change of the program's.
+ */
+extern void *__wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset);
+extern void *__wrap_mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t offset);
+extern int __wrap_munmap(void *addr, size_t size);
+
+void *__wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, offset);
+}
+
+void *__wrap_mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t offset)
+{
+	return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, offset);
+}
+
+int __wrap_munmap(void *addr, size_t size)
+{
+	return (int)syscall(SYS_munmap, addr, size);
+}
+
 CAUGHT int munmap(void *addr, size_t size)
 {
 	if (pl_bar_near(addr, size)) {

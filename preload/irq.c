@@ -44,7 +44,7 @@ static int describe(struct pl_dev *dev, uint32_t index, struct qsc_irq_info *inf
 int pl_irq_get_info(struct pl_dev *dev, void *arg)
 {
 	struct vfio_irq_info out = {0};
-	struct qsc_irq_info info;
+	struct qsc_irq_info info = {0};
 	int result = pl_copy_argsz(&out, sizeof(out), arg);
 
 	if (!result)
