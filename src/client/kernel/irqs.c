@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interrupts. A trigger from the user's side of a device that is not fully running waits here until
- * it is, because the kernel would deliver it at once.
+ * it is, because the kernel would deliver it at once. An index that the kernel cannot give more
+ * vectors than it was set up with is set up anew, so that users may come vector by vector.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "client/kernel/kernel.h"
 
@@ -65,6 +67,109 @@ static struct qsc_kernel_held *pack(const struct qsc_irq_set *set)
 	if (size)
 		memcpy(packed->set.data, data, size);
 	return packed;
+}
+
+/* ---- an index whose number of vectors is fixed when it is set up ---- */
+
+static void forget_vectors(struct qsc_kernel_vectors *vectors)
+{
+	for (uint32_t i = 0; i < vectors->count; i++)
+		qsc_fd_close(&vectors->fds[i]);
+	free(vectors->fds);
+	*vectors = (struct qsc_kernel_vectors){0};
+}
+
+void qsc_kernel_forget_irqs(struct qsc_kernel *kernel)
+{
+	for (uint32_t i = 0; kernel->vectors && i < kernel->num_irqs; i++)
+		forget_vectors(&kernel->vectors[i]);
+	free(kernel->vectors);
+	kernel->vectors = NULL;
+}
+
+/* What is set up, and over it what is now: descriptors of our own. 0 or -errno. */
+static int merge(const struct qsc_kernel_vectors *old, const struct qsc_irq_set *set,
+		 struct qsc_kernel_vectors *merged)
+{
+	uint32_t count = set->start + set->count > old->count ? set->start + set->count
+							      : old->count;
+
+	merged->fds = calloc(count, sizeof(*merged->fds));
+	if (!merged->fds)
+		return -ENOMEM;
+	for (merged->count = 0; merged->count < count; merged->count++) {
+		uint32_t i = merged->count;
+		bool now = i >= set->start && i - set->start < set->count;
+		int fd = now ? set->fds[i - set->start] : i < old->count ? old->fds[i] : -1;
+
+		merged->fds[i] = fd < 0 ? -1 : qsc_fd_dup(fd);
+		if (fd >= 0 && merged->fds[i] < 0) {
+			int result = merged->fds[i];
+
+			forget_vectors(merged);
+			return result;
+		}
+	}
+	return 0;
+}
+
+static int set_all(struct qsc_kernel *kernel, uint32_t index,
+		   const struct qsc_kernel_vectors *vectors)
+{
+	const struct qsc_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = index,
+		.count = vectors->count,
+		.fds = vectors->fds,
+	};
+	struct vfio_irq_set none = {
+		.argsz = sizeof(none),
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = index,
+	};
+	qsc_autofree struct qsc_kernel_held *packed = pack(&set);
+	int result;
+
+	if (!packed)
+		return -ENOMEM;
+	result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &none);
+	if (result >= 0 && set.count)
+		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
+	return result;
+}
+
+/* State lock held. An interrupt that comes while more vectors are added may be lost. */
+static int set_up(struct qsc_kernel *kernel, const struct qsc_irq_set *set,
+		  struct vfio_irq_set *packed)
+{
+	struct qsc_kernel_vectors *vectors = &kernel->vectors[set->index];
+	struct qsc_kernel_vectors merged = {0};
+	struct qsc_irq_info info = {0};
+	int result = qsc_kernel_get_irq_info(&kernel->dev, set->index, &info);
+
+	if (result < 0)
+		return result;
+	if (set->start + set->count > info.count)
+		return -EINVAL;
+	if (!(info.flags & VFIO_IRQ_INFO_NORESIZE) || info.count < 2 ||
+	    !(set->flags & VFIO_IRQ_SET_ACTION_TRIGGER))
+		return qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, packed);
+	if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD)
+		result = merge(vectors, set, &merged);
+	if (!result)
+		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, packed);
+	if (result == -EINVAL && vectors->count && merged.count > vectors->count) {
+		result = set_all(kernel, set->index, &merged);
+		if (result < 0)
+			(void)set_all(kernel, set->index, vectors);
+	}
+	if (result < 0) {
+		forget_vectors(&merged);
+		return result;
+	}
+	forget_vectors(vectors);
+	*vectors = merged;
+	return 0;
 }
 
 static bool is_trigger(const struct qsc_irq_set *set)
@@ -129,10 +234,10 @@ int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	packed = pack(set);
 	if (!packed)
 		return -ENOMEM;
-	if (!trigger)
-		return qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
 	pthread_mutex_lock(&kernel->state_lock);
-	if (runs(kernel))
+	if (!trigger)
+		result = set_up(kernel, set, &packed->set);
+	else if (runs(kernel))
 		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
 	else
 		result = hold(kernel, &packed);

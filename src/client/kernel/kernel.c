@@ -11,6 +11,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 
+#define MAX_IRQS 1024U /* indices; far more than any device has */
+
 static void kernel_close(struct qsc_device *dev);
 
 static const struct qsc_device_ops kernel_ops = {
@@ -59,6 +61,7 @@ static void destroy(struct qsc_kernel *kernel)
 	qsc_fd_close(&kernel->session_fd);
 	qsc_kernel_detach(&kernel->files);
 	qsc_kernel_release_table(kernel);
+	qsc_kernel_forget_irqs(kernel);
 	free(kernel->regions);
 	pthread_mutex_destroy(&kernel->state_lock);
 	pthread_mutex_destroy(&kernel->dma_lock);
@@ -84,6 +87,10 @@ static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
 		kernel->num_regions = info.num_regions;
 		kernel->num_irqs = info.num_irqs;
 		result = qsc_kernel_learn_regions(kernel);
+	}
+	if (result >= 0) {
+		kernel->vectors = calloc(kernel->num_irqs + 1U, sizeof(*kernel->vectors));
+		result = kernel->vectors && kernel->num_irqs <= MAX_IRQS ? 0 : -ENOMEM;
 	}
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "it does not describe itself: %s",

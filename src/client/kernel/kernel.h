@@ -76,6 +76,12 @@ struct qsc_kernel_region {
 
 struct qsc_kernel_held; /* a trigger that waits for the device to run */
 
+/* What an index of interrupts is set up with, where the kernel cannot add to it: see irqs.c. */
+struct qsc_kernel_vectors {
+	int *fds; /* count of them, duplicates of the user's or -1 */
+	uint32_t count;
+};
+
 struct qsc_kernel {
 	struct qsc_device dev;
 	char name[80]; /* the URI without options, for messages */
@@ -100,6 +106,7 @@ struct qsc_kernel {
 	uint64_t last_session;
 	int session_fd;
 	bool refused; /* the driver did not take some of what was written in RESUMING */
+	struct qsc_kernel_vectors *vectors; /* num_irqs of them */
 	struct qsc_kernel_held *held;
 	uint32_t num_held;
 
@@ -144,6 +151,7 @@ int qsc_kernel_region_unmap(struct qsc_device *dev, void *addr, size_t size);
 /* irqs.c */
 int qsc_kernel_get_irq_info(struct qsc_device *dev, uint32_t index, struct qsc_irq_info *info);
 int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set);
+void qsc_kernel_forget_irqs(struct qsc_kernel *kernel);
 /* State lock held: triggers that were held take effect, or are dropped. */
 void qsc_kernel_release_held(struct qsc_kernel *kernel, bool deliver);
 

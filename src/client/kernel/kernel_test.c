@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -44,6 +45,8 @@ static struct {
 	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
 	int maps, unmaps;
 	int triggers;
+	int vectors[4]; /* descriptors that are set up, by number; -1 none */
+	uint32_t num_vectors;
 	uint64_t last_va;
 } fake;
 
@@ -113,6 +116,21 @@ static int feature(struct vfio_device_feature *request)
 	}
 }
 
+/* As many as the first call had, until all are torn down. */
+static int set_vectors(const struct vfio_irq_set *set)
+{
+	if (set->flags & VFIO_IRQ_SET_DATA_NONE && !set->count)
+		fake.num_vectors = 0;
+	if (!(set->flags & VFIO_IRQ_SET_DATA_EVENTFD))
+		return 0;
+	if (!fake.num_vectors)
+		fake.num_vectors = set->start + set->count;
+	if (set->start + set->count > fake.num_vectors)
+		return -EINVAL;
+	memcpy(&fake.vectors[set->start], set->data, set->count * sizeof(int));
+	return 0;
+}
+
 static int on_device(unsigned long request, void *arg)
 {
 	struct vfio_irq_set *set = arg;
@@ -134,9 +152,14 @@ static int on_device(unsigned long request, void *arg)
 			.size = REGION_SIZE,
 		};
 		return 0;
+	case VFIO_DEVICE_GET_IRQ_INFO:
+		((struct vfio_irq_info *)arg)->flags = VFIO_IRQ_INFO_EVENTFD |
+						       VFIO_IRQ_INFO_NORESIZE;
+		((struct vfio_irq_info *)arg)->count = 4;
+		return 0;
 	case VFIO_DEVICE_SET_IRQS:
 		fake.triggers += set->flags & VFIO_IRQ_SET_DATA_NONE && set->count;
-		return 0;
+		return set_vectors(set);
 	case VFIO_DEVICE_RESET:
 		fake.resets++;
 		if (!fake.reset_fail)
@@ -418,6 +441,41 @@ static void test_held_triggers(void **unused)
 	end(dev);
 }
 
+static int set_vector(struct qsc_device *dev, uint32_t vector, int fd)
+{
+	const struct qsc_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.start = vector,
+		.count = 1,
+		.fds = &fd,
+	};
+
+	return qsc_device_set_irqs(dev, &set);
+}
+
+/* Vector by vector, on an index whose number of them the kernel fixes with the first. */
+static void test_vectors(void **unused)
+{
+	struct qsc_device *dev = begin();
+	int events[3];
+
+	(void)unused;
+	for (uint32_t i = 0; i < 3; i++) {
+		events[i] = eventfd(i + 1, EFD_CLOEXEC);
+		assert_int_equal(set_vector(dev, i, events[i]), 0);
+		close(events[i]);
+	}
+	assert_int_equal(fake.num_vectors, 3);
+	for (uint32_t i = 0; i < 3; i++)
+		assert_int_equal(qsc_eventfd_drain(fake.vectors[i]), i + 1);
+	assert_int_equal(set_vector(dev, 4, -1), -EINVAL);
+	assert_int_equal(fake.num_vectors, 3);
+	assert_int_equal(set_vector(dev, 0, -1), 0);
+	assert_int_equal(qsc_device_set_eventfds(dev, 0, NULL, 0), 0);
+	assert_int_equal(fake.num_vectors, 0);
+	end(dev);
+}
+
 /* ---- DMA and the dirty log ---- */
 
 static int map_memory(struct qsc_device *dev, int fd)
@@ -609,8 +667,9 @@ int main(void)
 		cmocka_unit_test(test_drained),	     cmocka_unit_test(test_refused_load),
 		cmocka_unit_test(test_let_go),	     cmocka_unit_test(test_found_stopped),
 		cmocka_unit_test(test_discarded),    cmocka_unit_test(test_held_triggers),
-		cmocka_unit_test(test_mapping),	     cmocka_unit_test(test_log_of_iommu),
-		cmocka_unit_test(test_no_log),	     cmocka_unit_test(test_names),
+		cmocka_unit_test(test_vectors),	     cmocka_unit_test(test_mapping),
+		cmocka_unit_test(test_log_of_iommu), cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_names),
 	};
 
 	/* A session is a pipe here. */
