@@ -157,6 +157,7 @@ guest move "vfio:${TWO}1,via=$WAY" "vfio:${TWO}2,via=$WAY"
 guest refuse "vfio:${TWO}1" "vfio:${ONE}1"
 guest files "vfio:${TWO}1"
 guest dma "vfio:$EDU,via=$WAY"
+guest vectors "vfio:$NVME,via=$WAY"
 in_use
 killed
 move_set

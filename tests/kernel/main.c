@@ -130,10 +130,11 @@ int main(int argc, char **argv)
 		guest_command *run;
 		int args;
 	} commands[] = {
-		{"raw", cmd_raw, 1},	   {"crash", cmd_crash, 1},   {"matrix", cmd_matrix, 1},
-		{"move", cmd_move, 2},	   {"refuse", cmd_refuse, 2}, {"files", cmd_files, 1},
-		{"rounds", cmd_rounds, 3}, {"pins", cmd_pins, 2},     {"measure", cmd_measure, 1},
-		{"dma", cmd_dma, 1},	   {"hold", cmd_hold, 2},     {"state", cmd_state, 1},
+		{"raw", cmd_raw, 1},	   {"crash", cmd_crash, 1},	{"matrix", cmd_matrix, 1},
+		{"move", cmd_move, 2},	   {"refuse", cmd_refuse, 2},	{"files", cmd_files, 1},
+		{"rounds", cmd_rounds, 3}, {"pins", cmd_pins, 2},	{"measure", cmd_measure, 1},
+		{"dma", cmd_dma, 1},	   {"vectors", cmd_vectors, 1}, {"hold", cmd_hold, 2},
+		{"state", cmd_state, 1},
 	};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
