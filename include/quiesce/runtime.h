@@ -130,6 +130,13 @@ struct qsc_model {
 	/* * Do a bounded piece of work (well under a millisecond) and return. */
 	enum qsc_work (*work)(void *ctx, uint32_t worker);
 	/*
+	 * * The same in the thread of a register access that called qsc_work_try(), and never at
+	 * the same time as work() of that worker. It must wait for nothing: what would, it leaves
+	 * to work() with QSC_WORK_AGAIN. DMA whose memory must be asked for answers -EAGAIN here,
+	 * and work() is called for it.
+	 */
+	enum qsc_work (*work_here)(void *ctx, uint32_t worker);
+	/*
 	 * * The device runs: DMA is open (again). All workers are kicked after it returns. Called
 	 * when RUNNING or PRE_COPY is entered from anywhere else, after each reset, and when the
 	 * device is made. -errno sends the device to ERROR.
@@ -310,6 +317,13 @@ QSC_API void qsc_irq_set_line(struct qsc_runtime *rt, bool asserted);
 
 /* Have work(worker) called soon. Cheap when it is already due. */
 QSC_API void qsc_work_kick(struct qsc_runtime *rt, uint32_t worker);
+
+/*
+ * From region_write(): have the work done in this thread, by work_here(), if work() of the worker
+ * is not running and the device may work; else a kick. For work that takes less time than it takes
+ * to wake another thread, and never for much of it: the user waits.
+ */
+QSC_API void qsc_work_try(struct qsc_runtime *rt, uint32_t worker);
 
 /* A line for the log sink (qsc_log_set()), with the device's name put in front. */
 QSC_API void qsc_runtime_log(struct qsc_runtime *rt, enum qsc_log_level level, const char *fmt, ...)

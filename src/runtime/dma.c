@@ -248,6 +248,27 @@ void qsc_dma_space_unmap_all(struct qsc_dma_space *space)
 	pthread_mutex_unlock(&space->table_lock);
 }
 
+/* ---- asking ---- */
+
+static _Thread_local enum {
+	PERMITTED,
+	FORBIDDEN,
+	REFUSED
+} asking __attribute__((tls_model("initial-exec")));
+
+void qsc_dma_forbid_asking(void)
+{
+	asking = FORBIDDEN;
+}
+
+bool qsc_dma_permit_asking(void)
+{
+	bool refused = asking == REFUSED;
+
+	asking = PERMITTED;
+	return refused;
+}
+
 /* ---- transfers ---- */
 
 /* One piece of a transfer: as much as lies in one mapping. */
@@ -278,6 +299,10 @@ static int find_piece(const struct qsc_dma_table *table, enum qsc_gate_mode mode
 	/* What stands in for memory that went away is ours, and must not be filled. */
 	if (entry->guard && qsc_guard_hit(entry->guard))
 		return -EIO;
+	if (!entry->memory && asking != PERMITTED) {
+		asking = REFUSED;
+		return -EAGAIN;
+	}
 	inside = iova - entry->iova;
 	piece->entry = entry;
 	piece->memory = entry->memory ? entry->memory + inside : NULL;

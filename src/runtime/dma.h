@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,13 @@ void qsc_dma_space_unmap_all(struct qsc_dma_space *space);
 int qsc_dma_space_read(struct qsc_dma_space *space, uint64_t iova, void *buf, size_t size);
 int qsc_dma_space_write(struct qsc_dma_space *space, uint64_t iova, const void *buf, size_t size);
 int qsc_dma_space_copy(struct qsc_dma_space *space, uint64_t dst, uint64_t src, size_t size);
+/*
+ * From here on this thread must not ask anybody for memory: such DMA answers -EAGAIN. Until the
+ * second call, which tells whether any did.
+ */
+void qsc_dma_forbid_asking(void);
+bool qsc_dma_permit_asking(void);
+
 /* As qsc_dma_write_by() and qsc_dma_read_by(); `direction` is QSC_DMA_WRITE or QSC_DMA_READ. */
 int qsc_dma_space_move(struct qsc_dma_space *space, uint32_t direction,
 		       const struct qsc_dma_piece *pieces, size_t count, qsc_dma_move_fn *move,

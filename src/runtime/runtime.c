@@ -627,6 +627,11 @@ void qsc_work_kick(struct qsc_runtime *rt, uint32_t worker)
 	qsc_workers_kick(&rt->workers, worker);
 }
 
+void qsc_work_try(struct qsc_runtime *rt, uint32_t worker)
+{
+	qsc_workers_try(&rt->workers, worker);
+}
+
 void qsc_irq_set_line(struct qsc_runtime *rt, bool asserted)
 {
 	qsc_irqs_set_line(&rt->irqs, asserted);

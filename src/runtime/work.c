@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "runtime/dma.h"
 
 static void free_doorbells(struct qsc_workers *workers)
 {
@@ -100,19 +101,30 @@ static void *run_worker(void *arg)
 	struct qsc_workers *workers = worker->workers;
 
 	while (!atomic_load(&workers->ending)) {
-		if (atomic_exchange(&worker->due, false)) {
+		if (atomic_load(&worker->due) && !atomic_exchange(&worker->running, true)) {
 			/* Refused, it is dropped: everybody is kicked when the gate opens. */
-			(void)work_once(worker);
+			if (atomic_exchange(&worker->due, false))
+				(void)work_once(worker);
+			atomic_store(&worker->running, false);
 			continue;
 		}
 		pthread_mutex_lock(&worker->lock);
 		worker->asleep = true;
-		while (!atomic_load(&worker->due) && !atomic_load(&workers->ending))
+		while ((!atomic_load(&worker->due) || atomic_load(&worker->running)) &&
+		       !atomic_load(&workers->ending))
 			pthread_cond_wait(&worker->kicked, &worker->lock);
 		worker->asleep = false;
 		pthread_mutex_unlock(&worker->lock);
 	}
 	return NULL;
+}
+
+static void wake(struct qsc_worker *worker)
+{
+	pthread_mutex_lock(&worker->lock);
+	if (worker->asleep)
+		pthread_cond_signal(&worker->kicked);
+	pthread_mutex_unlock(&worker->lock);
 }
 
 void qsc_workers_kick(struct qsc_workers *workers, uint32_t number)
@@ -125,10 +137,39 @@ void qsc_workers_kick(struct qsc_workers *workers, uint32_t number)
 	/* An exchange and not a look: it orders what the model wrote before the worker's look. */
 	if (atomic_exchange(&worker->due, true) || workers->manual)
 		return;
-	pthread_mutex_lock(&worker->lock);
-	if (worker->asleep)
-		pthread_cond_signal(&worker->kicked);
-	pthread_mutex_unlock(&worker->lock);
+	/* Whoever is running looks at `due` after that. */
+	if (!atomic_load(&worker->running))
+		wake(worker);
+}
+
+void qsc_workers_try(struct qsc_workers *workers, uint32_t number)
+{
+	struct qsc_gate_pass pass = {NULL};
+	struct qsc_worker *worker;
+	enum qsc_gate_mode mode;
+
+	if (number >= workers->num_workers)
+		return;
+	worker = &workers->workers[number];
+	if (workers->manual || !workers->model->work_here ||
+	    atomic_exchange(&worker->running, true)) {
+		qsc_workers_kick(workers, number);
+		return;
+	}
+	/* The access is inside the gate already: it cannot have to wait for itself. */
+	mode = qsc_gate_enter(&workers->gate, &pass);
+	if (mode == QSC_GATE_OPEN) {
+		qsc_dma_forbid_asking();
+		if (workers->model->work_here(workers->ctx, number) == QSC_WORK_AGAIN)
+			atomic_store(&worker->due, true);
+		if (qsc_dma_permit_asking())
+			atomic_store(&worker->due, true);
+	}
+	if (mode != QSC_GATE_CLOSED)
+		qsc_gate_leave(&workers->gate, &pass);
+	atomic_store(&worker->running, false);
+	if (atomic_load(&worker->due))
+		wake(worker);
 }
 
 void qsc_workers_kick_all(struct qsc_workers *workers)

@@ -23,6 +23,7 @@ struct qsc_workers;
 
 struct qsc_worker {
 	_Alignas(64) _Atomic bool due;
+	_Atomic bool running; /* somebody is in its work(), or in its work_here() */
 	struct qsc_workers *workers;
 	uint32_t number;
 	bool asleep; /* under lock */
@@ -64,6 +65,8 @@ int qsc_workers_start(struct qsc_workers *workers);
 void qsc_workers_destroy(struct qsc_workers *workers);
 
 void qsc_workers_kick(struct qsc_workers *workers, uint32_t number);
+/* See qsc_work_try(). */
+void qsc_workers_try(struct qsc_workers *workers, uint32_t number);
 void qsc_workers_kick_all(struct qsc_workers *workers);
 
 /* Bring the doorbells that were rung to the model, or drop them. */
