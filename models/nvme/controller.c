@@ -203,8 +203,11 @@ static int region_write(void *ctx, uint32_t region, uint64_t offset, const void 
 	}
 	pthread_mutex_unlock(&ctrl->lock);
 	for (uint32_t i = 0; kicks; i++, kicks >>= 1) {
-		if (kicks & 1)
+		/* Bringing up and ending the controller may take long. */
+		if (kicks & 1 && !i)
 			qsc_work_kick(ctrl->rt, i);
+		else if (kicks & 1)
+			qsc_work_try(ctrl->rt, i);
 	}
 	return 0;
 }
@@ -285,6 +288,7 @@ static const struct qsc_model model = {
 	.region_read = region_read,
 	.region_write = region_write,
 	.work = nvme_work,
+	.work_here = nvme_work_here,
 	.start = start,
 	.stop = stop,
 	.validate = nvme_validate,

@@ -246,12 +246,15 @@ struct io_view {
 	uint32_t write_cache;
 };
 
+/* What a step may take: nothing noticeable, a system call's time, or the disk's. */
+enum patience { PATIENCE_NONE, PATIENCE_SHORT, PATIENCE_LONG };
+
 /*
  * Move a command on by a piece: slot->phase becomes DONE at its end. 0, -EAGAIN, or -EINPROGRESS
- * when it would wait and `may_wait` is false. Without the lock.
+ * when it would take longer than the patience. Without the lock.
  */
 int nvme_io_step(struct controller *ctrl, const struct io_view *view, struct slot *slot,
-		 bool may_wait);
+		 enum patience patience);
 /* How many bytes it has to do, or UINT64_MAX for one that cannot be. */
 uint64_t nvme_io_size(const struct controller *ctrl, const struct slot *slot);
 /* Counted when it was successful; with the lock. */
@@ -292,7 +295,8 @@ void nvme_update_line(struct controller *ctrl);
  */
 void nvme_step_begin(struct controller *ctrl);
 bool nvme_step_end(struct controller *ctrl);
-/* As work() of struct qsc_model. */
+/* As work() and work_here() of struct qsc_model. */
 enum qsc_work nvme_work(void *ctx, uint32_t worker);
+enum qsc_work nvme_work_here(void *ctx, uint32_t worker);
 
 #endif

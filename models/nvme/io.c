@@ -12,7 +12,7 @@ struct request {
 	const struct io_view *view;
 	struct slot *slot;
 	const struct nvme_command *command;
-	bool may_wait;
+	enum patience patience;
 };
 
 static uint64_t first_block(const struct nvme_command *command)
@@ -63,13 +63,15 @@ static int read_write(const struct request *request)
 	struct span span;
 	int result = nvme_prp_next(request->ctrl, request->view->cc, slot, size, &span);
 
-	/* To the disk and not only to the system's cache. */
-	if (!result && write && through && media->path && !request->may_wait)
+	/* To the disk, or to the system's cache only. */
+	if (!result && write && media->path &&
+	    request->patience < (through ? PATIENCE_LONG : PATIENCE_SHORT))
 		return -EINPROGRESS;
 	if (!result && write)
 		result = nvme_media_write(media, offset, span.pieces, span.count, through);
 	else if (!result)
-		result = nvme_media_read(media, offset, span.pieces, span.count, request->may_wait);
+		result = nvme_media_read(media, offset, span.pieces, span.count,
+					 request->patience == PATIENCE_LONG);
 	if (!result)
 		slot->list = span.list;
 	return piece_done(request, result, span.bytes, size);
@@ -180,9 +182,9 @@ uint64_t nvme_io_size(const struct controller *ctrl, const struct slot *slot)
 }
 
 int nvme_io_step(struct controller *ctrl, const struct io_view *view, struct slot *slot,
-		 bool may_wait)
+		 enum patience patience)
 {
-	const struct request request = {ctrl, view, slot, slot_command(slot), may_wait};
+	const struct request request = {ctrl, view, slot, slot_command(slot), patience};
 	uint32_t status = check(&request);
 
 	if (status)
@@ -194,8 +196,8 @@ int nvme_io_step(struct controller *ctrl, const struct io_view *view, struct slo
 	default:
 		break;
 	}
-	/* On a file these wait for the file system. */
-	if (ctrl->media.path && !may_wait)
+	/* On a file these wait for the file system; in memory they may free much of it. */
+	if (patience < (ctrl->media.path ? PATIENCE_LONG : PATIENCE_SHORT))
 		return -EINPROGRESS;
 	switch (request.command->opcode) {
 	case NVME_IO_FLUSH:

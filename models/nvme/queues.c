@@ -17,12 +17,15 @@
 #include "nvme/controller.h"
 
 #define BATCH 16U
+/* While the driver waits for its doorbell to be written. */
+#define BATCH_HERE 4U
 
 /* One call of work(). */
 struct visit {
 	struct controller *ctrl;
 	uint32_t worker;
-	bool may_wait;	  /* nobody is there to wait instead */
+	enum patience patience;
+	bool rest;	  /* there is work for somebody with more patience */
 	uint64_t vectors; /* to be raised at the end */
 	/* Read ahead from the submission queue, and valid as long as the queues are the same. */
 	uint32_t epoch;
@@ -287,7 +290,7 @@ static bool run(struct visit *visit)
 	int result;
 
 	slot_begin(visit);
-	result = nvme_io_step(ctrl, &view, &copy, visit->may_wait);
+	result = nvme_io_step(ctrl, &view, &copy, visit->patience);
 	if (!slot_end(visit))
 		return false;
 	if (ctrl->deleting & bit(copy.sqid)) {
@@ -296,9 +299,13 @@ static bool run(struct visit *visit)
 		return true;
 	}
 	*slot = copy;
-	if (result == -EINPROGRESS && !hand_over(ctrl, visit->worker))
-		visit->may_wait = true;
-	return result != -EAGAIN;
+	if (result != -EINPROGRESS)
+		return result != -EAGAIN;
+	visit->rest = visit->patience == PATIENCE_NONE;
+	/* Where there is nobody to wait instead, the queue waits. */
+	if (!visit->rest && !hand_over(ctrl, visit->worker))
+		visit->patience = PATIENCE_LONG;
+	return !visit->rest;
 }
 
 /* ---- commands are answered ---- */
@@ -408,22 +415,23 @@ static bool serve(struct visit *visit)
 	return true;
 }
 
-enum qsc_work nvme_work(void *ctx, uint32_t worker)
+static enum qsc_work work(struct controller *ctrl, uint32_t worker, enum patience patience,
+			  uint32_t batch)
 {
-	struct controller *ctrl = ctx;
 	struct visit visit;
 	bool more = true;
 
 	visit.ctrl = ctrl;
 	visit.worker = worker;
-	visit.may_wait = worker > ctrl->queues;
+	visit.patience = patience;
+	visit.rest = false;
 	visit.vectors = 0;
 	visit.count = 0;
 	visit.next = 0;
 	pthread_mutex_lock(&ctrl->lock);
 	if (!worker && !ctrl->resetting)
 		govern(ctrl);
-	for (uint32_t i = 0; i < BATCH && more; i++)
+	for (uint32_t i = 0; i < batch && more; i++)
 		more = !ctrl->resetting && !(ctrl->state->csts & NVME_CSTS_CFS) && serve(&visit);
 	if (visit.vectors)
 		nvme_update_line(ctrl);
@@ -432,5 +440,17 @@ enum qsc_work nvme_work(void *ctx, uint32_t worker)
 		if (visit.vectors & 1)
 			qsc_irq_raise(ctrl->rt, VFIO_PCI_MSIX_IRQ_INDEX, i);
 	}
-	return more ? QSC_WORK_AGAIN : QSC_WORK_IDLE;
+	return more || visit.rest ? QSC_WORK_AGAIN : QSC_WORK_IDLE;
+}
+
+enum qsc_work nvme_work(void *ctx, uint32_t worker)
+{
+	struct controller *ctrl = ctx;
+
+	return work(ctrl, worker, worker > ctrl->queues ? PATIENCE_LONG : PATIENCE_SHORT, BATCH);
+}
+
+enum qsc_work nvme_work_here(void *ctx, uint32_t worker)
+{
+	return work(ctx, worker, PATIENCE_NONE, BATCH_HERE);
 }
