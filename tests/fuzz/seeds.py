@@ -123,12 +123,20 @@ def preload():
         yield bind + bytes([15, number % 6, number, 0xff]) + bytes(63)
 
 
+def nvme():
+    """What a driver does, action by action: commands from 64 on, below them everything else."""
+    for start in range(0, 256, 16):
+        yield bytes(range(start, start + 16)) * 24
+    for kind in range(64, 256, 12):
+        yield (bytes([kind, kind // 3, 1, 0, kind & 7, 7]) + u32(3, 1, 7) + bytes(12)) * 12
+
+
 def main():
     target, directory = sys.argv[1], pathlib.Path(sys.argv[2])
     directory.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate({
             "wire": wire, "server": server, "stream": stream, "migrate": migrate,
-            "file": file, "preload": preload}[target]()):
+            "file": file, "preload": preload, "nvme": nvme}[target]()):
         (directory / f"seed-{i:03}").write_bytes(seed)
 
 
