@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A guest that works on block devices and judges them (tests/qemu/guest), moved from one QEMU to the
 next. What the devices are is a `Devices`; the rig neither knows nor cares."""
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,27 +13,38 @@ MIB = 1 << 20
 BAD = (r"WRONG|nvme\S* .*(timeout|polled|abort|reset|invalid id|dead)|I/O error|EXT4-fs (error|warning)"
        r"|BUG:|Oops|Call Trace|blocked for more than|detected stall|Kernel panic")
 
+# The kernel's warnings come as lines of their own; by itself it would speak in the middle of others'.
 INIT = initramfs.INIT + """
-mount -t ext4 {files} /mnt || echo "WRONG cannot mount {files}"
-/bin/judge {folder} {blocks} {offset}
-{files_too} && umount /mnt
+dmesg -n 1
+cat /dev/kmsg | sed 's/^[0-4],[^;]*;/KERNEL /;t;d' &
+# The path of the disk with this serial number: controllers come in any order, and late.
+disk() {{
+	while :; do
+		for serial in /sys/block/*/serial /sys/block/nvme*/device/serial; do
+			block=$(echo $serial | cut -d / -f 4)
+			[ "$(cat $serial 2>/dev/null | tr -d ' ')" = $1 ] && [ -b /dev/$block ] && echo /dev/$block && return
+		done
+		usleep 50000
+	done
+}}
+mount -t ext4 $(disk files) /mnt || echo "WRONG cannot mount it"
+/bin/judge /mnt $(disk {blocks}) {offset}
+umount /mnt
 echo "GUEST done"
 poweroff -f
 """
 # A busy machine's emulated clock is bad: the kernel is told instead of measuring.
 COMMAND_LINE = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off audit=0 loglevel=6 panic=1"
-
-
 # Migration capabilities that only some moves have.
 EXTRAS = ("switchover_ack", "return_path", "multifd", "pause_before_switchover")
 
 
 class Devices:
-    """What a QEMU gets its disks from: two images, the first with a file system. Each QEMU of the
-    guest gets them anew."""
+    """What a QEMU gets its disks from. Each QEMU of the guest gets them anew: one with the serial number
+    "files", which has a file system, and one with `blocks`, which has room from `offset` on."""
 
     modules = ()
-    files = blocks = ""
+    blocks = "blocks"
     offset = 0
 
     def __init__(self, rig):
@@ -51,19 +61,23 @@ class Devices:
 class Rig:
     """A context: images, a ramdisk, and a guest that runs in the QEMU `self.vm`."""
 
-    def __init__(self, judge, devices, cpus=2):
+    FILES_BYTES = 48 * MIB
+
+    def __init__(self, quiesce, judge, devices, cpus=2):
         self.guest = machine.Guest()
+        self.quiesce = quiesce
         self.judge = judge
         self.make_devices = devices
         self.cpus = cpus
         self.moves = 0
+        self.sent = None  # what QEMU counted in the last move
         self.vm = None
 
     def __enter__(self):
         self.qemu, self.kernel = debian.qemu(), debian.kernel()
         self.guest.__enter__()
         self.images = [self.image(name, 64 * MIB) for name in ("files", "blocks")]
-        subprocess.run([debian.tool("mkfs.ext4"), "-q", self.images[0], "48M"], check=True)
+        debian.run(debian.tool("mkfs.ext4"), "-q", self.images[0], f"{self.FILES_BYTES >> 10}k")
         self.devices = self.make_devices(self)
         self.initrd = self.ramdisk()
         return self
@@ -82,11 +96,7 @@ class Rig:
         disk.busybox(debian.busybox())
         disk.modules(self.kernel, ["crc32c_generic", "ext4", *self.devices.modules])
         disk.program("bin/judge", self.judge)
-        devices = self.devices
-        disk.file("init", INIT.format(
-            files=devices.files, blocks=devices.blocks or "-", offset=devices.offset,
-            folder="/mnt" if devices.files else "-",
-            files_too="true" if devices.files else "false"), 0o755)
+        disk.file("init", INIT.format(blocks=self.devices.blocks, offset=self.devices.offset), 0o755)
         return disk.write(self.guest.path("initrd"))
 
     def start(self, *more, **capabilities):
@@ -131,6 +141,7 @@ class Rig:
 
     def arrived(self, there):
         """The guest is there, and lives; the old QEMU ends."""
+        self.sent = self.vm.qmp.execute("query-migrate")["ram"]
         if self.vm.quit():
             raise VmError(f"QEMU {self.vm.name} ended with an error: {self.vm.said()}")
         self.devices.end(self.vm)
@@ -153,6 +164,5 @@ class Rig:
         self.devices.end(self.vm)
         if counted["wrong"]:
             raise VmError(f"the guest found {counted['wrong']} errors")
-        if self.devices.files:
-            debian.run(debian.tool("e2fsck"), "-f", "-n", self.images[0])
+        debian.run(debian.tool("e2fsck"), "-f", "-n", self.images[0])
         return counted
