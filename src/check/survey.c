@@ -132,10 +132,10 @@ static void look_at_config(struct harness *h)
 	h->config_mask = 0;
 	if (!h->is_pci)
 		return;
+	/* Not the bit without which there are no registers. */
 	h->config_offset = PCI_COMMAND;
-	h->config_mask = config_bits(
-		h, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE,
-		&h->config_base);
+	h->config_mask = config_bits(h, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE,
+				     &h->config_base);
 	if (h->config_mask)
 		return;
 	h->config_offset = PCI_INTERRUPT_LINE;

@@ -161,7 +161,6 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U;
 }
 
-/* What a model is asked to load that it did not save: of another type, and of its own kind. */
 static void check_one(struct request *request, struct check_device *device,
 		      const struct check_report *report)
 {
@@ -184,7 +183,7 @@ static void check_one(struct request *request, struct check_device *device,
 	uint64_t start = now_us();
 	size_t n = 0;
 
-	while (models_exercisers[n] && n < 14) {
+	while (n < 14 && models_exercisers[n]) {
 		exercisers[n] = models_exercisers[n];
 		n++;
 	}
@@ -296,14 +295,16 @@ static void add_item(struct request *request, const char *id)
 {
 	int index = qsc_check_item_find(id);
 
-	if (index < 0 && qsc_clause_parse(id) >= 0)
+	if (index >= 0) {
+		request->items[index] = true;
+		request->some_items = true;
+	} else if (qsc_clause_parse(id) >= 0) {
 		tool_usage("clause %s does not bind a device", id);
-	if (index < 0)
+	} else {
 		tool_usage("'%s' is no clause of a device, no row of the allowed list and not "
 			   "'walk'",
 			   id);
-	request->items[index] = true;
-	request->some_items = true;
+	}
 }
 
 static bool knows_register(struct qsc_device *dev, const struct qsc_device_info *info)
