@@ -193,6 +193,7 @@ static void fresh(struct oracle *o)
 	o->config = -1;
 	o->value = o->h->register_blank;
 	o->value_known = o->h->register_resets;
+	o->listening = false;
 	/* Not every device ends its log then. */
 	(void)qsc_device_log_stop(o->h->dev);
 	o->log = false;
@@ -404,12 +405,20 @@ static enum qsc_clause dev_8_of(const struct oracle *o)
 									     : QSC_CLAUSE_COUNT;
 }
 
+/* What is not set up cannot be torn down everywhere: the kernel refuses it. */
 static void irq_setup(struct oracle *o, uint32_t argument)
 {
+	bool down = argument & 1;
+	int r;
+
 	if (!o->h->vectors)
 		return;
-	judge(o, QSC_ACTION_IRQ_SETUP, dev_8_of(o), "setting up interrupts",
-	      argument & 1 ? harness_no_interrupts(o->h) : harness_interrupts(o->h));
+	r = down ? harness_no_interrupts(o->h) : harness_interrupts(o->h);
+	if (!down || o->listening)
+		judge(o, QSC_ACTION_IRQ_SETUP, dev_8_of(o),
+		      down ? "tearing down interrupts" : "setting up interrupts", r);
+	if (!r)
+		o->listening = !down;
 }
 
 static void irq_trigger(struct oracle *o, uint32_t argument)

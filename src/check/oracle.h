@@ -53,7 +53,8 @@ struct oracle {
 	bool spoilt;	  /* something else was written, or a write was refused */
 	bool log;
 	bool mapped;
-	int config; /* the bits that take a write: 1 all set, 0 none, -1 not known */
+	bool listening; /* interrupts are known to be set up */
+	int config;	/* the bits that take a write: 1 all set, 0 none, -1 not known */
 	bool value_known;
 	uint64_t value;	       /* of the register */
 	enum qsc_clause blame; /* when it has another one */
