@@ -255,7 +255,7 @@ enum patience { PATIENCE_NONE, PATIENCE_SHORT, PATIENCE_LONG };
  */
 int nvme_io_step(struct controller *ctrl, const struct io_view *view, struct slot *slot,
 		 enum patience patience);
-/* How many bytes it has to do, or UINT64_MAX for one that cannot be. */
+/* How many bytes it has to do, at most. */
 uint64_t nvme_io_size(const struct controller *ctrl, const struct slot *slot);
 /* Counted when it was successful; with the lock. */
 void nvme_io_account(struct controller *ctrl, const struct slot *slot);

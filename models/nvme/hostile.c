@@ -2,7 +2,6 @@
 /* See hostile.h. Works without a test framework, since fuzzers use it too. */
 #include "nvme/hostile.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -245,7 +244,7 @@ static bool serves(struct hostile *hostile)
 	return answer.cid == 77 && answer.status == 1;
 }
 
-int nvme_hostile_run(const uint8_t *bytes, size_t size)
+bool nvme_hostile_run(const uint8_t *bytes, size_t size)
 {
 	const struct nvme_options options = {.ram = RAM, .queues = 3, .manual = true};
 	struct hostile hostile = {.bytes = bytes, .size = size};
@@ -256,7 +255,7 @@ int nvme_hostile_run(const uint8_t *bytes, size_t size)
 
 	hostile.memory = aligned_alloc(4096, SIZE);
 	if (!hostile.memory)
-		return 0;
+		return true;
 	memset(hostile.memory, 0, SIZE);
 	mapping.vaddr = hostile.memory;
 	if (nvme_create(&options, &hostile.rt, &err) || qsc_runtime_open(hostile.rt, &hostile.dev))

@@ -7,10 +7,11 @@
 #ifndef NVME_HOSTILE_H
 #define NVME_HOSTILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Run it on a controller of its own; false: something is wrong with it afterwards. */
-int nvme_hostile_run(const uint8_t *bytes, size_t size);
+bool nvme_hostile_run(const uint8_t *bytes, size_t size);
 
 #endif

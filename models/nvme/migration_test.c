@@ -568,23 +568,22 @@ static const struct {
 /* A queue at work: one command half done, two that have their entries and are to write them. */
 static void state_make(struct state *state)
 {
-	*state = (struct state){
-		.cc = CC_ENABLE,
-		.csts = NVME_CSTS_RDY,
-		.blocks = RAM_SIZE / BLOCK,
-		.queues = IO_QUEUES,
-		.sqs = {{.size = ENTRIES, .base = 4096},
-			{.size = ENTRIES, .cqid = 1, .head = 5, .tail = 2, .base = 8192}},
-		.cqs = {{.size = ENTRIES, .tag = 1, .interrupts = 1},
-			{.size = ENTRIES, .head = 3, .tail = 5, .vector = IO_QUEUES}},
-		.slots = {[1] = {.phase = PHASE_RUN,
-				 .sqid = 1,
-				 .words = {NVME_IO_READ, 0, 0, 0, 0, 0, 7},
-				 .done = 4092,
-				 .list = 0x1009},
-			  [IO_QUEUES + 1] = {.phase = PHASE_POST, .sqid = 1, .entry = 3},
-			  [IO_QUEUES + 2] = {.phase = PHASE_POST, .sqid = 1, .entry = 4}},
-	};
+	memset(state, 0, sizeof(*state));
+	state->cc = CC_ENABLE;
+	state->csts = NVME_CSTS_RDY;
+	state->blocks = RAM_SIZE / BLOCK;
+	state->queues = IO_QUEUES;
+	state->sqs[0] = (struct sq){.size = ENTRIES, .base = 4096};
+	state->sqs[1] = (struct sq){.size = ENTRIES, .cqid = 1, .head = 5, .tail = 2, .base = 8192};
+	state->cqs[0] = (struct cq){.size = ENTRIES, .tag = 1, .interrupts = 1};
+	state->cqs[1] = (struct cq){.size = ENTRIES, .head = 3, .tail = 5, .vector = IO_QUEUES};
+	state->slots[1] = (struct slot){.phase = PHASE_RUN,
+					.sqid = 1,
+					.words = {NVME_IO_READ, 0, 0, 0, 0, 0, 7},
+					.done = 4092,
+					.list = 0x1008 | LIST_VALID};
+	state->slots[IO_QUEUES + 1] = (struct slot){.phase = PHASE_POST, .sqid = 1, .entry = 3};
+	state->slots[IO_QUEUES + 2] = (struct slot){.phase = PHASE_POST, .sqid = 1, .entry = 4};
 	memset(state->serial, 'x', sizeof(state->serial));
 }
 

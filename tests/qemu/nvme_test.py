@@ -12,6 +12,8 @@ from rig import BAD, COMMAND_LINE
 from vm import VmError, debian, initramfs, machine
 
 MIB = 1 << 20
+# Two boots of a kernel, on a machine that does other things too.
+PATIENCE = 280
 INIT = initramfs.INIT + """
 find() {
 	for disk in /sys/block/nvme*n1; do
@@ -71,8 +73,8 @@ def run(quiesce):
             "-append", COMMAND_LINE], wrapper=[
                 quiesce, "run", "--quiet", "--device", "nvme,ram=64M,serial=ram",
                 "--device", f"nvme,file={image},serial=file", "--"], cpus=2)
-        total = guest.console.wait(r"GUEST sum (\w+)", refuse=BAD)[1]
-        guest.console.wait("GUEST done", refuse=BAD)
+        total = guest.console.wait(r"GUEST sum (\w+)", timeout=PATIENCE, refuse=BAD)[1]
+        guest.console.wait("GUEST done", timeout=PATIENCE, refuse=BAD)
         guest.vms[0].wait()
         with open(image, "rb") as file:
             file.seek(3 * MIB)
