@@ -4,12 +4,14 @@
  * arrives, and what a failure of any step leaves on either side.
  */
 #include <errno.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -437,6 +439,53 @@ static void test_nobody_there_is_said_at_once(void **state)
 
 /* ---- predicting ---- */
 
+static const struct qsc_device_ops *as_it_was;
+static sem_t second_asked;
+static bool first_waited;
+
+/* The first member answers when the second one has been asked as well. */
+static int info_of_first(struct qsc_device *dev, uint64_t session, struct qsc_precopy_info *info)
+{
+	struct timespec end;
+
+	if (!first_waited && clock_gettime(CLOCK_REALTIME, &end) == 0) {
+		end.tv_sec += 60;
+		first_waited = sem_timedwait(&second_asked, &end) == 0;
+	}
+	return first_waited ? as_it_was->session_precopy_info(dev, session, info) : -EIO;
+}
+
+static int info_of_second(struct qsc_device *dev, uint64_t session, struct qsc_precopy_info *info)
+{
+	(void)sem_post(&second_asked);
+	return as_it_was->session_precopy_info(dev, session, info);
+}
+
+/* Who looks through much memory to tell what is left holds up none, and they share the processors
+ * as they will in the stop. */
+static void test_all_are_asked_side_by_side_what_is_left(void **state)
+{
+	struct qsc_device_ops ops[2];
+	struct fixture f;
+	uint32_t i;
+
+	(void)state;
+	assert_int_equal(sem_init(&second_asked, 0, 0), 0);
+	first_waited = false;
+	sides_make(&f, sides_p2p_flags, true);
+	as_it_was = f.sides[0].fakes[0]->base.ops;
+	for (i = 0; i < 2; i++) {
+		ops[i] = *as_it_was;
+		ops[i].session_precopy_info = i ? info_of_second : info_of_first;
+		f.sides[0].fakes[i]->base.ops = &ops[i];
+	}
+	sides_migrate(&f);
+	sides_expect_moved(&f);
+	assert_true(first_waited);
+	sides_drop(&f);
+	(void)sem_destroy(&second_asked);
+}
+
 static const struct qsc_device_ops *slow_first;
 
 /* A busy machine: the first few bytes of pre-copy take long, and there are no more. */
@@ -546,6 +595,7 @@ int main(void)
 		cmocka_unit_test(test_ORD_4_the_source_says_what_runs),
 		cmocka_unit_test(test_a_device_gone_is_not_said_to_refuse),
 		cmocka_unit_test(test_nobody_there_is_said_at_once),
+		cmocka_unit_test(test_all_are_asked_side_by_side_what_is_left),
 		cmocka_unit_test(test_a_few_bytes_do_not_tell_how_fast_a_device_is),
 	};
 

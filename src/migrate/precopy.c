@@ -56,6 +56,7 @@ int qsc_source_predict_init(struct source *source, struct qsc_error *err)
 	for (i = 0; i < engine->user->num_regions; i++)
 		predict->memory_bytes += engine->user->regions[i].size;
 	predict->num_members = count;
+	predict->askers = (uint32_t)qsc_min_u64(count, QSC_PREDICT_ASKERS);
 	predict->members = calloc(count, sizeof(*predict->members));
 	source->members = calloc(count, sizeof(*source->members));
 	source->written = calloc(count + 1U, sizeof(*source->written));
@@ -100,40 +101,85 @@ static int collect(struct source *source, struct qsc_error *err)
 	return 0;
 }
 
-static int ask_member(struct source *source, uint32_t index, uint64_t since, bool *initial,
-		      struct qsc_error *err)
+/* Members that are asked how much they have left, by several threads: as a wave finds them. */
+struct asking {
+	struct source *source;
+	_Atomic(uint32_t) next;
+};
+
+static void ask_member(struct source *source, uint32_t index)
 {
 	struct qsc_engine *engine = &source->engine;
-	struct qsc_migrate_stream *stream = &engine->streams[index];
-	struct qsc_predict_member *member = &source->predict.members[index];
+	const struct qsc_migrate_stream *stream = &engine->streams[index];
 	struct qsc_source_member *seen = &source->members[index];
+	struct qsc_source_answer *answer = &seen->answer;
 	bool precopy = qsc_source_in_precopy(engine, index);
-	uint64_t first = 0;
-	uint64_t dirty = 0;
 	uint64_t start;
 	uint64_t none;
-	int result = 0;
 
+	*answer = (struct qsc_source_answer){.fixed = source->predict.members[index].fixed};
 	/*
 	 * What moves only after the stop does not change much. Before anything has moved, those who
 	 * count what pre-copy moves and those who do not say the same.
 	 */
 	if (!seen->asked || !precopy)
-		result = qsc_migrate_stream_remaining(stream, false, &first, &dirty,
-						      &member->fixed);
+		answer->result = qsc_migrate_stream_remaining(stream, false, &answer->initial,
+							      &answer->dirty, &answer->fixed);
 	start = qsc_engine_now(engine);
-	if (result == 0 && precopy)
-		result = qsc_migrate_stream_remaining(stream, true, &first, &dirty, &none);
-	if (result == 0 && precopy)
-		qsc_time_add(&member->look, qsc_engine_now(engine) - start);
-	if (result < 0)
-		return qsc_error_set(err, -result, qsc_clause_id(QSC_CLAUSE_SESS_4),
+	if (answer->result == 0 && precopy)
+		answer->result = qsc_migrate_stream_remaining(stream, true, &answer->initial,
+							      &answer->dirty, &none);
+	answer->took_us = qsc_engine_now(engine) - start;
+}
+
+static void ask_members(void *arg)
+{
+	struct asking *asking = arg;
+	uint32_t count = asking->source->predict.num_members;
+	uint32_t index;
+
+	for (index = atomic_fetch_add(&asking->next, 1); index < count;
+	     index = atomic_fetch_add(&asking->next, 1))
+		ask_member(asking->source, index);
+}
+
+static void ask_all(struct source *source)
+{
+	const struct qsc_env *env = source->engine.env;
+	struct asking asking = {.source = source};
+	void *args[QSC_PREDICT_ASKERS];
+	uint32_t i;
+
+	for (i = 0; i < source->predict.askers; i++)
+		args[i] = &asking;
+	/* Without threads one after the other will do. */
+	if (env->parallel(env->ctx, ask_members, args, source->predict.askers) < 0)
+		ask_members(&asking);
+}
+
+/* What a member has said. */
+static int hear_member(struct source *source, uint32_t index, uint64_t since, bool *initial,
+		       struct qsc_error *err)
+{
+	struct qsc_engine *engine = &source->engine;
+	struct qsc_migrate_stream *stream = &engine->streams[index];
+	struct qsc_predict_member *member = &source->predict.members[index];
+	struct qsc_source_member *seen = &source->members[index];
+	const struct qsc_source_answer *answer = &seen->answer;
+	bool precopy = qsc_source_in_precopy(engine, index);
+
+	if (answer->result < 0)
+		return qsc_error_set(err, -answer->result, qsc_clause_id(QSC_CLAUSE_SESS_4),
 				     "device '%s' does not tell how much state is left (%s)",
-				     qsc_set_name(engine->set, index), strerrordesc_np(-result));
-	member->left = first + dirty;
+				     qsc_set_name(engine->set, index),
+				     strerrordesc_np(-answer->result));
+	if (precopy)
+		qsc_time_add(&member->look, answer->took_us);
+	member->left = answer->initial + answer->dirty;
+	member->fixed = answer->fixed;
 	/* A session that is fed faster than it is read must not hold up the pass. */
 	stream->quota = member->left + QSC_FRAME_MAX_DATA;
-	*initial |= first > 0;
+	*initial |= answer->initial > 0;
 	if (!seen->asked) {
 		member->fixed -= qsc_min_u64(member->left, member->fixed);
 	} else if (precopy) {
@@ -161,8 +207,10 @@ static int measure(struct source *source, bool *initial, struct qsc_error *err)
 		predict->memory_left = qsc_memory_dirty_bytes(&engine->memory);
 	else
 		result = collect(source, err);
+	if (result == 0)
+		ask_all(source);
 	for (i = 0; i < predict->num_members && result == 0; i++)
-		result = ask_member(source, i, since, initial, err);
+		result = hear_member(source, i, since, initial, err);
 	if (result < 0)
 		return result;
 	qsc_predict_stop(predict, &engine->report->predicted);

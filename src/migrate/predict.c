@@ -74,15 +74,21 @@ void qsc_time_add(struct qsc_time *time, uint64_t us)
 
 /* ---- the prediction ---- */
 
-/* Members go through a wave side by side. */
+/*
+ * Members go through a wave side by side, all at once; for more of them than were asked at a time
+ * there are no more processors.
+ */
 static uint64_t look_us(const struct qsc_predict *predict)
 {
 	uint64_t longest = 0;
+	uint64_t sum = 0;
 	uint32_t i;
 
-	for (i = 0; i < predict->num_members; i++)
+	for (i = 0; i < predict->num_members; i++) {
 		longest = qsc_max_u64(longest, predict->members[i].look.us);
-	return longest;
+		sum += predict->members[i].look.us;
+	}
+	return qsc_max_u64(longest, sum / (predict->askers ? predict->askers : 1));
 }
 
 static uint64_t part_us(const struct qsc_predict *predict, enum qsc_downtime_part part)
@@ -341,23 +347,36 @@ static void say_share(const struct qsc_predict *predict, double own, struct word
 	}
 }
 
-static void say_who_writes_memory(const struct qsc_predict *predict, struct words *words)
+/* Of all that is written again, the fastest; the bytes that are left where nothing is. */
+static void say_who_writes(const struct qsc_predict *predict, double left, struct words *words)
 {
-	const struct qsc_rate *most = &predict->user;
+	double most = speed(&predict->user);
 	const char *device = NULL;
+	const char *what = "memory";
 	uint32_t i;
 
-	for (i = 0; i < predict->num_members; i++)
-		if (speed(&predict->members[i].dma) > speed(most)) {
-			most = &predict->members[i].dma;
-			device = predict->members[i].name;
-		}
+	for (i = 0; i < predict->num_members; i++) {
+		const struct qsc_predict_member *member = &predict->members[i];
+		bool state = speed(&member->dirty) > speed(&member->dma);
+		double own = speed(state ? &member->dirty : &member->dma);
+
+		if (own <= most)
+			continue;
+		most = own;
+		device = member->name;
+		what = state ? "its state" : "memory";
+	}
+	if (most <= 0) {
+		say_bytes(words, left);
+		say(words, " are left");
+		return;
+	}
 	if (device)
 		say(words, "device '%s' writes ", device);
 	else
 		say(words, "the user writes ");
-	say_share(predict, speed(most), words);
-	say(words, " of memory again");
+	say_share(predict, most, words);
+	say(words, " of %s again", what);
 }
 
 static void say_what_device_has(const struct qsc_predict *predict, uint32_t index,
@@ -377,15 +396,18 @@ static void say_what_device_has(const struct qsc_predict *predict, uint32_t inde
 	}
 }
 
-/* The members' bytes in the order of their weight: the heaviest. */
-static uint32_t heaviest(const struct qsc_predict *predict)
+/* Who has most of what moves only after the stop; *all of it. */
+static uint32_t most_fixed(const struct qsc_predict *predict, double *all)
 {
 	uint32_t most = 0;
 	uint32_t i;
 
-	for (i = 1; i < predict->num_members; i++)
-		if (member_bytes(predict, i) > member_bytes(predict, most))
+	*all = 0;
+	for (i = 0; i < predict->num_members; i++) {
+		*all += (double)predict->members[i].fixed;
+		if (predict->members[i].fixed > predict->members[most].fixed)
 			most = i;
+	}
 	return most;
 }
 
@@ -403,7 +425,8 @@ static void say_what_is_slow(const struct qsc_predict *predict, const struct tra
 			     struct words *words)
 {
 	double link = (double)qsc_predict_link_per_second(predict) / US_PER_S;
-	uint32_t member = heaviest(predict);
+	double fixed;
+	uint32_t member = most_fixed(predict, &fixed);
 
 	if (transfer->devices_us > transfer->link_us) {
 		member = transfer->slowest;
@@ -412,14 +435,17 @@ static void say_what_is_slow(const struct qsc_predict *predict, const struct tra
 		say_rate(words, speed(&predict->members[member].read));
 		return;
 	}
-	if (predict->num_members && transfer->total > 2 * transfer->memory) {
+	if (fixed > 0 && fixed >= transfer->total / 2) {
 		say_what_device_has(predict, member, words);
-	} else if (predict->untracked) {
+	} else if (predict->no_precopy) {
+		say_bytes(words, transfer->total);
+		say(words, " of memory and device state move after the stop");
+	} else if (predict->untracked && transfer->memory >= transfer->total / 2) {
 		say_bytes(words, transfer->memory);
 		say(words, " of memory move after the stop, since %s does not tell what it writes",
 		    predict->untracked);
 	} else {
-		say_who_writes_memory(predict, words);
+		say_who_writes(predict, transfer->total, words);
 	}
 	say(words, is_bounded(predict) ? " and the bandwidth allows " : " and the link carries ");
 	say_rate(words, link);

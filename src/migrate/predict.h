@@ -51,7 +51,8 @@ struct qsc_predict_member {
 	/*
 	 * What it takes to tell how much state is left. A device that looks through its memory for
 	 * that, because others write it too, does so once more when it stops, and its counterpart
-	 * when it starts; a fresh one has nothing to look through.
+	 * when it starts; a fresh one has nothing to look through. Measured while `askers` of them
+	 * did so side by side, as in a wave, where they share the processors.
 	 */
 	struct qsc_time look;
 };
@@ -82,6 +83,7 @@ struct qsc_predict {
 
 	struct qsc_predict_member *members; /* borrowed */
 	uint32_t num_members;
+	uint32_t askers; /* how many members were asked at a time; 0 counts as 1 */
 
 	/* Kept by qsc_predict_judge(). */
 	uint64_t least_us; /* least stop that was predicted so far; 0: none was */
@@ -90,6 +92,8 @@ struct qsc_predict {
 	uint32_t barren; /* passes since */
 };
 
+/* So many members at most are asked side by side. */
+#define QSC_PREDICT_ASKERS 8
 /* Where no link was measured and no bandwidth is set: bytes a second. */
 #define QSC_PREDICT_LINK (1ULL << 30)
 /* A pass that brings prediction or bytes down by this part of the last mark is progress. */

@@ -118,6 +118,7 @@ static void test_who_looks_through_memory_does_so_in_the_stop(void **state)
 	make(&f);
 	f.predict.part[QSC_DOWNTIME_STOP].us = 900;
 	f.predict.part[QSC_DOWNTIME_RUN].us = 500;
+	f.predict.askers = 2;
 	qsc_predict_stop(&f.predict, &before);
 	qsc_time_add(&f.members[0].look, 40);
 	qsc_time_add(&f.members[1].look, 34000);
@@ -125,6 +126,13 @@ static void test_who_looks_through_memory_does_so_in_the_stop(void **state)
 	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_STOP], 34900);
 	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_RUN], 34500);
 	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_LOAD], before.part_us[QSC_DOWNTIME_LOAD]);
+	/* More of them than were asked at a time: a wave does not have more processors either. */
+	f.members[2].look.us = 35000;
+	qsc_predict_stop(&f.predict, &f.downtime);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_STOP], 900 + 35000);
+	f.members[0].look.us = 35000;
+	qsc_predict_stop(&f.predict, &f.downtime);
+	assert_int_equal(f.downtime.part_us[QSC_DOWNTIME_STOP], 900 + 52000);
 	/* Into a file nobody starts. */
 	f.predict.part[QSC_DOWNTIME_RUN] = (struct qsc_time){.known = true};
 	qsc_predict_stop(&f.predict, &f.downtime);
@@ -428,6 +436,31 @@ static void test_it_names_a_device_and_its_state(void **state)
 	assert_null(strstr(f.text, "provide"));
 }
 
+/* What is left at the moment may be of one who writes little. */
+static void test_it_names_the_fastest_whoever_has_the_bytes(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	make(&f);
+	f.predict.link = (struct qsc_rate){100 << 20, 1e6};
+	f.predict.memory_left = 100 << 20;
+	f.members[1].left = 10 << 20;
+	qsc_rate_add(&f.predict.user, 3 << 20, 1000000);
+	qsc_rate_add(&f.members[1].dirty, 20 << 20, 1000000);
+	explain(&f);
+	expect(&f, "device 'disk' writes 20.0 MiB a second of its state again and the link");
+	/* Nobody has been seen to write anything. */
+	f.members[1].dirty = f.predict.user = (struct qsc_rate){0};
+	explain(&f);
+	expect(&f, ": 110.0 MiB are left and the link carries 100.0 MiB a second; raise");
+	f.predict.no_precopy = true;
+	explain(&f);
+	expect(&f,
+	       ": 110.0 MiB of memory and device state move after the stop and the link carries "
+	       "100.0 MiB a second; nothing moved before the stop, as was asked for; raise");
+}
+
 static void test_it_names_what_no_link_shortens(void **state)
 {
 	struct fixture f;
@@ -505,6 +538,7 @@ int main(void)
 		cmocka_unit_test(test_fewer_bytes_are_progress_on_a_slower_link),
 		cmocka_unit_test(test_it_names_who_writes_memory),
 		cmocka_unit_test(test_it_names_a_device_and_its_state),
+		cmocka_unit_test(test_it_names_the_fastest_whoever_has_the_bytes),
 		cmocka_unit_test(test_it_names_what_no_link_shortens),
 		cmocka_unit_test(test_any_room_for_the_sentence_will_do),
 		cmocka_unit_test(test_error_is_a_part_of_what_was_measured),

@@ -9,8 +9,18 @@
 #include "migrate/engine.h"
 #include "migrate/predict.h"
 
+/* What a member says of the bytes that it has left. */
+struct qsc_source_answer {
+	int result;
+	uint64_t initial;
+	uint64_t dirty;
+	uint64_t fixed; /* not of pre-copy */
+	uint64_t took_us;
+};
+
 /* What was seen of a member when it was asked last. */
 struct qsc_source_member {
+	struct qsc_source_answer answer;
 	uint64_t left;	  /* bytes another pass would move */
 	uint64_t moved;	  /* bytes of its stream so far */
 	uint64_t read_us; /* spent reading them */
