@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -430,6 +431,57 @@ static void test_limits_hold_in_every_wait(void **state)
 		}
 }
 
+/* A socket that says it is ready, and then neither gives nor takes anything. */
+
+static ssize_t give_nothing(struct qsc_socket *socket, void *buf, size_t size)
+{
+	(void)socket;
+	(void)buf;
+	(void)size;
+	return -EAGAIN;
+}
+
+static ssize_t take_nothing(struct qsc_socket *socket, const struct iovec *iov, int iovcnt)
+{
+	(void)socket;
+	(void)iov;
+	(void)iovcnt;
+	return -EAGAIN;
+}
+
+static int greet_nobody(struct qsc_socket *socket, struct qsc_error *err)
+{
+	(void)socket;
+	(void)err;
+	return -EAGAIN;
+}
+
+static void test_ready_without_bytes_is_a_stall(void **state)
+{
+	static const struct qsc_socket_io nothing = {
+		.greet = greet_nobody, .read = give_nothing, .write = take_nothing};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_socket *socket;
+	uint8_t byte = 0;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(write(fds[1], &byte, 1), 1);
+	socket = qsc_socket_create(fds[0]);
+	assert_non_null(socket);
+	socket->io = &nothing;
+	/* Only the stall limit ends these: there is no deadline. */
+	socket->base.ops->set_limits(&socket->base, 20, 0);
+	assert_int_equal(socket->base.ops->recv(&socket->base, &byte, 1), -ETIMEDOUT);
+	assert_int_equal(send_bytes(&socket->base, &byte, 1), -ETIMEDOUT);
+	socket->greeted = false;
+	assert_int_equal(qsc_socket_greet(socket, &err), -ETIMEDOUT);
+	assert_string_equal(err.text, "it does not answer");
+	qsc_socket_close(socket);
+	qsc_fd_close(&fds[1]);
+}
+
 #define SLOW_BYTES (768U << 10)
 
 static void *send_it_all(void *arg)
@@ -468,6 +520,37 @@ static void test_slow_is_no_stall(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(pair.result, 0);
 	assert_int_equal(have, SLOW_BYTES);
+	drop(&pair);
+}
+
+/* What stands at the path and is no socket left behind is not replaced, and is named. */
+static void test_a_path_that_is_taken_is_left_alone(void **state)
+{
+	struct qsc_transport *transport = NULL;
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct stat st;
+	char uri[160];
+	struct pair pair;
+	FILE *file;
+
+	(void)state;
+	file = fopen(pki_path(&pki, "taken"), "w");
+	assert_non_null(file);
+	(void)fclose(file);
+	(void)snprintf(uri, sizeof(uri), "unix:%s", pki_path(&pki, "taken"));
+	assert_int_equal(qsc_transport_open(uri, QSC_TRANSPORT_DESTINATION, &options[UNIX][1],
+					    &transport, &err),
+			 -ENOTSOCK);
+	assert_non_null(strstr(err.text, "taken exists and is no socket"));
+	assert_int_equal(stat(pki_path(&pki, "taken"), &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	assert_int_equal(unlink(pki_path(&pki, "taken")), 0);
+	listen_at(&pair, UNIX);
+	assert_int_equal(qsc_transport_open(pair.uri, QSC_TRANSPORT_DESTINATION, &options[UNIX][1],
+					    &transport, &err),
+			 -EADDRINUSE);
+	assert_non_null(strstr(err.text, "somebody else listens at "));
+	meet(&pair);
 	drop(&pair);
 }
 
@@ -679,7 +762,9 @@ int main(void)
 		cmocka_unit_test(test_single_bytes_are_enough),
 		cmocka_unit_test(test_no_descriptors_left_is_an_error_and_no_spinning),
 		cmocka_unit_test(test_limits_hold_in_every_wait),
+		cmocka_unit_test(test_ready_without_bytes_is_a_stall),
 		cmocka_unit_test(test_slow_is_no_stall),
+		cmocka_unit_test(test_a_path_that_is_taken_is_left_alone),
 		cmocka_unit_test(test_source_waits_no_longer_than_it_was_told),
 		cmocka_unit_test(test_shutdown_wakes_both),
 		cmocka_unit_test(test_what_was_altered_or_cut_off_is_found),

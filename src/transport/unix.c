@@ -134,17 +134,29 @@ int qsc_transport_unix_connect(const char *path, struct qsc_transport **transpor
 
 /* ---- listening ---- */
 
-/* A socket file that nobody listens on is left over from somebody who died. */
-static void remove_stale(const struct sockaddr_un *address)
+/*
+ * A socket file that nobody listens on is left over from somebody who died; anything else is not
+ * ours to replace.
+ */
+static int remove_stale(const struct sockaddr_un *address, struct qsc_error *err)
 {
-	qsc_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	qsc_autoclose int fd = make_socket(SOCK_NONBLOCK, err);
+	const char *path = address->sun_path;
 	struct stat info;
 
-	if (fd < 0 || lstat(address->sun_path, &info) < 0 || !S_ISSOCK(info.st_mode))
-		return;
+	if (fd < 0)
+		return fd;
+	if (lstat(path, &info) < 0)
+		return 0;
+	if (!S_ISSOCK(info.st_mode))
+		return qsc_error_set(err, ENOTSOCK, NULL,
+				     "%s exists and is no socket; choose another path", path);
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-	    errno == ECONNREFUSED)
-		(void)unlink(address->sun_path);
+	    errno == ECONNREFUSED) {
+		(void)unlink(path);
+		return 0;
+	}
+	return qsc_error_set(err, EADDRINUSE, NULL, "somebody else listens at %s", path);
 }
 
 static int start_listening(struct qsc_listener *listener, const char *path, struct qsc_error *err)
@@ -162,7 +174,9 @@ static int start_listening(struct qsc_listener *listener, const char *path, stru
 	if (!listener->unlink_path)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a transport");
 	(void)snprintf(listener->address, sizeof(listener->address), "%s", path);
-	remove_stale(&address);
+	result = remove_stale(&address, err);
+	if (result < 0)
+		return result;
 	/* The mode of the file that bind makes: a migration is for its owner only. */
 	if (fchmod(fd, 0600) < 0 ||
 	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
