@@ -234,6 +234,11 @@ int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 		return qsc_error_set(err, ETIMEDOUT, NULL,
 				     "waiting for %s from the %s: nothing came for %u ms",
 				     qsc_frame_name(type), other, link->stall_ms);
+	if (result == -EPIPE)
+		return qsc_error_set(err, EPIPE, NULL,
+				     "the %s ended the connection before it sent %s: what it says "
+				     "there tells why",
+				     other, qsc_frame_name(type));
 	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
 			     qsc_frame_name(type), other, strerrordesc_np(-result));
 }
