@@ -235,6 +235,7 @@ def check_usage(here):
                  ["receive", "--from", "unix:/x", model, "--bandwidth", "1M"],
                  ["receive", "--from", "unix:", model],
                  ["receive", "--from", "unix:/none/x", model],
+                 ["receive", "--from", f"unix:{plain}", model],
                  ["save", "--to", here.folder, model], ["save", "--to", "unix:x", model],
                  ["save", "--to", "tls:x:1", model], ["restore", "--from", "tcp:x:1", model],
                  ["send", "--to", "unix:/x", model, "--bandwidth", "63K"],
@@ -275,6 +276,13 @@ def check_plan(here):
         assert words in plan.stdout, f"{words}: {plan.stdout}"
     assert "duration with --quiesce=auto on both sides (clause SET-3)" in plan.stderr and "'a'" in plan.stderr and "'b'" in plan.stderr, plan.stderr
 
+    # Who receives has the same trouble, and does not wait for a source to find out.
+    done = run("receive", *devices, "--peer", "a:b", "--from", f"unix:{here.path('t')}", code=1)
+    assert "(clause SET-3)" in done.stderr and "waiting at" not in done.stderr, done.stderr
+
+    plan = run("plan", *devices, "--peer", "a:b", "--quiesce=auto")
+    assert "the other 1 of 2 pairs: no reach" in plan.stdout, plan.stdout
+    assert "no device reaches another" in run("plan", *devices).stdout
     plan = json.loads(run("plan", *devices, "--peer", "a:b", "--json", "--quiesce=auto",
                           "--exceed").stdout)
     assert plan["possible"] and plan["strategy"] == "revoke" and plan["revoked_mappings"] == 1

@@ -192,5 +192,5 @@ void check_show_verdict(const struct check_report *report, const struct check_de
 	printf("\n%zu hold, %zu broken, %zu not promised, %zu could not be tried, in %s\n",
 	       device->counts[QSC_CHECK_HOLDS], device->counts[QSC_CHECK_BROKEN],
 	       device->counts[QSC_CHECK_NOT_PROMISED], device->counts[QSC_CHECK_NOT_TRIED],
-	       text_time(took, device->took_us, false));
+	       text_time(took, device->took_us));
 }

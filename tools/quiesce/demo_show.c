@@ -160,12 +160,11 @@ void demo_show_moved(struct demo_show *show, const struct demo_migration *migrat
 			       (double)migration->end_us / 1e6, migration->number);
 		return;
 	}
-	demo_show_note(show,
-		       "%6.1f s  migration %u, %c %s %c, took %s and stopped the tenant for %s",
-		       (double)migration->end_us / 1e6, migration->number, from, arrow,
-		       from == 'A' ? 'B' : 'A',
-		       text_time(took, migration->end_us - migration->start_us, show->style.utf8),
-		       text_time(stop, migration->downtime_us, show->style.utf8));
+	demo_show_note(
+		show, "%6.1f s  migration %u, %c %s %c, took %s and stopped the tenant for %s",
+		(double)migration->end_us / 1e6, migration->number, from, arrow,
+		from == 'A' ? 'B' : 'A', text_time(took, migration->end_us - migration->start_us),
+		text_time(stop, migration->downtime_us));
 }
 
 /* ---- the verdict ---- */
@@ -200,8 +199,8 @@ static void verdict_counts(const struct demo_show *show, const struct demo_outco
 	demo_downtimes(outcome, &min, &median, &max);
 	printf("\n  downtime     ");
 	if (max)
-		printf("%s shortest, %s median, %s longest\n", text_time(a, min, show->style.utf8),
-		       text_time(b, median, show->style.utf8), text_time(c, max, show->style.utf8));
+		printf("%s shortest, %s median, %s longest\n", text_time(a, min),
+		       text_time(b, median), text_time(c, max));
 	else
 		printf("no migration succeeded\n");
 }
@@ -246,7 +245,7 @@ void demo_show_outcome(struct demo_show *show, const struct demo_outcome *outcom
 		if (outcome->begun)
 			printf("\n%s%s%s after %s\n", outcome->ok ? good : bad,
 			       outcome->ok ? "Nothing was lost" : "Failed", plain,
-			       text_time(total, outcome->total_us, show->style.utf8));
+			       text_time(total, outcome->total_us));
 		if (outcome->has_result)
 			verdict_counts(show, outcome);
 	}

@@ -87,10 +87,9 @@ void demo_show_timeline(const struct demo_show *show, const struct demo_outcome 
 	printf("\n%sMigration %u, %c %s %c%s: %s%s, ", bold, migration->number, from,
 	       show->style.utf8 ? "→" : "->", from == 'A' ? 'B' : 'A', plain,
 	       migration->failed ? "failed after " : "",
-	       text_time(a, migration->end_us - migration->start_us, show->style.utf8));
+	       text_time(a, migration->end_us - migration->start_us));
 	if (migration->downtime_us)
-		printf("the tenant was stopped for %s\n",
-		       text_time(b, migration->downtime_us, show->style.utf8));
+		printf("the tenant was stopped for %s\n", text_time(b, migration->downtime_us));
 	else
 		printf("the tenant was not stopped\n");
 	printf("  moved %s of memory and %s of device state in %u pass%s, %s of it in the stop\n",

@@ -151,6 +151,15 @@ static error_t parse_ask(int key, char *arg, struct argp_state *state)
 	}
 }
 
+/* How it ended stands behind it once it has. */
+static void print_move(struct json_object *move, bool now)
+{
+	const char *outcome = text_of(get(move, "report"), "outcome", "");
+
+	printf("%s %s: %s%s%s\n", now ? "now     " : "last    ", text_of(move, "verb", "?"),
+	       text_of(move, "result", "?"), *outcome ? "; " : "", outcome);
+}
+
 static void print_status(struct json_object *status)
 {
 	struct json_object *devices = get(status, "devices"), *move = get(status, "move");
@@ -169,9 +178,7 @@ static void print_status(struct json_object *status)
 		       text_of(device, "uri", "?"), text_of(device, "state", "-"));
 	}
 	if (move)
-		printf("%s %s: %s; %s\n", get(status, "request") ? "now     " : "last    ",
-		       text_of(move, "verb", "?"), text_of(move, "result", "?"),
-		       text_of(get(move, "report"), "outcome", ""));
+		print_move(move, get(status, "request") != NULL);
 }
 
 static void print_line(struct json_object *object)

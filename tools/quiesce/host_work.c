@@ -273,6 +273,19 @@ static void tell_listening(struct host *host, const struct qsc_transport *transp
 	wake(host, &host->tell_listening);
 }
 
+/* What this side's own devices refuse, no source can mend: nobody is to come in vain. */
+static int plan_alone(struct host *host, struct qsc_error *err)
+{
+	struct qsc_migrate_options options;
+	int result;
+
+	host_engine_options(host, &options);
+	result = qsc_set_plan(host->hold->set, options.quiesce, NULL, err);
+	if (result < 0)
+		host_advise(host, err);
+	return result;
+}
+
 static void receive_set(struct host *host, bool *wrong)
 {
 	struct qsc_migrate_report report = {.owner = QSC_OWNER_SOURCE};
@@ -283,6 +296,8 @@ static void receive_set(struct host *host, bool *wrong)
 
 	if (!result)
 		result = hold_open(&host->config->hold, &host->hold, wrong, err);
+	if (!result)
+		result = plan_alone(host, err);
 	if (!result)
 		result = begin_move(host, err);
 	if (!result) {

@@ -60,11 +60,11 @@ static void test_numbers(void **state)
 	char buf[TEXT_SIZE];
 
 	(void)state;
-	assert_string_equal(text_time(buf, 999, true), "999 µs");
-	assert_string_equal(text_time(buf, 7140, false), "7.1 ms");
-	assert_string_equal(text_time(buf, 20400, false), "20 ms");
-	assert_string_equal(text_time(buf, 1840000, false), "1.84 s");
-	assert_string_equal(text_time(buf, UINT64_MAX, false), "18446744073710 s");
+	assert_string_equal(text_time(buf, 999), "999 us");
+	assert_string_equal(text_time(buf, 7140), "7.1 ms");
+	assert_string_equal(text_time(buf, 20400), "20 ms");
+	assert_string_equal(text_time(buf, 1840000), "1.84 s");
+	assert_string_equal(text_time(buf, UINT64_MAX), "18446744073710 s");
 	assert_string_equal(text_bytes(buf, 1023), "1023 B");
 	assert_string_equal(text_bytes(buf, UINT64_MAX), "16.0 EiB");
 	assert_string_equal(text_rate(buf, 100ULL << 20), "100 MiB/s");

@@ -93,9 +93,10 @@ static void print_reach(struct json_object *reach)
 			without++;
 		print_pair(pair);
 	}
-	if (without)
-		printf("  %zu %spair%s cannot reach one another\n", without,
-		       without < length(reach) ? "other " : "", without == 1 ? "" : "s");
+	if (without && without == length(reach))
+		printf("  no device reaches another\n");
+	else if (without)
+		printf("  the other %zu of %zu pairs: no reach\n", without, length(reach));
 }
 
 static void print_downtime(struct json_object *plan)
@@ -103,9 +104,8 @@ static void print_downtime(struct json_object *plan)
 	struct json_object *parts = get(plan, "predicted");
 	char total[TEXT_SIZE], limit[TEXT_SIZE], time[TEXT_SIZE], reason[512];
 
-	printf("predicted downtime  %s, limit %s\n",
-	       text_time(total, number(parts, "total_us"), true),
-	       text_time(limit, number(plan, "downtime_limit_us"), true));
+	printf("predicted downtime  %s, limit %s\n", text_time(total, number(parts, "total_us")),
+	       text_time(limit, number(plan, "downtime_limit_us")));
 	json_object_object_foreach(parts, key, value)
 	{
 		int name = (int)strlen(key) - 3; /* without "_us" */
@@ -113,7 +113,7 @@ static void print_downtime(struct json_object *plan)
 		(void)value;
 		if (name > 0 && strcmp(key, "total_us") != 0)
 			printf("  %-10.*s %12s\n", name < 20 ? name : 20, key,
-			       text_time(time, number(parts, key), true));
+			       text_time(time, number(parts, key)));
 	}
 	printf("  ");
 	tool_print_wrapped(text(plan, "reason", reason), 2);

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *text_time(char *buf, uint64_t us, bool utf8)
+const char *text_time(char *buf, uint64_t us)
 {
 	double value = (double)us;
 
 	if (us < 1000)
-		(void)snprintf(buf, TEXT_SIZE, "%" PRIu64 " %s", us, utf8 ? "µs" : "us");
+		(void)snprintf(buf, TEXT_SIZE, "%" PRIu64 " us", us);
 	else if (us < 10000)
 		(void)snprintf(buf, TEXT_SIZE, "%.1f ms", value / 1e3);
 	else if (us < 1000000)

@@ -10,8 +10,8 @@
 /* Room for any number below. */
 #define TEXT_SIZE 32
 
-/* "1.84 s", "7.1 ms", "320 µs"; "256 MiB"; "31.9 MiB/s"; "12 345". Return buf. */
-const char *text_time(char *buf, uint64_t us, bool utf8);
+/* "1.84 s", "7.1 ms", "320 us"; "256 MiB"; "31.9 MiB/s"; "12 345". Return buf. */
+const char *text_time(char *buf, uint64_t us);
 const char *text_bytes(char *buf, uint64_t bytes);
 const char *text_rate(char *buf, uint64_t bytes_per_second);
 const char *text_count(char *buf, uint64_t count);

@@ -82,8 +82,8 @@ static void put_stopped(FILE *out, const struct move *move)
 		(void)snprintf(text, sizeof(text), "still, on this side");
 	else if (move->report.downtime_us)
 		(void)snprintf(text, sizeof(text), "for %s, the limit was %s",
-			       text_time(a, move->report.downtime_us, true),
-			       text_time(b, move->downtime_limit_us, true));
+			       text_time(a, move->report.downtime_us),
+			       text_time(b, move->downtime_limit_us));
 	put_fact(out, "stopped", text);
 }
 
@@ -98,7 +98,7 @@ static void put_facts(FILE *out, const struct move *move)
 	put_fact(out, move->verb == MOVE_RECEIVE || move->verb == MOVE_RESTORE ? "from" : "to",
 		 move->transport);
 	put_started(out, move);
-	put_fact(out, "took", text_time(a, report->total_us, true));
+	put_fact(out, "took", text_time(a, report->total_us));
 	put_stopped(out, move);
 	(void)snprintf(text, sizeof(text), "%u, with %s of the user's memory", move->num_devices,
 		       text_bytes(a, move->memory_bytes));
@@ -145,7 +145,7 @@ static void put_part(FILE *out, const char *row, const char *name, uint64_t pred
 	char a[TEXT_SIZE], b[TEXT_SIZE];
 
 	(void)fprintf(out, "<tr%s><td>%s</td><td>%s</td><td>%s</td></tr>\n", row, name,
-		      text_time(a, predicted, true), text_time(b, measured, true));
+		      text_time(a, predicted), text_time(b, measured));
 }
 
 static void put_parts(FILE *out, const struct move *move)
@@ -237,8 +237,8 @@ static void put_phase(FILE *out, const struct move *move, const struct move_phas
 	view_html_text(out, phase->name);
 	(void)fprintf(
 		out, "</td><td>%" PRIu32 "</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
-		phase->count, text_time(start, phase->start_us, true),
-		text_time(took, phase->duration_us, true), bytes, rate);
+		phase->count, text_time(start, phase->start_us),
+		text_time(took, phase->duration_us), bytes, rate);
 }
 
 static int put_phases(FILE *out, const struct move *move)

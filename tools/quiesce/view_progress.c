@@ -77,14 +77,14 @@ static void put_bar(const struct view_style *style, const struct move_sample *sa
 }
 
 /* At the rate by which the link is faster than what is written again. */
-static void put_time_left(const struct move_sample *sample, bool utf8, char *text, size_t size)
+static void put_time_left(const struct move_sample *sample, char *text, size_t size)
 {
 	double rate = (double)sample->bytes_per_second - (double)sample->dirty_per_second;
 	double us = (double)sample->bytes_remaining / rate * 1e6;
 	char buf[TEXT_SIZE];
 
 	if (rate > 0 && us > 0 && us < 1e12)
-		(void)snprintf(text, size, "%s more", text_time(buf, (uint64_t)us, utf8));
+		(void)snprintf(text, size, "%s more", text_time(buf, (uint64_t)us));
 }
 
 static void put_parts(struct parts *parts, const struct view_style *style, const struct move *move,
@@ -102,7 +102,7 @@ static void put_parts(struct parts *parts, const struct view_style *style, const
 	/* A destination does not know what is still to come. */
 	if (sample->bytes_remaining) {
 		put_bar(style, sample, parts->text[PART_BAR], size);
-		put_time_left(sample, style->utf8, parts->text[PART_TIME], size);
+		put_time_left(sample, parts->text[PART_TIME], size);
 		(void)snprintf(parts->text[PART_BYTES], size, "%s sent, %s left",
 			       text_bytes(a, sample->bytes_sent),
 			       text_bytes(b, sample->bytes_remaining));
@@ -117,11 +117,11 @@ static void put_parts(struct parts *parts, const struct view_style *style, const
 			       text_rate(a, sample->dirty_per_second));
 	if (sample->predicted_downtime_us && move->downtime_limit_us)
 		(void)snprintf(parts->text[PART_DOWNTIME], size, "stop %s of %s",
-			       text_time(a, sample->predicted_downtime_us, style->utf8),
-			       text_time(b, move->downtime_limit_us, style->utf8));
+			       text_time(a, sample->predicted_downtime_us),
+			       text_time(b, move->downtime_limit_us));
 	else if (sample->predicted_downtime_us)
 		(void)snprintf(parts->text[PART_DOWNTIME], size, "stop %s",
-			       text_time(a, sample->predicted_downtime_us, style->utf8));
+			       text_time(a, sample->predicted_downtime_us));
 }
 
 static const char *color_of(const struct view_style *style, const struct move *move,

@@ -72,8 +72,8 @@ static void print_part(FILE *out, const char *name, uint64_t predicted, uint64_t
 	char a[TEXT_SIZE], b[TEXT_SIZE];
 
 	/* Without the micro sign, which is two bytes in one column. */
-	(void)fprintf(out, "     %-18s %10s %10s\n", name, text_time(a, predicted, false),
-		      stopped ? text_time(b, measured, false) : "-");
+	(void)fprintf(out, "     %-18s %10s %10s\n", name, text_time(a, predicted),
+		      stopped ? text_time(b, measured) : "-");
 }
 
 static void print_parts(FILE *out, const struct move *move)
@@ -96,7 +96,7 @@ static void print_parts(FILE *out, const struct move *move)
 		(void)fprintf(out, "the prediction was %.1f %% too %s; ",
 			      (error < 0 ? -(double)error : (double)error) / 10,
 			      error < 0 ? "long" : "short");
-	(void)fprintf(out, "the limit was %s\n", text_time(limit, move->downtime_limit_us, false));
+	(void)fprintf(out, "the limit was %s\n", text_time(limit, move->downtime_limit_us));
 }
 
 /* ---- the whole ---- */
@@ -123,13 +123,12 @@ static void print_headline(FILE *out, const struct view_style *style, const stru
 	text_clean(transport, sizeof(transport), move->transport, style->utf8);
 	(void)fprintf(out, "\n%s%s%s %u device%s %s %s in %s, ", color, verb,
 		      *color ? "\033[0m" : "", move->num_devices, move->num_devices == 1 ? "" : "s",
-		      words[move->verb].where, transport,
-		      text_time(took, move->report.total_us, style->utf8));
+		      words[move->verb].where, transport, text_time(took, move->report.total_us));
 	if (code == MOVE_UNPROVED)
 		(void)fprintf(out, "everything is stopped\n");
 	else if (move->report.downtime_us)
 		(void)fprintf(out, "everything was stopped for %s\n",
-			      text_time(stop, move->report.downtime_us, style->utf8));
+			      text_time(stop, move->report.downtime_us));
 	else
 		(void)fprintf(out, "nothing was stopped\n");
 }

@@ -145,7 +145,7 @@ static void draw_time(FILE *out, const struct scale *scale, double bottom)
 			      "<path class=\"grid\" d=\"M%.1f %.0fV%.1f\"/>"
 			      "<text x=\"%.1f\" y=\"%.0f\" text-anchor=\"%s\">%s</text>\n",
 			      x, TOP - 6, bottom, x, TOP - 10, anchor,
-			      text_time(text, (uint64_t)at, true));
+			      text_time(text, (uint64_t)at));
 	}
 }
 
@@ -191,8 +191,8 @@ static void draw_bar(struct lane *lane)
 	view_html_text(lane->out, bar->first->name);
 	if (bar->count > 1)
 		(void)fprintf(lane->out, " ×%" PRIu64, bar->count);
-	(void)fprintf(lane->out, ", %s, from %s on", text_time(took, bar->took_us, true),
-		      text_time(start, bar->first->start_us, true));
+	(void)fprintf(lane->out, ", %s, from %s on", text_time(took, bar->took_us),
+		      text_time(start, bar->first->start_us));
 	if (bar->bytes)
 		(void)fprintf(lane->out, ", %s", text_bytes(bytes, bar->bytes));
 	(void)fprintf(lane->out,
@@ -340,9 +340,8 @@ static void draw_stop(FILE *out, const struct view_html_lanes *lanes, const stru
 		      "<g class=\"halt\"><title>the stop, %s</title><rect x=\"%.1f\" y=\"12\" "
 		      "width=\"%.1f\" height=\"%.1f\"/><text x=\"%.1f\" y=\"10\" "
 		      "text-anchor=\"%s\">stop %s</text></g>\n",
-		      text_time(text, duration_us, true), x1, x2 - x1 > 2 ? x2 - x1 : 2,
-		      bottom - 12, x1 > WIDTH / 2 ? x2 : x1, x1 > WIDTH / 2 ? "end" : "start",
-		      text);
+		      text_time(text, duration_us), x1, x2 - x1 > 2 ? x2 - x1 : 2, bottom - 12,
+		      x1 > WIDTH / 2 ? x2 : x1, x1 > WIDTH / 2 ? "end" : "start", text);
 }
 
 /* The lanes of the whole set as text of their own, for their number says where the others begin. */
@@ -391,7 +390,7 @@ static int draw_lanes(FILE *out, const struct view_html_lanes *lanes,
 	(void)fprintf(out,
 		      "%u lanes over %s, one for the whole set and one for each device; the table "
 		      "of phases below says the same</desc>\n",
-		      move->num_devices + 1, text_time(took, lanes->duration_us, true));
+		      move->num_devices + 1, text_time(took, lanes->duration_us));
 	draw_time(out, &scale, bottom);
 	draw_stop(out, lanes, &scale, bottom);
 	draw_name(out, TOP + SET_HEIGHT / 2 + 4, "whole set");
@@ -536,7 +535,7 @@ static void draw_prediction(FILE *out, const struct move *move, const struct sca
 		return;
 	for (int i = (int)decades.low; i <= (int)decades.high; i++)
 		draw_level(out, y_of_time(&decades, pow(10, i)), "grid",
-			   text_time(text, (uint64_t)pow(10, i), true));
+			   text_time(text, (uint64_t)pow(10, i)));
 	draw_curve(out, move, scale, "quiesce", y_predicted, &decades);
 	(void)fprintf(out,
 		      "<g class=\"key\"><text class=\"quiesce\" x=\"%.0f\" y=\"%.0f\">predicted "
@@ -549,14 +548,14 @@ static void draw_prediction(FILE *out, const struct move *move, const struct sca
 			      "<path class=\"limit\" d=\"M%.0f %.1fH%.0f\"/><text x=\"%.0f\" "
 			      "y=\"%.1f\">limit %s</text>\n",
 			      LEFT, y, WIDTH - RIGHT, LEFT + 6, y - 4,
-			      text_time(text, move->downtime_limit_us, true));
+			      text_time(text, move->downtime_limit_us));
 	}
 	if (move_stop(move, &start_us, &duration_us))
 		(void)fprintf(
 			out,
 			"<g class=\"stop\"><title>the stop took %s</title><circle cx=\"%.1f\" "
 			"cy=\"%.1f\" r=\"4\"/></g>\n",
-			text_time(text, duration_us, true), x_of(scale, start_us),
+			text_time(text, duration_us), x_of(scale, start_us),
 			y_of_time(&decades, (double)duration_us));
 }
 

@@ -178,8 +178,8 @@ static void print_row(const struct view_picture *picture, const struct row *row)
 	if (row->bytes && row->took_us)
 		(void)text_rate(rate, text_per_second(row->bytes, row->took_us));
 	/* Without the micro sign, which is two bytes in one column. */
-	(void)text_time(start, row->first->start_us - picture->start_us, false);
-	(void)text_time(took, row->took_us, false);
+	(void)text_time(start, row->first->start_us - picture->start_us);
+	(void)text_time(took, row->took_us);
 	(void)fprintf(picture->out, "  %c  %-18.18s %7s %7s %8s %10s  ", row->first->side, name,
 		      start, took, bytes, rate);
 	print_cells(picture, cells);
@@ -192,7 +192,7 @@ static void print_rows(const struct view_picture *picture)
 	size_t i, count = collect_rows(picture, rows);
 	char whole[TEXT_SIZE];
 
-	(void)text_time(whole, picture->duration_us, false);
+	(void)text_time(whole, picture->duration_us);
 	(void)fprintf(picture->out, "\n     %-18s %7s %7s %8s %10s  0%*s\n", picture->title,
 		      "start", "took", "moved", "rate", (int)bar_columns(picture->style) - 1,
 		      whole);
