@@ -73,10 +73,7 @@ refusals() {
 	expect "no permission" 2 "no permission to use /dev/vfio" \
 		su user -c "quiesce info vfio:${TWO}1,via=$WAY"
 	expect "a device without migration" 0 "this device cannot migrate" quiesce info "vfio:$NVME"
-	expect "and plan refuses it" 1 "cannot migrate\|migrat" quiesce plan "vfio:$NVME"
-	expect "an mtty with one port" 0 "STOP_COPY, P2P, PRE_COPY (flags 7)" \
-		quiesce info "vfio:${ONE}1"
-	expect "dirty log of the device" 0 "dirty log *$1" quiesce info "vfio:${TWO}1"
+	expect "and plan refuses it" 1 "cannot migrate" quiesce plan "vfio:$NVME"
 }
 
 # ---- the tool with two devices ----
@@ -149,28 +146,39 @@ reexport() {
 	wait
 }
 
+migrate() {
+	dirty=no
+	[ "$WAY" = cdev ] && dirty=yes
+	expect "an mtty with one port" 0 "STOP_COPY, P2P, PRE_COPY (flags 7)" \
+		quiesce info "vfio:${ONE}1"
+	expect "dirty log of the device" 0 "dirty log *$dirty" quiesce info "vfio:${TWO}1"
+	guest matrix "vfio:${TWO}1,via=$WAY"
+	guest move "vfio:${TWO}1,via=$WAY" "vfio:${TWO}2,via=$WAY"
+	guest refuse "vfio:${TWO}1" "vfio:${ONE}1"
+	guest files "vfio:${TWO}1"
+	in_use
+	killed
+	move_set
+	reexport
+	guest measure "vfio:${TWO}1"
+	if [ "$WAY" = cdev ]; then
+		guest move "vfio:${ONE}1,via=legacy" "vfio:${ONE}2,via=legacy"
+		guest dma "vfio:$EDU,via=legacy"
+		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 1000
+	else
+		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 100
+	fi
+	guest raw "vfio:${ONE}1"
+	guest crash "vfio:${ONE}2"
+}
+
 chmod 1777 /tmp
 make_mdevs
-if [ "$WAY" = cdev ]; then refusals yes; else refusals no; fi
-guest matrix "vfio:${TWO}1,via=$WAY"
-guest move "vfio:${TWO}1,via=$WAY" "vfio:${TWO}2,via=$WAY"
-guest refuse "vfio:${TWO}1" "vfio:${ONE}1"
-guest files "vfio:${TWO}1"
+migrates=yes
+quiesce info "vfio:${TWO}1" | grep -q "cannot migrate" && migrates=no
+refusals
 guest dma "vfio:$EDU,via=$WAY"
 guest vectors "vfio:$NVME,via=$WAY"
-in_use
-killed
-move_set
-reexport
-guest measure "vfio:${TWO}1"
 guest pins "vfio:$EDU" 20
-if [ "$WAY" = cdev ]; then
-	guest move "vfio:${ONE}1,via=legacy" "vfio:${ONE}2,via=legacy"
-	guest dma "vfio:$EDU,via=legacy"
-	guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 1000
-else
-	guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 100
-fi
-guest raw "vfio:${ONE}1"
-guest crash "vfio:${ONE}2"
+if [ $migrates = yes ]; then migrate; else echo "NOTE the mtty of this kernel does not migrate"; fi
 echo "DONE"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from vm import VmError, cache, debian
 
-# What of the source is needed, and what of it is compiled.
+# What of the source is needed.
+SAMPLES = "samples/vfio-mdev"
 SOURCES = ("drivers/iommu/iommu-priv.h", "drivers/iommu/iommufd", "drivers/vfio",
-           "lib/interval_tree.c", "samples/vfio-mdev")
+           "lib/interval_tree.c", SAMPLES)
 # What is part of the kernel's image where the options are on rides in iommufd here.
 TOP = "obj-m += drivers/iommu/iommufd/ drivers/vfio/ samples/vfio-mdev/\n"
 RIDE = "iommufd-y += iova_bitmap.o interval_tree_span.o\n"
@@ -22,7 +23,6 @@ SPAN = """#include <linux/export.h>
 #define EXPORT_SYMBOL_GPL(name)
 #include "../../../lib/interval_tree.c"
 """
-SAMPLES = "samples/vfio-mdev"
 MTTY = {"CONFIG_SAMPLE_VFIO_MDEV_MTTY": "m"}
 OPTIONS = {
     "CONFIG_IOMMUFD": "m",
@@ -54,7 +54,8 @@ def headers(kernel, folder):
     own = debian.package(re.escape(f"linux-headers-{kernel.version}"))
     abi = kernel.version.rsplit("-", 1)[0]
     common = debian.package(re.escape(f"linux-headers-{abi}-common"))
-    kbuild = debian.package(re.escape(f"linux-kbuild-{abi}"))
+    series = re.escape("%d.%d" % numbers(kernel.version))
+    kbuild = debian.package(f"linux-kbuild-({re.escape(abi)}|{series})")
     tools = next((kbuild / "usr/lib").glob("linux-kbuild-*"))
     source, build = folder / "source", folder / "build"
     # Without vmlinux: it is there for debug information alone, which costs time.
@@ -72,7 +73,8 @@ def extract(kernel, folder):
     package = debian.package(re.escape("linux-source-%d.%d" % numbers(kernel.version)))
     archive = next((package / "usr/src").glob("linux-source-*.tar.xz"))
     debian.run("tar", "--extract", "--file", archive, "--directory", folder, "--wildcards",
-               "--strip-components=1", *(f"linux-source-*/{name}" for name in SOURCES))
+               "--strip-components=1", *(f"linux-source-*/{name}" for name in
+                 (SOURCES if has_device_files(kernel) else [SAMPLES])))
 
 
 def compile_in(kernel, folder, linux, options, top):
