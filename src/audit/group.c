@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The devices of one user as a set: SET-1 to SET-4. Reach is computed from the mappings: one whose
+ * file is a region of another device of the set, or, where only the user's word says that it is a
+ * peer, whoever that may be.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <linux/vfio.h>
+
+#include "audit/audit.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#define VIOLATION(a, clause, ...)                                                      \
+	audit_found((a), QSC_FINDING_VIOLATION, QSC_CLAUSE_##clause, QSC_ACTION_COUNT, \
+		    audit_state(a), __VA_ARGS__)
+
+static bool together(const struct audited *a, const struct audited *b)
+{
+	return a != b && a->user == b->user && !b->gone;
+}
+
+/* A mapping of `to` by which `from` reaches it, copied; false when there is none. */
+static bool reaches(struct audited *from, const struct audited *to, struct audit_mapping *by)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&from->lock);
+	for (size_t i = 0; i < from->mappings.room && !found; i++) {
+		const struct audit_mapping *m = &from->mappings.slot[i];
+
+		found = m->size &&
+			(m->peer == to->number || (!m->peer && (m->flags & QSC_DMA_PEER)));
+		if (found)
+			*by = *m;
+	}
+	pthread_mutex_unlock(&from->lock);
+	return found;
+}
+
+static bool may_start_peer_dma(enum qsc_state state)
+{
+	return state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY;
+}
+
+void audit_group_stop(struct audited *a, uint32_t target)
+{
+	struct audit_mapping by;
+
+	for (struct audited *b = a->audit->devices; b; b = b->next) {
+		if (!together(a, b))
+			continue;
+		b->moving = true;
+		if (!(a->flags & QSC_MIGRATION_P2P) && reaches(a, b, &by))
+			VIOLATION(a, SET_3,
+				  "it stops for %s, has no P2P states, and still reaches '%s' "
+				  "through "
+				  "the mapping at 0x%llx",
+				  qsc_state_name((enum qsc_state)target), b->name,
+				  (unsigned long long)by.iova);
+		else if (may_start_peer_dma(audit_state(b)) && reaches(b, a, &by))
+			VIOLATION(a, SET_1,
+				  "it stops for %s while '%s' is in %s and reaches it through the "
+				  "mapping at 0x%llx",
+				  qsc_state_name((enum qsc_state)target), b->name,
+				  qsc_state_name(audit_state(b)), (unsigned long long)by.iova);
+	}
+	a->moving = true;
+}
+
+/* ERROR is not STOP: a device that breaks while leaving quiescence holds up nobody. */
+static bool not_left_stop(enum qsc_state state)
+{
+	return !qsc_state_is_active(state) && state != QSC_STATE_ERROR;
+}
+
+void audit_group_run(struct audited *a, uint32_t target)
+{
+	struct audit_mapping by;
+
+	for (struct audited *b = a->audit->devices; b; b = b->next) {
+		if (!together(a, b))
+			continue;
+		/* One without P2P has no quiescence to leave: it must not reach who is stopped. */
+		if (not_left_stop(audit_state(b)) &&
+		    ((a->flags & QSC_MIGRATION_P2P) || reaches(a, b, &by)))
+			VIOLATION(a, SET_2, "it goes to %s while '%s' is in %s",
+				  qsc_state_name((enum qsc_state)target), b->name,
+				  qsc_state_name(audit_state(b)));
+		if (b->num_revoked && b->moving)
+			VIOLATION(
+				b, SET_4,
+				"its peer mapping at 0x%llx was taken away for a move, and is not "
+				"back when '%s' goes to %s",
+				(unsigned long long)b->revoked[0].iova, a->name,
+				qsc_state_name((enum qsc_state)target));
+		b->num_revoked = 0;
+	}
+	if (a->num_revoked && a->moving)
+		VIOLATION(a, SET_4,
+			  "its peer mapping at 0x%llx was taken away for a move, and is not back "
+			  "when "
+			  "it goes to %s",
+			  (unsigned long long)a->revoked[0].iova,
+			  qsc_state_name((enum qsc_state)target));
+	a->num_revoked = 0;
+	a->moving = false;
+}
+
+/* A move of the set is under way: somebody is being saved, is stopped, or has its log on. */
+static bool in_move(const struct audited *a)
+{
+	for (const struct audited *b = a->audit->devices; b; b = b->next)
+		if ((b == a || together(a, b)) &&
+		    (b->logging || audit_state(b) != QSC_STATE_RUNNING))
+			return true;
+	return false;
+}
+
+void audit_group_mapped(struct audited *a, const struct qsc_dma_mapping *mapping)
+{
+	for (size_t i = 0; i < a->num_revoked; i++)
+		if (a->revoked[i].iova == mapping->iova && a->revoked[i].size == mapping->size) {
+			a->revoked[i] = a->revoked[--a->num_revoked];
+			return;
+		}
+}
+
+void audit_group_unmapped(struct audited *a, const struct audit_mapping *mapping)
+{
+	if (!mapping->peer && !(mapping->flags & QSC_DMA_PEER))
+		return;
+	if (in_move(a) && a->num_revoked < AUDIT_REVOKED)
+		a->revoked[a->num_revoked++] = (struct qsc_dma_range){mapping->iova, mapping->size};
+}
+
+uint32_t audit_group_peer(struct audited *a, const struct qsc_dma_mapping *mapping)
+{
+	struct stat st;
+
+	if (mapping->fd < 0 || fstat(mapping->fd, &st) < 0)
+		return 0;
+	for (struct audited *b = a->audit->devices; b; b = b->next)
+		for (size_t i = 0; i < b->num_memory && !b->gone; i++)
+			if (b->memory[i].dev == st.st_dev && b->memory[i].ino == st.st_ino)
+				return b->number;
+	return 0;
+}
+
+void audit_group_learn(struct audited *a)
+{
+	struct qsc_device_info info;
+
+	if (qsc_device_get_info(a->inner, &info) < 0)
+		return;
+	for (uint32_t i = 0; i < info.num_regions && a->num_memory < AUDIT_MEMORIES; i++) {
+		struct qsc_region_info region;
+		qsc_autoclose int fd = -1;
+		uint64_t offset;
+		struct stat st;
+
+		if (qsc_device_get_region_info(a->inner, i, &region) < 0 ||
+		    !(region.flags & VFIO_REGION_INFO_FLAG_MMAP) ||
+		    qsc_device_region_fd(a->inner, i, &fd, &offset) < 0 || fstat(fd, &st) < 0)
+			continue;
+		a->memory[a->num_memory++] = (struct audit_memory){st.st_dev, st.st_ino};
+	}
+}
