@@ -64,6 +64,7 @@ void bench_log_report(struct bench_run *run);
 void bench_dma(struct bench_run *run);
 void bench_set(struct bench_run *run);
 void bench_moves(struct bench_run *run);
+void bench_audit(struct bench_run *run);
 
 /* ---- tools ---- */
 

@@ -18,7 +18,7 @@ static const struct bench {
 } benches[] = {
 	{"read", bench_register_read}, {"data", bench_state_data}, {"load", bench_state_load},
 	{"report", bench_log_report},  {"dma", bench_dma},	   {"set", bench_set},
-	{"moves", bench_moves},
+	{"moves", bench_moves},	       {"audit", bench_audit},
 };
 
 #define NUM_BENCHES (sizeof(benches) / sizeof(benches[0]))
@@ -37,10 +37,10 @@ static error_t choose(struct arguments *arguments, const char *name, struct argp
 		arguments->chosen |= 1U << i;
 		return 0;
 	}
-	argp_failure(
-		state, 2, 0,
-		"\"%s\" is no benchmark; there are read, data, load, report, dma, set and moves",
-		name);
+	argp_failure(state, 2, 0,
+		     "\"%s\" is no benchmark; there are read, data, load, report, dma, set, moves "
+		     "and audit",
+		     name);
 	return EINVAL;
 }
 
@@ -74,7 +74,7 @@ static const struct argp argp = {
 	.args_doc = "[BENCHMARK...]",
 	.doc = "Measure Quiesce side by side with what it is built on. Every figure is the median "
 	       "of rounds that alternate with those of the other side. BENCHMARK is read, data, "
-	       "load, report, dma, set or moves; without any all are run.",
+	       "load, report, dma, set, moves or audit; without any all are run.",
 };
 
 void bench_add(struct bench_run *run, struct bench_figure figure)

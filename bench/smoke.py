@@ -8,7 +8,8 @@ import sys
 
 KEYS = {"register_read_one_cpu", "register_read_spinning", "state_data_read",
         "state_data_read_memcpy", "state_data_write", "log_report", "mark_page", "mark_run",
-        "dma_write", "quiesce_device", "quiesce_device_vfio_user"}
+        "dma_write", "quiesce_device", "quiesce_device_vfio_user",
+        "audit_added", "fault_added"}
 FIELDS = {"key", "name", "unit", "value", "against", "against_value", "ratio"}
 
 
@@ -24,7 +25,7 @@ def main():
     for figure in figures:
         assert FIELDS <= set(figure), figure
         assert figure["against_value"] > 0, figure
-        difference = figure["key"].startswith(("mark", "quiesce"))
+        difference = figure["key"].startswith(("mark", "quiesce", "audit", "fault"))
         assert difference or figure["value"] > 0, figure
     moves = result["moves"]
     assert {(move["devices"], move["precopy"]) for move in moves} == {

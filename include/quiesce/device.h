@@ -462,6 +462,7 @@ QSC_API void qsc_trace_set(struct qsc_device *trace, qsc_trace_fn *line, void *c
  *	fill:BYTE	   what is read is that
  *	drop[:P%[:SEED]]   log-report: dirty bits get lost, all or by chance; irq: interrupts
  *	repeat		   log-report: dirty bits come twice; irq: interrupts
+ *	nolog		   get-migration: the device has no dirty log
  *	session:none	   set-state opens a session and does not say so
  *	session:again	   set-state says a session where none was opened
  *	say:VALUE	   it is done, and this is reported: an errno; 0; a state (get-state); a

@@ -67,9 +67,29 @@ const char *qsc_finding_kind_name(enum qsc_finding_kind kind)
 	return (unsigned int)kind < 3 ? names[kind] : "?";
 }
 
+/* The arguments of an action as a person reads them. */
+static void arguments_text(const struct audit_entry *entry, char text[64])
+{
+	const char *name = entry->name;
+
+	*text = '\0';
+	if (!strcmp(name, "set-state"))
+		(void)snprintf(text, 64, " %s", qsc_state_name((enum qsc_state)entry->a));
+	else if (!strcmp(name, "region-read") || !strcmp(name, "region-write"))
+		(void)snprintf(text, 64, " region %" PRIu64 " offset 0x%" PRIx64, entry->a,
+			       entry->b);
+	else if (!strcmp(name, "set-irqs"))
+		(void)snprintf(text, 64, " index %" PRIu64 " vectors %" PRIu64, entry->a, entry->b);
+	else if (!strncmp(name, "dma-", 4) || !strcmp(name, "log-report"))
+		(void)snprintf(text, 64, " 0x%" PRIx64 " size 0x%" PRIx64, entry->a, entry->b);
+	else if (!strcmp(name, "precopy-info"))
+		(void)snprintf(text, 64, " initial %" PRIu64 " dirty %" PRIu64, entry->a, entry->b);
+}
+
 void audit_entry_text(const struct audit_entry *entry, char text[QSC_FINDING_LINE])
 {
 	const char *error = entry->result < 0 ? strerrorname_np((int)-entry->result) : NULL;
+	char arguments[64];
 	char result[32];
 	char again[32] = "";
 
@@ -79,15 +99,10 @@ void audit_entry_text(const struct audit_entry *entry, char text[QSC_FINDING_LIN
 		(void)snprintf(result, sizeof(result), "%" PRId64, entry->result);
 	if (entry->repeated)
 		(void)snprintf(again, sizeof(again), ", %u times", entry->repeated + 1);
-	if (!strcmp(entry->name, "set-state"))
-		(void)snprintf(text, QSC_FINDING_LINE, "%" PRIu64 " us  %s  set-state %s = %s%s",
-			       entry->us, qsc_state_name((enum qsc_state)entry->state),
-			       qsc_state_name((enum qsc_state)entry->a), result, again);
-	else
-		(void)snprintf(text, QSC_FINDING_LINE,
-			       "%" PRIu64 " us  %s  %s 0x%" PRIx64 " 0x%" PRIx64 " = %s%s",
-			       entry->us, qsc_state_name((enum qsc_state)entry->state), entry->name,
-			       entry->a, entry->b, result, again);
+	arguments_text(entry, arguments);
+	(void)snprintf(text, QSC_FINDING_LINE, "%" PRIu64 " us  %s  %s%s = %s%s", entry->us,
+		       qsc_state_name((enum qsc_state)entry->state), entry->name, arguments, result,
+		       again);
 }
 
 static void copy_context(struct audited *a, struct qsc_finding *finding)

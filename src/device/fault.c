@@ -335,6 +335,8 @@ static int fault_get_migration(struct qsc_device *dev, struct qsc_migration_info
 	result = finish(&s, qsc_device_get_migration(fault->inner, info));
 	if (says(&s, &flags))
 		info->flags = (uint32_t)flags;
+	if (s.by[FAULT_NOLOG])
+		info->dirty_log = false;
 	return (int)result;
 }
 

@@ -59,8 +59,9 @@ enum fault_kind {
 	FAULT_REPEAT,
 	FAULT_SCRIBBLE,
 	FAULT_SESSION,
+	FAULT_NOLOG,
 };
-#define FAULT_KINDS 16
+#define FAULT_KINDS 17
 
 #define FAULT_ANY	UINT32_MAX
 #define FAULT_TEXT	96

@@ -422,6 +422,7 @@ static const struct {
 	[FAULT_REPEAT] = {"repeat", BIT(FAULT_LOG_REPORT) | BIT(FAULT_IRQ), take_nothing},
 	[FAULT_SCRIBBLE] = {"scribble", POINT_CALL & ~BIT(FAULT_ARC), take_scribble},
 	[FAULT_SESSION] = {"session", BIT(FAULT_SET_STATE), take_session},
+	[FAULT_NOLOG] = {"nolog", BIT(FAULT_GET_MIGRATION), take_nothing},
 };
 
 static int bad_kind(struct qsc_error *err, const struct fault_rule *rule, const char *name)

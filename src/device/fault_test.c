@@ -78,6 +78,7 @@ static int bottom_unmap(struct qsc_device *dev, uint64_t iova, uint64_t size)
 static int bottom_migration(struct qsc_device *dev, struct qsc_migration_info *info)
 {
 	info->flags = 7;
+	info->dirty_log = true;
 	return 0;
 }
 
@@ -358,7 +359,8 @@ static void test_data(void **state)
 static void test_lies(void **state)
 {
 	struct qsc_device *dev = open_with(
-		"set-state@1=skip,get-state@1=say:STOP,data-size=say:5,get-migration=say:6,"
+		"set-state@1=skip,get-state@1=say:STOP,data-size=say:5,get-migration=say:6,get-"
+		"migration@2=nolog,"
 		"precopy-info=say:0,session-read=turn:ENOMSG:0,session-write=turn:any:0,"
 		"set-state:RESUMING=turn:EINVAL:EBUSY,reset=say:EIO,region-read=say:100,"
 		"set-state:RUNNING=session:again,set-state:STOP_COPY=session:none,"
@@ -376,6 +378,9 @@ static void test_lies(void **state)
 	assert_int_equal(value, 5);
 	assert_int_equal(qsc_device_get_migration(dev, &migration), 0);
 	assert_int_equal(migration.flags, 6);
+	assert_true(migration.dirty_log);
+	assert_int_equal(qsc_device_get_migration(dev, &migration), 0);
+	assert_false(migration.dirty_log);
 	assert_int_equal(qsc_device_session_precopy_info(dev, 1, &info), 0);
 	assert_int_equal(info.initial_bytes, 0);
 	bottom.session_result = -ENOMSG;

@@ -27,9 +27,9 @@ disk() {{
 		usleep 50000
 	done
 }}
-mount -t ext4 $(disk files) /mnt || echo "WRONG cannot mount it"
-/bin/judge /mnt $(disk {blocks}) {offset}
-umount /mnt
+! {files} || mount -t ext4 $(disk files) /mnt || echo "WRONG cannot mount it"
+/bin/judge {folder} $(disk {blocks}) {offset}
+! {files} || umount /mnt
 echo "GUEST done"
 poweroff -f
 """
@@ -41,9 +41,11 @@ EXTRAS = ("switchover_ack", "return_path", "multifd", "pause_before_switchover")
 
 class Devices:
     """What a QEMU gets its disks from. Each QEMU of the guest gets them anew: one with the serial number
-    "files", which has a file system, and one with `blocks`, which has room from `offset` on."""
+    "files", which has a file system, if there are `files`, and one with `blocks`, which has room from
+    `offset` on."""
 
     modules = ()
+    files = True
     blocks = "blocks"
     offset = 0
 
@@ -96,7 +98,10 @@ class Rig:
         disk.busybox(debian.busybox())
         disk.modules(self.kernel, ["crc32c_generic", "ext4", *self.devices.modules])
         disk.program("bin/judge", self.judge)
-        disk.file("init", INIT.format(blocks=self.devices.blocks, offset=self.devices.offset), 0o755)
+        disk.file("init", INIT.format(
+            blocks=self.devices.blocks, offset=self.devices.offset,
+            files=str(self.devices.files).lower(),
+            folder="/mnt" if self.devices.files else "-"), 0o755)
         return disk.write(self.guest.path("initrd"))
 
     def start(self, *more, **capabilities):

@@ -19,6 +19,7 @@ struct command {
 
 static const struct command commands[] = {
 	{"ask", "ask a host how it stands, or to cancel, finish or run", cmd_ask},
+	{"audit", "judge what those who hold devices do to them", cmd_audit},
 	{"check", "try on a device everything that the contract promises of it", cmd_check},
 	{"contract", "print the migration contract: arcs, allowed actions, clauses", cmd_contract},
 	{"demo", "move a set of working devices between two processes and back", cmd_demo},

@@ -22,8 +22,8 @@ enum {
 /* Gets argv from the subcommand's name on; returns an exit code. */
 typedef int tool_run(int argc, char **argv);
 
-tool_run cmd_ask, cmd_check, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan, cmd_receive,
-	cmd_restore, cmd_run, cmd_save, cmd_send, cmd_serve;
+tool_run cmd_ask, cmd_audit, cmd_check, cmd_contract, cmd_demo, cmd_host, cmd_info, cmd_plan,
+	cmd_receive, cmd_restore, cmd_run, cmd_save, cmd_send, cmd_serve;
 
 /* The name that messages begin with ("quiesce info"), and argv[0] of a subcommand. */
 extern char tool_name[64];

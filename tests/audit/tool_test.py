@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`quiesce audit` from outside: it stands before devices and runs commands, writes its reports, provokes, and
+refuses what is wrong. Usage: tool_test.py QUIESCE"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+TOOL = sys.argv[1]
+DEVICE = "dmacopy,memory=64K"
+
+
+def run(*args, code=0):
+    done = subprocess.run([TOOL, "audit", *args], text=True, capture_output=True, check=False,
+                          timeout=100)
+    assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stdout}{done.stderr}"
+    return done
+
+
+def check_usage(folder):
+    sock = str(folder / "a.sock")
+    for args, says in (
+            ([], "a device is missing"), (["--to", "model:dmacopy"], "before its --socket"),
+            (["--socket", sock], "--to URI is missing"),
+            (["--device", DEVICE, "--profile", "loud"], "no profile 'loud'"),
+            (["--device", DEVICE, "--fault", "reset=drop"], "cannot do 'drop'"),
+            (["--device", "none"], "none"), (["--device", DEVICE, "--"], "COMMAND is missing"),
+            (["--device", DEVICE, "--provoke"], "needs the recipe"),
+            (["--device", DEVICE, "--provoke", "--", "true"], "takes no device"),
+            (["--socket", str(folder / "none" / "x"), "--to", "model:dmacopy", "--", "true"],
+             "cannot listen")):
+        done = run(*args, code=2)
+        assert says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def check_socket(folder):
+    """Before a server of another process; a fault that strikes is said."""
+    report = folder / "report.json"
+    junit = folder / "report.xml"
+    sock = folder / "nic0.sock"
+    ask = f"{TOOL} info vfio-user:{sock} >/dev/null"
+    done = run("--socket", str(sock), "--to", f"model:{DEVICE}", "--json", str(report), "--junit",
+               str(junit), "--fault", "nic0.data-size=say:7", "--", "sh", "-c",
+               f": {{socket0}}; {ask} && {ask}")
+    assert "the fault 'nic0.data-size=say:7' strikes nic0" in done.stderr, done.stderr
+    assert "0 violations, 0 stretches, 0 refused" in done.stdout, done.stdout
+    found = json.loads(report.read_text())
+    assert found["devices"] == 2 and found["actions"] > 10 and found["findings"] == [], found
+    assert found["profile"] == "strict" and found["exit_code"] == 0, found
+    suite = xml.etree.ElementTree.parse(junit).getroot()
+    assert suite.get("failures") == "0" and int(suite.get("tests")) == len(suite) == 14
+    assert not sock.exists()
+    run("--device", DEVICE, "--", "sh", "-c", ": {socket0}; exit 3", code=1)
+
+
+def check_provoke(folder):
+    """What the recipe says of the data decides; a lost guest that was reported is not silent."""
+    report = folder / "provoke.json"
+    recipe = (f"{TOOL} info vfio-user:{{socket0}} >/dev/null && data=right || data=wrong; "
+              "echo outcome: asked; echo reported: success; echo data: $data")
+    done = run("--provoke", "--json", str(report), "--device", f"nic0={DEVICE}", "--fault",
+               "nic0.get-info=EIO", "--fault", "nic0.log-stop=EIO", "--", "sh", "-c", recipe, code=1)
+    runs = json.loads(report.read_text())
+    assert [(one["fault"], one["struck"], one["data"]) for one in runs] == [
+        (None, False, "right"), ("nic0.get-info=EIO", True, "silently lost"),
+        ("nic0.log-stop=EIO", False, "right")], runs
+    assert "silently lost in 1 of 3 runs" in done.stdout and "not reached" in done.stdout
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        check_usage(pathlib.Path(name))
+        check_socket(pathlib.Path(name))
+        check_provoke(pathlib.Path(name))
+
+
+main()

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A recipe for `quiesce audit`: unmodified QEMUs move a Linux guest that works on an NVMe disk of ours,
+and the guest's own judge says whether its data is right. It never fails because the move did: it
+says what happened, in three lines. The devices are at the sockets.
+
+Usage: audit_recipe.py QUIESCE JUDGE SOURCE DESTINATION"""
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import rig as rigs
+from vm import VmError, machine
+
+# What a migration may take to end.
+PATIENCE = 60
+
+
+class AuditedDisk(rigs.Devices):
+    """One NVMe disk with the serial number "blocks", behind the socket of the side that is started."""
+
+    modules = ("nvme",)
+    files = False
+
+    def __init__(self, rig, sockets):
+        super().__init__(rig)
+        self.sockets = list(sockets)
+
+    def begin(self, name):
+        wrapper = [self.rig.quiesce, "run", "--quiet", "--device", f"vfio-user:{self.sockets.pop(0)}",
+                   "--"]
+        return wrapper, ["-object", "memory-backend-memfd,id=ram,share=on,size="
+                         + self.rig.guest.memory, "-machine", "memory-backend=ram",
+                         "-object", "iommufd,id=iommufd0,fd={iommufd}",
+                         "-device", "vfio-pci,id=disk,iommufd=iommufd0,fd={vfio0},"
+                         "enable-migration=on"]
+
+
+def say(key, value):
+    print(f"{key}: {value}", flush=True)
+
+
+def data_is_right(rig):
+    """The guest's word: it lives, and all that memory and disk hold is what it must be."""
+    try:
+        rig.beats()
+        return not rig.say("verify", "VERIFIED")["wrong"]
+    except (VmError, OSError) as error:
+        print(str(error).splitlines()[0], flush=True)
+        return False
+
+
+def ended(vm, timeout=PATIENCE):
+    """How a migration ended on one side."""
+    try:
+        return vm.wait_migration("completed", "failed", "cancelled", timeout=timeout)
+    except (VmError, OSError):
+        return "did not end"
+
+
+def runs(vm):
+    try:
+        return vm.qmp.execute("query-status")["status"] == "running"
+    except (VmError, OSError):
+        return False
+
+
+def move(rig):
+    """Move the guest; whether that is reported as done."""
+    try:
+        there = rig.start("-incoming", "defer")
+        machine.begin_migration(rig.vm, there)
+    except (VmError, OSError) as error:
+        say("outcome", "refused to start the move")
+        print(str(error).splitlines()[0], flush=True)
+        return False
+    here = ended(rig.vm)
+    if here == "completed" and ended(there) == "completed" and runs(there):
+        say("outcome", "moved, runs at the destination")
+        rig.vm.quit()
+        rig.vm = there
+        return True
+    say("outcome", f"{here}, runs {'at the source' if runs(rig.vm) else 'nowhere'}")
+    there.kill()
+    return here == "completed"
+
+
+def main():
+    quiesce, judge, source, destination = (os.path.abspath(path) for path in sys.argv[1:5])
+    with rigs.Rig(quiesce, judge, lambda rig: AuditedDisk(rig, (source, destination))) as rig:
+        try:
+            rig.boot()
+            rig.beats()
+        except (VmError, OSError) as error:
+            say("outcome", "the guest did not start")
+            say("reported", "failure")
+            print(str(error).splitlines()[0], flush=True)
+            return
+        success = move(rig)
+        say("reported", "success" if success else "failure")
+        say("data", "right" if data_is_right(rig) else "wrong")
+
+
+main()
