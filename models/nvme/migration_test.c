@@ -446,7 +446,7 @@ static void *client_run(void *arg)
 	uint8_t *memory = client->rig->memory + offset;
 
 	for (uint64_t round = 0; round < 150; round++) {
-		uint64_t block = client->qid * 1000 + round % 50 * 16;
+		uint64_t block = client->qid * 1000ULL + round % 50 * 16;
 
 		fill(memory, round);
 		client_do(client, driver_rw(NVME_IO_WRITE, block, 16, offset));
