@@ -4,7 +4,7 @@ BUILD ?= build
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-.PHONY: all setup demo test lint bench docs install clean
+.PHONY: all setup demo test lint bench bench-qemu docs install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet | { grep -v -E '^(ninja: no work to do|Found ninja|Cleaning)' || true; }
@@ -28,6 +28,10 @@ lint: all
 
 bench: all
 	@$(BUILD)/bench/quiesce-bench $(BENCH_ARGS)
+
+# Figures that need two QEMUs.
+bench-qemu: all
+	@python3 bench/qemu.py $(BUILD) $(BENCH_ARGS)
 
 docs: all
 	@ninja -C $(BUILD) --quiet docs

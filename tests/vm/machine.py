@@ -110,6 +110,7 @@ class Qmp:
         self.connection = connection
         self.buffer = b""
         self.events = collections.deque()
+        self.heard = []  # every event ever, with those that nobody waited for
         self.receive(time.monotonic() + PATIENCE)
         self.execute("qmp_capabilities")
 
@@ -126,7 +127,10 @@ class Qmp:
                 raise VmError("QEMU ended")
             self.buffer += data
         line, self.buffer = self.buffer.split(b"\n", 1)
-        return json.loads(line)
+        said = json.loads(line)
+        if "event" in said:
+            self.heard.append(said)
+        return said
 
     def execute(self, command, /, **arguments):
         """The command's return value. Names with "_" for "-" where a keyword needs it."""

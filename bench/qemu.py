@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Figures of an unmodified QEMU on our devices, under software emulation: compare those of one run with
+each other, not with another machine's. Usage: qemu.py BUILD [downtime|overhead]..."""
+import os
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from vm import debian, initramfs, machine
+
+MIB = 1 << 20
+ROUNDS = 7
+# Obeys one line after the other.
+INIT = initramfs.INIT + """
+dmesg -n 1
+echo "GUEST ready"
+while read line; do eval "$line"; done
+"""
+APPEND = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off audit=0 panic=1"
+
+
+class Bench:
+    """A guest that does what it is told, and the programs that it needs."""
+
+    def __init__(self, build):
+        self.quiesce = os.path.join(build, "quiesce")
+        self.preload = os.path.abspath(os.path.join(build, "libquiesce-preload.so"))
+        self.reads = os.path.join(build, "tests/qemu/qemu-reads")
+        self.qemu, self.kernel = debian.qemu(), debian.kernel()
+
+    def start(self, guest, arguments, devices=(), more=(), environment=None):
+        """A QEMU with these devices of ours."""
+        initrd = guest.path("initrd")
+        if not os.path.exists(initrd):
+            disk = initramfs.Initramfs()
+            disk.busybox(debian.busybox())
+            disk.modules(self.kernel, ["nvme", "virtio_pci", "virtio_blk"])
+            disk.program("bin/reads", self.reads)
+            disk.file("init", INIT, 0o755)
+            disk.write(initrd)
+        wrapper = []
+        if devices:
+            wrapper = [self.quiesce, "run", "--quiet"]
+            arguments = [*arguments, "-object", "iommufd,id=iommufd0,fd={iommufd}"]
+        for i, device in enumerate(devices):
+            wrapper += ["--device", device]
+            arguments += ["-device", f"vfio-pci,id=v{i},iommufd=iommufd0,fd={{vfio{i}}},"
+                          "enable-migration=on,migration-events=on"]
+        vm = guest.start(self.qemu, ["-kernel", self.kernel.image, "-initrd", initrd,
+                                     "-append", APPEND, *arguments, *more],
+                         wrapper=[*wrapper, "--"] if devices else [], environment=environment)
+        vm.capabilities(events=True)
+        return vm
+
+
+def at(event):
+    return event["timestamp"]["seconds"] + event["timestamp"]["microseconds"] / 1e6
+
+
+def states(vm, state):
+    """When the devices of this QEMU entered the state."""
+    return [at(event) for event in vm.qmp.heard
+            if event["event"] == "VFIO_MIGRATION" and event["data"]["device-state"] == state]
+
+
+def phases(source, destination):
+    """Seconds of each phase of a stop, from the first device that is quiescent to the last that runs."""
+    for vm in (source, destination):
+        vm.qmp.forget()  # and so hear all that was to be heard
+    quiet = states(source, "pre-copy-p2p")
+    stopped = states(source, "stop-copy")
+    begun = states(destination, "running-p2p")
+    running = states(destination, "running")
+    return {"quiesce": max(quiet) - min(quiet), "stop": max(stopped) - max(quiet),
+            "save, send, load": min(begun) - max(stopped), "start": max(running) - min(begun),
+            "in all": max(running) - min(quiet),
+            "what QEMU calls downtime": source.qmp.execute("query-migrate")["downtime"] / 1000}
+
+
+def downtime(bench):
+    """How long an idle guest stops when only its devices have something left to move."""
+    for count in (1, 4, 16):
+        devices = [f"nvme,ram=1M,name=disk{i}" for i in range(count)]
+        found = []
+        with machine.Guest() as guest:
+            here = bench.start(guest, [], devices)
+            guest.console.wait("GUEST ready")
+            for _ in range(ROUNDS):
+                there = bench.start(guest, [], devices, ["-incoming", "defer"])
+                machine.migrate(here, there)
+                found.append(phases(here, there))
+                here.quit()
+                here = there
+        print(f"{count} devices, median of {ROUNDS} moves: " + ", ".join(
+            f"{name} {statistics.median(one[name] for one in found) * 1000:.1f} ms"
+            for name in found[0]), flush=True)
+
+
+def rate(vm, disk):
+    """Random reads of 4 KiB a second in the guest, 8 at a time."""
+    vm.send(f"/bin/reads {disk} {disk} 1 4000 8")
+    return statistics.mean(
+        int(found[1]) * 1e6 / int(found[2]) for found in (
+            vm.guest.console.wait(r"^READS \d 8 (\d+) (\d+)$", refuse="WRONG") for _ in range(2)))
+
+
+def image(guest):
+    path = guest.path("image")
+    with open(path, "wb") as file:
+        file.write(os.urandom(MIB) * 64)
+    return path
+
+
+def overhead(bench):
+    """QEMU without devices of ours, with the preload library and without."""
+    with machine.Guest() as bare, machine.Guest() as preloaded:
+        vms = {}
+        for guest, name, environment in ((preloaded, "preloaded", {"LD_PRELOAD": bench.preload}),
+                                         (bare, "bare", None)):
+            vms[name] = bench.start(guest, [
+                "-drive", f"file={image(guest)},if=none,id=disk,format=raw,cache=none",
+                "-device", "virtio-blk-pci,drive=disk"], environment=environment)
+            guest.console.wait("GUEST ready")
+            vms[name].qmp.execute("stop")
+
+        def measure(name):
+            vms[name].qmp.execute("cont")
+            found = rate(vms[name], "/dev/vda")
+            vms[name].qmp.execute("stop")
+            return found
+
+        found = {"preloaded": [], "bare": []}
+        for _ in range(ROUNDS):
+            for name in found:
+                found[name].append(measure(name))
+        with_it, without = [statistics.median(rates) for rates in found.values()]
+        print(f"QEMU's own disk, random reads of 4 KiB: preloaded {with_it:.0f}/s, bare "
+              f"{without:.0f}/s, ratio {with_it / without:.2f}; medians of {ROUNDS} in turn")
+
+
+def main():
+    build, *names = sys.argv[1:]
+    kinds = {"downtime": downtime, "overhead": overhead}
+    if unknown := set(names) - set(kinds):
+        sys.exit(f"qemu.py: there is no '{unknown.pop()}'; there are {', '.join(kinds)}")
+    bench = Bench(build)
+    print(f"QEMU {'.'.join(map(str, bench.qemu.version))}, {machine.ACCELERATOR}, "
+          f"guest kernel {bench.kernel.version}")
+    for name in names or kinds:
+        kinds[name](bench)
+
+
+main()
