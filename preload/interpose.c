@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -30,6 +31,7 @@
 #include "ioas.h"
 #include "paths.h"
 #include "say.h"
+#include "user.h"
 
 /* The C library has names of its own for the parameters. */
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
@@ -73,6 +75,40 @@ __attribute__((constructor)) static void init(void)
 
 /* ---- ioctl ---- */
 
+/*
+ * A VMM tells KVM's VFIO device which files are devices or groups, and does without KVM or without
+ * the device when that fails. Of ours there is nothing that KVM must know; for the kernel they are
+ * files of another kind (EINVAL), which it never was told of (ENOENT).
+ */
+static bool tells_kvm_of_ours(unsigned long command, const void *arg, int number)
+{
+	struct handover_mark *mark;
+	struct kvm_device_attr attr;
+	int32_t fd;
+
+	if (command != KVM_SET_DEVICE_ATTR || (number != EINVAL && number != ENOENT) ||
+	    !pl_devices_count() || pl_copy_in(&attr, arg, sizeof(attr)) < 0 ||
+	    attr.group != KVM_DEV_VFIO_GROUP ||
+	    (attr.attr != KVM_DEV_VFIO_GROUP_ADD && attr.attr != KVM_DEV_VFIO_GROUP_DEL) ||
+	    pl_copy_in(&fd, pl_user(attr.addr), sizeof(fd)) < 0)
+		return false;
+	/* By its mark: one that came through exec may not have been used yet. */
+	mark = handover_find(fd);
+	handover_forget(mark);
+	return mark != NULL;
+}
+
+static int ioctl_of_others(int fd, unsigned long command, void *arg)
+{
+	int result = NEXT(ioctl)(fd, command, arg);
+	int number = errno;
+
+	if (result < 0 && tells_kvm_of_ours(command, arg, number))
+		return 0;
+	errno = number;
+	return result;
+}
+
 CAUGHT int ioctl(int fd, unsigned long command, ...)
 {
 	struct pl_file *file;
@@ -92,7 +128,7 @@ CAUGHT int ioctl(int fd, unsigned long command, ...)
 	if (error)
 		return (int)answer(error);
 	if (!file)
-		return NEXT(ioctl)(fd, command, arg);
+		return ioctl_of_others(fd, command, arg);
 	result = file->ops->ioctl(file, command, arg);
 	pl_file_put(file);
 	return (int)answer(result);

@@ -2,6 +2,7 @@
 /* Descriptors, processes and paths. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -108,6 +109,39 @@ void test_paths(void)
 	FAILS(ENOENT, stat("/sys/bus/pci/devices/5153:09:00.0", &st));
 	CHECK(access("/dev/iommu", R_OK | W_OK) == 0);
 	CHECK(stat("/dev/null", &st) == 0 && st.st_rdev == makedev(1, 3));
+}
+
+/* KVM is told of devices that it cannot know; of nothing else it takes what it would not. */
+void test_kvm(void)
+{
+	struct kvm_create_device make = {.type = KVM_DEV_TYPE_VFIO};
+	int32_t fd = STDERR_FILENO;
+	struct kvm_device_attr attr = {.group = KVM_DEV_VFIO_GROUP,
+				       .attr = KVM_DEV_VFIO_GROUP_ADD,
+				       .addr = (uintptr_t)&fd};
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	struct vmm vmm;
+	int vm;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	fd = vmm.device;
+	FAILS(ENOTTY, ioctl(vmm.event, KVM_SET_DEVICE_ATTR, &attr));
+	vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+	if (vm >= 0 && ioctl(vm, KVM_CREATE_DEVICE, &make) == 0) {
+		CHECK(ioctl((int)make.fd, KVM_SET_DEVICE_ATTR, &attr) == 0);
+		attr.attr = KVM_DEV_VFIO_GROUP_DEL;
+		CHECK(ioctl((int)make.fd, KVM_SET_DEVICE_ATTR, &attr) == 0);
+		attr.attr = KVM_DEV_VFIO_GROUP_ADD;
+		fd = vmm.event;
+		FAILS(EINVAL, ioctl((int)make.fd, KVM_SET_DEVICE_ATTR, &attr));
+		attr.addr = 1;
+		FAILS(EFAULT, ioctl((int)make.fd, KVM_SET_DEVICE_ATTR, &attr));
+		CHECK(close((int)make.fd) == 0);
+	} else {
+		(void)puts("no KVM here");
+	}
+	CHECK((vm < 0 || close(vm) == 0) && (kvm < 0 || close(kvm) == 0));
+	vmm_end(&vmm);
 }
 
 void test_sockets(void)

@@ -19,6 +19,7 @@ static const struct {
 	{"track", test_track},
 	{"paths", test_paths},
 	{"sockets", test_sockets},
+	{"kvm", test_kvm},
 };
 
 int main(int argc, char **argv)

@@ -94,5 +94,6 @@ void test_move(void);
 void test_track(void);
 void test_paths(void);
 void test_sockets(void);
+void test_kvm(void);
 
 #endif
