@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -106,6 +107,30 @@ def signals(folder):
     assert process.wait(timeout=60) == 5
 
 
+def folders(folder):
+    """A launcher that was killed leaves its folder, as long as the command needs it; the next run removes
+    what nobody needs any more, and nothing else."""
+    environment = os.environ | {"TMPDIR": str(folder)}
+    quick = ["--quiet", "--device", "dmacopy", "--", "true"]
+    (folder / "quiesce-run.file").touch()
+    fifo, script = folder / "ready", "echo $$ > {0}; read line < {0}"
+    os.mkfifo(fifo)
+    process = subprocess.Popen([TOOL, "run", "-q", "--device", "dmacopy", "--", "sh", "-c",
+                                script.format(fifo)], env=environment)
+    command = int(fifo.read_text())
+    (left,) = [path for path in folder.glob("quiesce-run.*") if path.is_dir()]
+    process.kill()
+    process.wait()
+    run(*quick, env=environment)
+    assert (left / "devices.json").exists(), "the command still needs it"
+    ended = os.pidfd_open(command)
+    fifo.write_text("\n")
+    assert select.select([ended], [], [], 60)[0]
+    os.close(ended)
+    run(*quick, env=environment)
+    assert [path.name for path in folder.glob("quiesce-run*")] == ["quiesce-run.file"]
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="quiesce-") as name:
         folder = pathlib.Path(name)
@@ -114,6 +139,7 @@ def main():
         what_it_says(folder)
         command_line(folder)
         signals(folder)
+        folders(folder)
     print("run: ok")
 
 

@@ -2,14 +2,11 @@
 /* See launch.h. */
 #include "launch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -129,26 +126,18 @@ static int make_files(struct launch *launch, struct qsc_error *err)
 
 static int make_folder(struct launch *launch, struct qsc_error *err)
 {
-	const char *tmp = getenv("TMPDIR");
-	int result;
+	int result = folder_make(&launch->folder, err);
 
-	(void)snprintf(launch->folder, sizeof(launch->folder), "%s/quiesce-run-XXXXXX",
-		       tmp && *tmp ? tmp : "/tmp");
-	if (!mkdtemp(launch->folder)) {
-		result = qsc_error_set(err, errno, NULL, "cannot make the folder %s: %s",
-				       launch->folder, strerror(errno));
-		launch->folder[0] = '\0';
-		return result;
-	}
-	result = handover_write(launch->folder, &launch->config, err);
+	if (!result)
+		result = handover_write(launch->folder.path, &launch->config, err);
 	for (uint32_t i = 0; i < launch->config.num_devices && !result; i++)
-		result = sysfs_make(launch->folder, i, err);
+		result = sysfs_make(launch->folder.path, i, err);
 	if (result < 0)
 		return result;
-	launch->seen = handover_seen_map(launch->folder);
+	launch->seen = handover_seen_map(launch->folder.path);
 	if (!launch->seen)
 		return qsc_error_set(err, errno, NULL, "cannot map the counters in %s: %s",
-				     launch->folder, strerror(errno));
+				     launch->folder.path, strerror(errno));
 	return 0;
 }
 
@@ -180,7 +169,7 @@ static bool placeholder(const struct launch *launch, const char *name, size_t si
 		if (i == 0)
 			(void)snprintf(value, PATH_MAX, "%d", launch->vfio[number]);
 		else if (i == 1)
-			sysfs_path(launch->folder, (uint32_t)number, value);
+			sysfs_path(launch->folder.path, (uint32_t)number, value);
 		else
 			sysfs_host((uint32_t)number, value);
 		return true;
@@ -246,7 +235,7 @@ void launch_tell(const struct launch *launch, FILE *out)
 
 	(void)fprintf(out, "{iommufd} is fd %d, also /dev/iommu\n", launch->iommufd);
 	for (uint32_t i = 0; i < launch->config.num_devices; i++) {
-		sysfs_path(launch->folder, i, path);
+		sysfs_path(launch->folder.path, i, path);
 		sysfs_host(i, host);
 		(void)fprintf(out,
 			      "{vfio%u} is fd %d, also /dev/vfio/devices/vfio%u, /dev/vfio/%u: %s\n"
@@ -277,7 +266,7 @@ static int set_environment(const struct launch *launch)
 	/* Last: a sanitizer's runtime has to come first. */
 	(void)snprintf(value, sizeof(value), "%s%s%s", others ? others : "", others ? ":" : "",
 		       launch->library);
-	if (setenv("LD_PRELOAD", value, 1) < 0 || setenv(HANDOVER_ENV, launch->folder, 1) < 0)
+	if (setenv("LD_PRELOAD", value, 1) < 0 || setenv(HANDOVER_ENV, launch->folder.path, 1) < 0)
 		return -errno;
 	return 0;
 }
@@ -343,11 +332,6 @@ int launch_run(struct launch *launch, struct qsc_error *err)
 	return code;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *level)
-{
-	return remove(path);
-}
-
 void launch_release(struct launch *launch)
 {
 	for (char **word = launch->command; word && *word; word++)
@@ -356,9 +340,7 @@ void launch_release(struct launch *launch)
 	launch->command = NULL;
 	handover_seen_unmap(launch->seen);
 	launch->seen = NULL;
-	if (launch->folder[0])
-		(void)nftw(launch->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-	launch->folder[0] = '\0';
+	folder_remove(&launch->folder);
 	if (launch->iommufd >= 0)
 		close(launch->iommufd);
 	launch->iommufd = -1;

@@ -12,11 +12,12 @@
 
 #include <quiesce/base.h>
 
+#include "folder.h"
 #include "handover.h"
 
 struct launch {
 	struct handover_config config; /* what launch_make() was given, owned */
-	char folder[PATH_MAX];	       /* of this run; removed at the end */
+	struct folder folder;	       /* of this run; removed at the end */
 	char library[PATH_MAX];
 	int iommufd;			/* what stands for {iommufd} */
 	int vfio[HANDOVER_MAX_DEVICES]; /* {vfio0} and on */
@@ -25,7 +26,7 @@ struct launch {
 };
 
 /* clang-format off */
-#define LAUNCH_NONE {.iommufd = -1}
+#define LAUNCH_NONE {.folder = FOLDER_NONE, .iommufd = -1}
 /* clang-format on */
 
 /*
