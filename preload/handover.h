@@ -24,7 +24,8 @@
 #define HANDOVER_PCI_DOMAIN    0x5153
 #define HANDOVER_PCI_FIRST_BUS 1
 #define HANDOVER_PCI_FORMAT    "%04x:%02x:00.0"
-#define HANDOVER_SYSFS	       "devices" /* their folders, in that of the run */
+#define HANDOVER_SYSFS	       "devices"      /* their folders, in that of the run */
+#define HANDOVER_GROUPS	       "iommu_groups" /* and those of their groups, by number */
 
 /* Device numbers, out of the ranges that Linux gives out. */
 #define HANDOVER_CDEV_MAJOR 4001

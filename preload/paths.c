@@ -74,23 +74,40 @@ bool pl_path_ours(const char *path, enum handover_kind *kind, uint32_t *index)
 	return number(path, index);
 }
 
+/*
+ * The rest of the path behind a folder of ours, or NULL. Its name, `own`, is among those that a
+ * folder of sysfs, `place`, has.
+ */
+static const char *behind(const char *path, const char *place, const char *own)
+{
+	size_t length = strlen(place);
+	size_t size = strlen(own);
+
+	if (strncmp(path, place, length) != 0 || strncmp(path + length, own, size) != 0)
+		return NULL;
+	path += length + size;
+	return !*path || *path == '/' ? path : NULL;
+}
+
 const char *pl_path_real(const char *path, char *real)
 {
-	static const char sysfs[] = "/sys/bus/pci/devices/";
-	const size_t length = sizeof(sysfs) - 1;
+	const char *rest;
 	char host[32];
-	size_t size;
+	char group[16];
 
-	if (!path || strncmp(path, sysfs, length) != 0)
+	if (!path || strncmp(path, "/sys/", 5) != 0)
 		return path;
 	for (uint32_t i = 0; i < pl_devices_count(); i++) {
-		size = (size_t)snprintf(host, sizeof(host), HANDOVER_PCI_FORMAT,
-					HANDOVER_PCI_DOMAIN, HANDOVER_PCI_FIRST_BUS + i);
-		if (strncmp(path + length, host, size) != 0 ||
-		    (path[length + size] && path[length + size] != '/'))
-			continue;
-		if (snprintf(real, PATH_MAX, "%s/" HANDOVER_SYSFS "/%s", pl_devices_folder(),
-			     path + length) < PATH_MAX)
+		(void)snprintf(host, sizeof(host), HANDOVER_PCI_FORMAT, HANDOVER_PCI_DOMAIN,
+			       HANDOVER_PCI_FIRST_BUS + i);
+		(void)snprintf(group, sizeof(group), "%u", i);
+		rest = behind(path, "/sys/bus/pci/devices/", host);
+		if (rest && snprintf(real, PATH_MAX, "%s/" HANDOVER_SYSFS "/%s%s",
+				     pl_devices_folder(), host, rest) < PATH_MAX)
+			return real;
+		rest = behind(path, "/sys/kernel/iommu_groups/", group);
+		if (rest && snprintf(real, PATH_MAX, "%s/" HANDOVER_GROUPS "/%s%s",
+				     pl_devices_folder(), group, rest) < PATH_MAX)
 			return real;
 	}
 	return path;

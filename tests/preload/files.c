@@ -105,6 +105,10 @@ void test_paths(void)
 		CHECK(entry);
 	} while (entry->d_name[0] == '.');
 	CHECK(!strcmp(entry->d_name, "vfio0") && closedir(folder) == 0);
+	/* The group, through the device and by its number: the device is alone in it. */
+	CHECK(stat("/sys/bus/pci/devices/5153:02:00.0/iommu_group/devices/5153:02:00.0", &st) == 0);
+	CHECK(stat("/sys/kernel/iommu_groups/1/devices/5153:02:00.0/vfio-dev/vfio1", &st) == 0);
+	FAILS(ENOENT, stat("/sys/kernel/iommu_groups/1/devices/5153:01:00.0", &st));
 	FAILS(ENOENT, open("/dev/vfio/devices/vfio7", O_RDWR));
 	FAILS(ENOENT, stat("/sys/bus/pci/devices/5153:09:00.0", &st));
 	CHECK(access("/dev/iommu", R_OK | W_OK) == 0);
