@@ -35,7 +35,7 @@ KNOWN = [
     ("rejected-runs", "SESS-6", "A stream that was refused is run once it is long enough",
      "The write of a wrong header fails, but counts; after the rest of the stream the device leaves "
      "RESUMING and runs.",
-     "After a failed write leaves RESUMING by a reset alone."),
+     "After a failed write shows ERROR instead of leaving RESUMING, until a reset."),
     ("incomplete", "SESS-6", "An incomplete stream", "RESUMING is left with an incomplete stream.", ""),
     ("log-probe", "LOG-1", "The probe promises a dirty log that does not work",
      "A kernel built without IOMMUFD_DRIVER answers the probe of "

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interrupts. A trigger from the user's side of a device that is not fully running waits here until
- * it is, because the kernel would deliver it at once. An index that the kernel cannot give more
- * vectors than it was set up with is set up anew, so that users may come vector by vector.
+ * it is, because the kernel would deliver it at once; only a device whose description says that it
+ * knows the contract is left to hold it itself, and has it in its stream (DEV-6). An index that the
+ * kernel cannot give more vectors than it was set up with is set up anew, so that users may come
+ * vector by vector.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -237,7 +239,7 @@ int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	pthread_mutex_lock(&kernel->state_lock);
 	if (!trigger)
 		result = set_up(kernel, set, &packed->set);
-	else if (runs(kernel))
+	else if (runs(kernel) || kernel->holds)
 		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
 	else
 		result = hold(kernel, &packed);

@@ -93,6 +93,7 @@ struct qsc_kernel {
 	uint32_t num_irqs;
 	struct qsc_kernel_region *regions;
 	bool migratable;
+	bool holds;	    /* triggers itself: its regions say that it knows the contract */
 	uint32_t migration; /* QSC_MIGRATION_* */
 	enum qsc_kernel_log log;
 
@@ -105,7 +106,8 @@ struct qsc_kernel {
 	uint64_t session;	/* the one that is open, or 0 */
 	uint64_t last_session;
 	int session_fd;
-	bool refused; /* the driver did not take some of what was written in RESUMING */
+	bool refused;		/* the driver did not take some of what was written in RESUMING */
+	_Atomic bool condemned; /* then it is in ERROR until a reset, whatever the driver says */
 	struct qsc_kernel_vectors *vectors; /* num_irqs of them */
 	struct qsc_kernel_held *held;
 	uint32_t num_held;

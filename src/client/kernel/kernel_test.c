@@ -25,6 +25,7 @@
 
 #include "base/fd.h"
 #include "client/kernel/kernel.h"
+#include "wire/wire.h"
 
 #define REGION_SIZE 8192U
 #define MEMORY_IOVA 0x10000000ULL
@@ -45,6 +46,7 @@ static struct {
 	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
 	int maps, unmaps;
 	int triggers;
+	bool knows;	/* the contract, and says so of its region */
 	int vectors[4]; /* descriptors that are set up, by number; -1 none */
 	uint32_t num_vectors;
 	uint64_t last_va;
@@ -131,6 +133,20 @@ static int set_vectors(const struct vfio_irq_set *set)
 	return 0;
 }
 
+static int describe_region(struct vfio_region_info *out)
+{
+	const struct qsc_region_info info = {
+		.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+			 VFIO_REGION_INFO_FLAG_MMAP,
+		.size = REGION_SIZE,
+		.stopped_known = fake.knows,
+		.stopped = QSC_VERDICT_DISCARD,
+	};
+
+	(void)qsc_wire_encode_region_info(out->index, &info, 0, out->argsz, out);
+	return 0;
+}
+
 static int on_device(unsigned long request, void *arg)
 {
 	struct vfio_irq_set *set = arg;
@@ -145,13 +161,7 @@ static int on_device(unsigned long request, void *arg)
 		};
 		return 0;
 	case VFIO_DEVICE_GET_REGION_INFO:
-		*(struct vfio_region_info *)arg = (struct vfio_region_info){
-			.argsz = sizeof(struct vfio_region_info),
-			.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
-				 VFIO_REGION_INFO_FLAG_MMAP,
-			.size = REGION_SIZE,
-		};
-		return 0;
+		return describe_region(arg);
 	case VFIO_DEVICE_GET_IRQ_INFO:
 		((struct vfio_irq_info *)arg)->flags = VFIO_IRQ_INFO_EVENTFD |
 						       VFIO_IRQ_INFO_NORESIZE;
@@ -347,9 +357,16 @@ static void test_refused_load(void **unused)
 	qsc_fd_close(&fake.session);
 	assert_int_equal(qsc_device_session_write(dev, session, "more", 4), -EPIPE);
 	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_STOP, &other), -EINVAL);
+	assert_int_equal(state_of(dev), QSC_STATE_ERROR);
+	assert_int_equal(fake.state, QSC_STATE_RESUMING);
 	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RUNNING, &other), -EINVAL);
-	assert_int_equal(state_of(dev), QSC_STATE_RESUMING);
+	assert_int_equal(qsc_device_session_write(dev, session, "more", 4), -ENODEV);
+	fake.reset_fail = EIO;
+	assert_int_equal(qsc_device_reset(dev), -EIO);
+	assert_int_equal(state_of(dev), QSC_STATE_ERROR);
+	fake.reset_fail = 0;
 	assert_int_equal(qsc_device_reset(dev), 0);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
 	(void)enter(dev, QSC_STATE_RESUMING);
 	(void)enter(dev, QSC_STATE_STOP);
 	end(dev);
@@ -438,6 +455,27 @@ static void test_held_triggers(void **unused)
 	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
 	assert_int_equal(qsc_device_reset(dev), 0);
 	assert_int_equal(fake.triggers, 3);
+	end(dev);
+}
+
+/* DEV-6: a device that knows the contract holds them itself, and saves them. */
+static void test_trusted_triggers(void **unused)
+{
+	const struct qsc_irq_set trigger = {
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.count = 1,
+	};
+	struct qsc_device *dev;
+
+	(void)unused;
+	qsc_device_close(begin());
+	fake.knows = true;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(qsc_device_set_irqs(dev, &trigger), 0);
+	assert_int_equal(fake.triggers, 1);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	assert_int_equal(fake.triggers, 1);
 	end(dev);
 }
 
@@ -663,13 +701,13 @@ static void test_names(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lost_session), cmocka_unit_test(test_failure_is_read),
-		cmocka_unit_test(test_drained),	     cmocka_unit_test(test_refused_load),
-		cmocka_unit_test(test_let_go),	     cmocka_unit_test(test_found_stopped),
-		cmocka_unit_test(test_discarded),    cmocka_unit_test(test_held_triggers),
-		cmocka_unit_test(test_vectors),	     cmocka_unit_test(test_mapping),
-		cmocka_unit_test(test_log_of_iommu), cmocka_unit_test(test_no_log),
-		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_lost_session),	 cmocka_unit_test(test_failure_is_read),
+		cmocka_unit_test(test_drained),		 cmocka_unit_test(test_refused_load),
+		cmocka_unit_test(test_let_go),		 cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_discarded),	 cmocka_unit_test(test_held_triggers),
+		cmocka_unit_test(test_trusted_triggers), cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_mapping),		 cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_no_log),		 cmocka_unit_test(test_names),
 	};
 
 	/* A session is a pipe here. */

@@ -25,8 +25,11 @@ static int decode(struct qsc_kernel *kernel, const void *body, size_t size, uint
 	const struct vfio_region_info *fixed = body;
 
 	if (!qsc_wire_decode_region_info_reply(body, size, index, &region->info,
-					       &region->fd_offset))
+					       &region->fd_offset)) {
+		/* Who states this for a region is not a driver of the kernel's. */
+		kernel->holds |= region->info.stopped_known;
 		return 0;
+	}
 	/* More areas than we know how to tell, say: then accesses go one by one. */
 	qsc_log(QSC_LOG_INFO, "%s: what may be mapped of region %u is not understood", kernel->name,
 		index);

@@ -3,8 +3,9 @@
  * Migration state. What kernels and drivers get wrong is contained here: a failed request leaves
  * the requested state in the answer, so the state is always read afterwards (ORD-4); with no
  * descriptor free the state changes and the session is lost, so one is looked for first and what
- * was lost is undone (SESS-9); a driver that finds a half loaded session at close may crash, so
- * none is ever left (ORD-9).
+ * was lost is undone (SESS-9); a driver that refused a part of a stream may yet run on it, so the
+ * device is in ERROR for its user instead (SESS-6); a driver that finds a half loaded session at
+ * close may crash, so none is ever left (ORD-9).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,13 +81,26 @@ static int enter(struct qsc_kernel *kernel, enum qsc_state state)
 					  : qsc_mappings_revoke(&kernel->mappings);
 }
 
+/*
+ * State lock held. A load that the driver refused in part has failed as a whole (SESS-6). The
+ * driver is not asked to confirm it, as some take the rest of such a stream and run on it: it stays
+ * in RESUMING, with its descriptor, and its user sees ERROR until a reset.
+ */
+static int condemn(struct qsc_kernel *kernel)
+{
+	kernel->session = 0;
+	atomic_store(&kernel->condemned, true);
+	atomic_store(&kernel->state, QSC_STATE_ERROR);
+	return -EINVAL;
+}
+
 /* State lock held. Ask rather than guess. */
 static int learn(struct qsc_kernel *kernel)
 {
 	enum qsc_state state = QSC_STATE_ERROR;
 	int result;
 
-	if (kernel->state_known)
+	if (kernel->state_known || atomic_load(&kernel->condemned))
 		return 0;
 	result = get_state(kernel, &state);
 	return result < 0 ? result : enter(kernel, state);
@@ -112,6 +126,7 @@ static int reset_locked(struct qsc_kernel *kernel)
 	if (!kernel->migratable)
 		return result;
 	if (!result) {
+		atomic_store(&kernel->condemned, false);
 		end_session(kernel);
 		qsc_kernel_release_held(kernel, false);
 	}
@@ -171,17 +186,18 @@ static int change_state(struct qsc_kernel *kernel, uint32_t target, uint64_t *se
 	enum qsc_state before;
 	bool opens;
 	int fd = -1;
+	int next;
 	int result = learn(kernel);
 
 	if (result < 0)
 		return result;
 	before = current(kernel);
-	/* Some drivers take the rest of a stream after they refused a part of it, and run on it. */
-	if (before == QSC_STATE_RESUMING && kernel->refused &&
-	    qsc_contract_next(kernel->migration, before, target) != (int)before)
+	next = qsc_contract_next(kernel->migration, before, target);
+	if (atomic_load(&kernel->condemned))
 		return -EINVAL;
-	opens = holds_session(target) && !same_session(before, (enum qsc_state)target) &&
-		qsc_contract_next(kernel->migration, before, target) >= 0;
+	if (before == QSC_STATE_RESUMING && kernel->refused && next >= 0 && next != (int)before)
+		return condemn(kernel);
+	opens = holds_session(target) && !same_session(before, (enum qsc_state)target) && next >= 0;
 	if (opens)
 		result = find_room();
 	/* Before the device stops: a write in between must not reach it. */
@@ -224,7 +240,12 @@ int qsc_kernel_get_state(struct qsc_device *dev, enum qsc_state *state)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 
-	return kernel->migratable ? get_state(kernel, state) : -ENOTTY;
+	if (!kernel->migratable)
+		return -ENOTTY;
+	if (!atomic_load(&kernel->condemned))
+		return get_state(kernel, state);
+	*state = QSC_STATE_ERROR;
+	return 0;
 }
 
 int qsc_kernel_get_migration(struct qsc_device *dev, struct qsc_migration_info *info)
