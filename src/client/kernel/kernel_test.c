@@ -142,8 +142,9 @@ static int describe_region(struct vfio_region_info *out)
 		.stopped_known = fake.knows,
 		.stopped = QSC_VERDICT_DISCARD,
 	};
+	uint8_t reply[QSC_WIRE_REGION_INFO_MAX];
 
-	(void)qsc_wire_encode_region_info(out->index, &info, 0, out->argsz, out);
+	memcpy(out, reply, qsc_wire_encode_region_info(out->index, &info, 0, out->argsz, reply));
 	return 0;
 }
 
