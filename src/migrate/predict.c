@@ -347,8 +347,9 @@ static void say_share(const struct qsc_predict *predict, double own, struct word
 	}
 }
 
-/* Of all that is written again, the fastest; the bytes that are left where nothing is. */
-static void say_who_writes(const struct qsc_predict *predict, double left, struct words *words)
+/* Of all that is written again, the fastest; false where nothing is. */
+static bool say_who_writes(const struct qsc_predict *predict, const char *before,
+			   struct words *words)
 {
 	double most = speed(&predict->user);
 	const char *device = NULL;
@@ -366,17 +367,15 @@ static void say_who_writes(const struct qsc_predict *predict, double left, struc
 		device = member->name;
 		what = state ? "its state" : "memory";
 	}
-	if (most <= 0) {
-		say_bytes(words, left);
-		say(words, " are left");
-		return;
-	}
+	if (most <= 0)
+		return false;
 	if (device)
-		say(words, "device '%s' writes ", device);
+		say(words, "%sdevice '%s' writes ", before, device);
 	else
-		say(words, "the user writes ");
+		say(words, "%sthe user writes ", before);
 	say_share(predict, most, words);
 	say(words, " of %s again", what);
+	return true;
 }
 
 static void say_what_device_has(const struct qsc_predict *predict, uint32_t index,
@@ -444,8 +443,9 @@ static void say_what_is_slow(const struct qsc_predict *predict, const struct tra
 		say_bytes(words, transfer->memory);
 		say(words, " of memory move after the stop, since %s does not tell what it writes",
 		    predict->untracked);
-	} else {
-		say_who_writes(predict, transfer->total, words);
+	} else if (!say_who_writes(predict, "", words)) {
+		say_bytes(words, transfer->total);
+		say(words, " are left");
 	}
 	say(words, is_bounded(predict) ? " and the bandwidth allows " : " and the link carries ");
 	say_rate(words, link);
@@ -488,10 +488,12 @@ void qsc_predict_explain(const struct qsc_predict *predict, const struct qsc_dow
 	say(&words, ", the least it came to is ");
 	say_time(&words, least);
 	say(&words, ": ");
-	if (others >= predict->limit_us)
+	if (others >= predict->limit_us) {
 		say_largest_part(downtime, &words, others);
-	else
+		(void)say_who_writes(predict, ", and ", &words);
+	} else {
 		say_what_is_slow(predict, &transfer, &words);
+	}
 	/* An eighth more than the least, in whole milliseconds. */
 	say(&words, "; raise the limit to %llu ms",
 	    (unsigned long long)((least + least / 8 + 999) / 1000));

@@ -472,6 +472,10 @@ static void test_it_names_what_no_link_shortens(void **state)
 	explain(&f);
 	expect(&f, "whatever moves, changes of state and loading take 432 ms, of which 'load' "
 		   "400 ms; raise the limit to 486 ms, or let the limit be exceeded");
+	qsc_rate_add(&f.members[2].dma, 5 << 20, 1000000);
+	explain(&f);
+	expect(&f, "of which 'load' 400 ms, and device 'gpu' writes 5.0 MiB a second of memory "
+		   "again; raise");
 	make(&f);
 	f.predict.untracked = "disk";
 	explain(&f);
