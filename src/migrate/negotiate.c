@@ -134,6 +134,7 @@ struct candidate {
 	bool asking;
 	bool offered; /* a set that can be compared, or there is nobody else to wait for */
 	bool fits;    /* and it does */
+	bool broken;  /* this side cannot compare any, nor could it with who comes next */
 	struct qsc_error refused;
 };
 
@@ -158,6 +159,7 @@ static int compare(struct qsc_engine *engine, const struct qsc_items_reader *off
 				     strerrordesc_np(-result));
 	candidate->offered = true;
 	result = qsc_shape_describe(&ours, engine->set, engine->user, err);
+	candidate->broken = result < 0;
 	if (result < 0)
 		return result;
 	differences = qsc_shape_compare(&ours, &theirs, text, sizeof(text));
@@ -345,7 +347,7 @@ static void dismiss(struct qsc_engine *engine, struct row *row, const struct can
 /* Whether nobody else is to be waited for. */
 static bool ends_wait(const struct qsc_engine *engine, const struct candidate *candidate)
 {
-	if (engine->link.kept)
+	if (engine->link.kept || candidate->broken)
 		return true;
 	return candidate->offered && !candidate->asking &&
 	       (candidate->fits || !engine->options.wait_for_fitting);

@@ -315,6 +315,32 @@ static void test_what_does_not_fit_does_not_end_the_wait(void **state)
 	sides_drop(&f);
 }
 
+static int gone(struct qsc_device *dev, struct qsc_device_info *info)
+{
+	(void)dev;
+	(void)info;
+	return -ENOTCONN;
+}
+
+/* No source mends that, so the first one that comes ends the wait. */
+static void test_a_dead_device_of_the_destination_ends_the_wait(void **state)
+{
+	struct qsc_device_ops ops;
+	struct fixture f;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	f.sides[1].options.wait_for_fitting = true;
+	ops = *f.sides[1].fakes[1]->base.ops;
+	ops.get_info = gone;
+	f.sides[1].fakes[1]->base.ops = &ops;
+	sides_migrate(&f);
+	sides_expect_source_goes_on(&f, ENOTCONN);
+	assert_int_equal(f.sides[1].result, -ENOTCONN);
+	assert_non_null(strstr(f.sides[0].err.text, "the destination refuses the set: device '"));
+	sides_drop(&f);
+}
+
 /* Askers that fall silent stand before a source, more than it would wait for at their leisure. */
 static void test_a_row_of_askers_does_not_hold_off_a_source(void **state)
 {
@@ -408,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_cannot_be_taken),
 		cmocka_unit_test(test_asking_leaves_the_destination_waiting),
 		cmocka_unit_test(test_what_does_not_fit_does_not_end_the_wait),
+		cmocka_unit_test(test_a_dead_device_of_the_destination_ends_the_wait),
 		cmocka_unit_test(test_a_row_of_askers_does_not_hold_off_a_source),
 		cmocka_unit_test(test_asking_starts_no_clock),
 		cmocka_unit_test(test_a_device_that_cannot_stop_is_found_before_anything_moves),
