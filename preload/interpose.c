@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -217,6 +218,70 @@ CAUGHT ssize_t pwrite(int fd, const void *buf, size_t size, off_t offset)
 
 	return file ? file_pwrite(file, buf, size, offset) : NEXT(pwrite)(fd, buf, size, offset);
 }
+
+/* One piece of a vector, at the file's position where there is no offset. */
+static ssize_t piece(struct pl_file *file, const struct iovec *iov, const uint64_t *at, bool write)
+{
+	const struct pl_file_ops *ops = file->ops;
+
+	if (at && (!ops->pread || !ops->pwrite))
+		return -ESPIPE;
+	if (at)
+		return write ? ops->pwrite(file, iov->iov_base, iov->iov_len, *at)
+			     : ops->pread(file, iov->iov_base, iov->iov_len, *at);
+	if (write)
+		return ops->write ? ops->write(file, iov->iov_base, iov->iov_len) : -EINVAL;
+	return ops->read ? ops->read(file, iov->iov_base, iov->iov_len) : -EINVAL;
+}
+
+/* The kernel's files know no vectors: they get the pieces one by one, until one is cut. */
+static ssize_t file_vector(struct pl_file *file, const struct iovec *iov, int count,
+			   const off64_t *offset, bool write)
+{
+	ssize_t n = count < 0 || count > IOV_MAX || (offset && *offset < 0) ? -EINVAL : 0;
+	ssize_t total = 0;
+
+	for (int i = 0; i < count && n >= 0; i++) {
+		uint64_t at = offset ? (uint64_t)(*offset + total) : 0;
+
+		n = piece(file, &iov[i], offset ? &at : NULL, write);
+		if (n > 0)
+			total += n;
+		if (n != (ssize_t)iov[i].iov_len)
+			break;
+	}
+	pl_file_put(file);
+	return answer(total ? total : n);
+}
+
+CAUGHT ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_vector(file, iov, count, NULL, false) : NEXT(readv)(fd, iov, count);
+}
+
+CAUGHT ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct pl_file *file = pl_file_get(fd);
+
+	return file ? file_vector(file, iov, count, NULL, true) : NEXT(writev)(fd, iov, count);
+}
+
+#define CATCH_VECTOR(name, type, write)                                              \
+	CAUGHT ssize_t name(int fd, const struct iovec *iov, int count, type offset) \
+	{                                                                            \
+		struct pl_file *file = pl_file_get(fd);                              \
+		off64_t at = offset;                                                 \
+                                                                                     \
+		return file ? file_vector(file, iov, count, &at, write)              \
+			    : NEXT(name)(fd, iov, count, offset);                    \
+	}
+
+CATCH_VECTOR(preadv, off_t, false)
+CATCH_VECTOR(preadv64, off64_t, false)
+CATCH_VECTOR(pwritev, off_t, true)
+CATCH_VECTOR(pwritev64, off64_t, true)
 
 /* What a fortified program calls; too small a buffer is the C library's to complain about. */
 extern ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
@@ -523,14 +588,29 @@ static bool stats_ours(const char *path, void *st)
 		return 0;                                                         \
 	}
 
-#define CATCH_FSTATAT(name, type)                                                 \
-	CAUGHT int name(int folder, const char *path, struct type *st, int flags) \
-	{                                                                         \
-		char real[PATH_MAX];                                              \
-                                                                                  \
-		if (stats_ours(path, st))                                         \
-			return 0;                                                 \
-		return NEXT(name)(folder, pl_path_real(path, real), st, flags);   \
+/* What a call with AT_EMPTY_PATH is about, if it is ours. */
+static bool stats_ours_at(int folder, const char *path, int flags, struct stat *st)
+{
+	struct pl_file *file;
+
+	if (stats_ours(path, st))
+		return true;
+	file = (flags & AT_EMPTY_PATH) && (!path || !*path) ? pl_file_get(folder) : NULL;
+	if (!file)
+		return false;
+	pl_path_stat(file->kind, file->index, st);
+	pl_file_put(file);
+	return true;
+}
+
+#define CATCH_FSTATAT(name, type)                                                  \
+	CAUGHT int name(int folder, const char *path, struct type *st, int flags)  \
+	{                                                                          \
+		char real[PATH_MAX];                                               \
+                                                                                   \
+		if (stats_ours_at(folder, path, flags, (struct stat *)(void *)st)) \
+			return 0;                                                  \
+		return NEXT(name)(folder, pl_path_real(path, real), st, flags);    \
 	}
 
 CATCH_STAT(stat, stat)
@@ -541,6 +621,28 @@ CATCH_FSTAT(fstat, stat)
 CATCH_FSTAT(fstat64, stat64)
 CATCH_FSTATAT(fstatat, stat)
 CATCH_FSTATAT(fstatat64, stat64)
+
+CAUGHT int statx(int folder, const char *path, int flags, unsigned int mask, struct statx *stx)
+{
+	char real[PATH_MAX];
+	struct stat st;
+
+	if (!stats_ours_at(folder, path, flags, &st))
+		return NEXT(statx)(folder, pl_path_real(path, real), flags, mask, stx);
+	*stx = (struct statx){
+		.stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_UID | STATX_GID |
+			    STATX_INO,
+		.stx_blksize = (uint32_t)st.st_blksize,
+		.stx_nlink = (uint32_t)st.st_nlink,
+		.stx_uid = st.st_uid,
+		.stx_gid = st.st_gid,
+		.stx_mode = (uint16_t)st.st_mode,
+		.stx_ino = st.st_ino,
+		.stx_rdev_major = major(st.st_rdev),
+		.stx_rdev_minor = minor(st.st_rdev),
+	};
+	return 0;
+}
 
 CAUGHT int access(const char *path, int mode)
 {

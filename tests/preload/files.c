@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,6 +77,53 @@ void test_fork(void)
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	CHECK(vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
+	vmm_end(&vmm);
+}
+
+/* Calls that say the same in another way. */
+void test_vectors(void)
+{
+	uint32_t values[4] = {0};
+	struct iovec iov[] = {{.iov_base = values, .iov_len = 4},
+			      {.iov_base = values + 1, .iov_len = 8},
+			      {.iov_base = values + 3, .iov_len = 4}};
+	struct statx stx;
+	struct stat st;
+	struct vmm vmm;
+	int session;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	values[0] = MEMORY_IOVA;
+	CHECK(pwritev(vmm.device, iov, 2, DMACOPY_REG_RING_BASE) >= 4);
+	CHECK(vmm_read(vmm.device, DMACOPY_REG_RING_BASE) == MEMORY_IOVA);
+	CHECK(preadv(vmm.device, iov, 1, DMACOPY_REG_ID) == 4 && values[0] == DMACOPY_ID);
+	/* The region's end cuts the second piece, and the third is not asked for. */
+	values[3] = 77;
+	CHECK(preadv(vmm.device, iov, 3, (off_t)REGION(DMACOPY_BAR_LOCAL, 65536 - 8)) == 8);
+	CHECK(values[3] == 77);
+	FAILS(EINVAL, preadv(vmm.device, iov, 1, -1));
+	FAILS(EINVAL, readv(vmm.iommufd, iov, 1));
+	FAILS(ESPIPE, preadv(vmm.iommufd, iov, 1, 0));
+	session = vmm_set_state(vmm.device, QSC_STATE_STOP_COPY);
+	CHECK(readv(session, iov, 3) == 16);
+	FAILS(ENODEV, writev(session, iov, 3));
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_RUNNING) == -1 && close(session) == 0);
+	/* And what is not ours. */
+	session = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	CHECK(readv(session, iov, 3) == 16 && !values[3] && preadv(session, iov, 2, 0) == 12);
+	CHECK(writev(session, iov, 3) == 16 && pwritev(session, iov, 2, 0) == 12);
+	CHECK(close(session) == 0);
+
+	CHECK(fstat(vmm.device, &st) == 0 && S_ISCHR(st.st_mode));
+	CHECK(statx(vmm.device, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx) == 0);
+	CHECK(S_ISCHR(stx.stx_mode) &&
+	      st.st_rdev == makedev(stx.stx_rdev_major, stx.stx_rdev_minor));
+	CHECK(statx(AT_FDCWD, "/dev/vfio/devices/vfio0", 0, STATX_BASIC_STATS, &stx) == 0);
+	CHECK(st.st_rdev == makedev(stx.stx_rdev_major, stx.stx_rdev_minor));
+	CHECK(fstatat(vmm.device, "", &st, AT_EMPTY_PATH) == 0 && S_ISCHR(st.st_mode));
+	CHECK(statx(AT_FDCWD, "/sys/bus/pci/devices/5153:01:00.0", 0, STATX_TYPE, &stx) == 0);
+	CHECK(S_ISDIR(stx.stx_mode));
+	FAILS(ENOENT, statx(AT_FDCWD, "/dev/vfio/devices/vfio7", 0, STATX_TYPE, &stx));
 	vmm_end(&vmm);
 }
 

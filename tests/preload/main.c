@@ -20,6 +20,7 @@ static const struct {
 	{"paths", test_paths},
 	{"sockets", test_sockets},
 	{"kvm", test_kvm},
+	{"vectors", test_vectors},
 };
 
 int main(int argc, char **argv)

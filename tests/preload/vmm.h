@@ -95,5 +95,6 @@ void test_track(void);
 void test_paths(void);
 void test_sockets(void);
 void test_kvm(void);
+void test_vectors(void);
 
 #endif
