@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a guest's disks can be: QEMU's own; ours in the QEMU process; ours behind a vfio-user server in
 another process."""
+import itertools
 import json
 import subprocess
 
@@ -8,6 +9,14 @@ from rig import Devices
 from vm import VmError, machine
 
 NAMES = ("files", "blocks")
+# How a QEMU is told which devices are its own: the argument of its -object, and what names one.
+WAYS = {
+    "fd": ("iommufd,id=iommufd0,fd={iommufd}", "iommufd=iommufd0,fd={{vfio{0}}}"),
+    "host": ("iommufd,id=iommufd0", "iommufd=iommufd0,host={{host{0}}}"),
+    "sysfsdev": ("iommufd,id=iommufd0", "iommufd=iommufd0,sysfsdev={{sysfs{0}}}"),
+    "group": (None, "host={{host{0}}}"),
+    "group-sysfsdev": (None, "sysfsdev={{sysfs{0}}}"),
+}
 
 
 class QemuDisks(Devices):
@@ -27,16 +36,19 @@ class QuiesceDisks(Devices):
     """Our NVMe controllers, "files" and "blocks", in the place of the kernel's VFIO devices. `specs` are
     what they keep their blocks in, {0} being the image. Those in `served` are served by a process
     of their own. A single one has both the file system and the blocks. `faults` is what the
-    servers make them do; QEMU's process, where there is none."""
+    servers make them do; QEMU's process, where there is none. Each QEMU gets them in the next of
+    the `ways`."""
 
     modules = ("nvme",)
 
-    def __init__(self, rig, specs=("file={0}", "file={0}"), served=(), flags=7, faults=()):
+    def __init__(self, rig, specs=("file={0}", "file={0}"), served=(), flags=7, faults=(),
+                 ways=("fd",)):
         super().__init__(rig)
         self.specs = [f"nvme,{spec},flags={flags},name={name},serial={name}"
                       for spec, name in zip(specs, NAMES)]
         self.served = served
         self.faults = [word for fault in faults for word in ("--fault", fault)]
+        self.ways = itertools.cycle(ways)
         self.servers = {}
         self.reports = []
         if len(specs) == 1:
@@ -48,13 +60,14 @@ class QuiesceDisks(Devices):
         command = [self.rig.quiesce, "run", "--json", report]
         if not self.served:
             command += self.faults
-        arguments = ["-object", "iommufd,id=iommufd0,fd={iommufd}"]
+        iommufd, way = WAYS[next(self.ways)]
+        arguments = ["-object", iommufd] if iommufd else []
         for i, spec in enumerate(self.specs):
             device = spec.format(self.rig.images[i])
             if NAMES[i] in self.served:
                 device = self.serve(name, i, device)
             command += ["--device", device]
-            arguments += ["-device", f"vfio-pci,id=disk{i},iommufd=iommufd0,fd={{vfio{i}}},"
+            arguments += ["-device", f"vfio-pci,id=disk{i},{way.format(i)},"
                           "enable-migration=on,migration-events=on"]
         return [*command, "--"], arguments
 

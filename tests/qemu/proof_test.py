@@ -152,6 +152,11 @@ def flags(programs):
         run(programs, [Rig.move, Rig.move, cancel_stopped, pause_between], specs=specs, flags=number)
 
 
+def ways(programs):
+    """Devices by descriptor, address and folder, with iommufd and in groups: from each to the next."""
+    run(programs, [Rig.move] * len(disks.WAYS), ways=tuple(disks.WAYS))
+
+
 def lie(programs):
     """A dirty log that keeps quiet: the guest must find out, or it could not find anything. No more is
     asked of it: the queues of its driver are as old as the pages are."""
