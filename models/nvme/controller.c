@@ -75,6 +75,9 @@ static void cc_write(struct controller *ctrl, uint32_t value)
 	uint32_t before = state->cc;
 
 	value &= NVME_CC_KNOWN;
+	/* What the queues were made with stays for as long as there are queues. */
+	if (before & value & NVME_CC_EN)
+		value = (value & ~NVME_CC_FIXED) | (before & NVME_CC_FIXED);
 	if (value >> NVME_CC_SHN_SHIFT & 3 && !(before >> NVME_CC_SHN_SHIFT & 3))
 		state->csts = (state->csts & ~NVME_CSTS_SHST) | NVME_CSTS_SHST_OCCURRING;
 	state->cc = value;
@@ -147,6 +150,28 @@ static uint64_t tail_write(struct controller *ctrl, uint32_t qid, uint32_t value
 	return bit(qid);
 }
 
+/*
+ * The driver has taken entries, `taken` of them from the head on. It can have seen one before the
+ * worker that wrote it says so; whoever has not written his need not any more.
+ */
+static void entries_taken(struct controller *ctrl, uint32_t qid, uint32_t taken)
+{
+	struct state *state = ctrl->state;
+	const struct cq *cq = &state->cqs[qid];
+
+	for (uint32_t i = 0; i < workers_of(ctrl->queues); i++) {
+		struct slot *slot = &state->slots[i];
+
+		if (slot->phase != PHASE_POST || state->sqs[slot->sqid].cqid != qid ||
+		    (slot->entry + cq->size - cq->head) % cq->size >= taken)
+			continue;
+		if (ctrl->busy & bit(i))
+			ctrl->taken |= bit(i);
+		else
+			*slot = (struct slot){0};
+	}
+}
+
 static uint64_t head_write(struct controller *ctrl, uint32_t qid, uint32_t value)
 {
 	struct cq *cq = &ctrl->state->cqs[qid];
@@ -164,6 +189,7 @@ static uint64_t head_write(struct controller *ctrl, uint32_t qid, uint32_t value
 		nvme_event(ctrl, NVME_EVENT_ERROR, NVME_ERROR_INVALID_TAIL);
 		return 0;
 	}
+	entries_taken(ctrl, qid, taken);
 	cq->head = value;
 	nvme_update_line(ctrl);
 	ctrl->waiting = 0;
@@ -230,6 +256,7 @@ static void reset(void *ctx)
 	ctrl->resetting = false;
 	ctrl->steps = 0;
 	ctrl->busy = 0;
+	ctrl->taken = 0;
 	ctrl->waiting = 0;
 	ctrl->deleting = 0;
 	nvme_features_reset(ctrl->state);
@@ -241,6 +268,7 @@ static int start(void *ctx)
 	bool ready;
 
 	pthread_mutex_lock(&ctrl->lock);
+	ctrl->taken = 0;
 	ctrl->waiting = 0;
 	ctrl->deleting = 0;
 	ctrl->epoch++;

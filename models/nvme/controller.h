@@ -156,6 +156,7 @@ struct controller {
 	bool resetting;	   /* CC.EN was cleared while steps were under way */
 	uint32_t steps;	   /* under way without the lock */
 	uint64_t busy;	   /* whose slots are in a step: a bit each */
+	uint64_t taken;	   /* whose entries the driver took while they were being written */
 	uint64_t waiting;  /* whose slots wait for room in a completion queue */
 	uint64_t deleting; /* submission queues that are about to go */
 	uint32_t epoch;	   /* changes when a queue comes or goes */

@@ -397,6 +397,45 @@ static void only_one_has_the_file(void **unused)
 	munmap(memories[1], MEMORY_SIZE);
 }
 
+/* ---- drivers that do what they must not ---- */
+
+/* Whatever its driver does, a controller can be moved. */
+static void moves_with_a_hostile_driver(void **unused)
+{
+	const struct nvme_options options = rig_options(QSC_MIGRATION_STOP_COPY);
+	uint8_t *memory = memory_make();
+	struct nvme_completion completion;
+	struct driver driver;
+	struct rig from = {0};
+	struct rig to = {0};
+	struct state *state;
+
+	rig_make(&from, &options, memory, &driver);
+	driver_start(&from);
+	/* Pages of another size than the queues were made with, and too large. */
+	rig_write(&from, NVME_REG_CC, CC_ENABLE | 5U << NVME_CC_MPS_SHIFT);
+	assert_int_equal(rig_read(&from, NVME_REG_CC), CC_ENABLE);
+	assert_int_equal(driver_do(&from, 1, driver_rw(NVME_IO_READ, 0, 1, DATA_OFFSET), NULL),
+			 NVME_SC_SUCCESS);
+	/* Acknowledged before it was written: by a helper that found the gate closed. */
+	driver_submit(&from, 1, driver_rw(NVME_IO_READ, 0, 1, DATA_OFFSET));
+	driver_doorbell(&from, 1);
+	rig_settle(&from);
+	assert_true(driver_reap(&from, 1, &completion));
+	state = qsc_runtime_state(from.rt);
+	state->slots[IO_QUEUES + 1] = (struct slot){
+		.phase = PHASE_POST, .sqid = 1, .entry = state->cqs[1].tail - 1, .tag = 1};
+	driver_acknowledge(&from, 1);
+	rig_make(&to, &options, memory, &driver);
+	rig_migrate(&from, &to, QSC_MIGRATION_STOP_COPY);
+	rig_settle(&to);
+	assert_int_equal(driver_do(&to, 1, driver_rw(NVME_IO_READ, 0, 1, DATA_OFFSET), NULL),
+			 NVME_SC_SUCCESS);
+	rig_free(&from);
+	rig_free(&to);
+	munmap(memory, MEMORY_SIZE);
+}
+
 /* ---- with threads ---- */
 
 struct client {
@@ -624,6 +663,7 @@ int main(void)
 		cmocka_unit_test(keeps_requests_for_events),
 		cmocka_unit_test(moves_its_memory_ahead),
 		cmocka_unit_test(only_one_has_the_file),
+		cmocka_unit_test(moves_with_a_hostile_driver),
 		VARIANT(survives_state_changes_under_load, 7, false),
 		VARIANT(survives_state_changes_under_load, 7, true),
 		cmocka_unit_test(refuses_states_that_cannot_be),

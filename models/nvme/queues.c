@@ -50,6 +50,7 @@ void nvme_reset_finish(struct controller *ctrl)
 	memset(state->cqs, 0, sizeof(state->cqs));
 	memset(state->slots, 0, sizeof(state->slots));
 	ctrl->resetting = false;
+	ctrl->taken = 0;
 	ctrl->waiting = 0;
 	ctrl->deleting = 0;
 	ctrl->epoch++;
@@ -370,6 +371,7 @@ static bool answer(struct visit *visit)
 	const struct cq *cq = &state->cqs[sq->cqid];
 	struct nvme_completion entry;
 	uint64_t iova;
+	bool taken;
 	int result;
 
 	if (slot->phase == PHASE_DONE && !entry_take(ctrl, visit->worker))
@@ -384,9 +386,13 @@ static bool answer(struct visit *visit)
 	iova = cq->base + (uint64_t)slot->entry * sizeof(entry);
 	slot_begin(visit);
 	result = entry_write(ctrl, iova, &entry);
-	if (!slot_end(visit) || result == -EAGAIN)
+	if (!slot_end(visit))
 		return false;
-	if (result) {
+	taken = ctrl->taken & bit(visit->worker);
+	ctrl->taken &= ~bit(visit->worker);
+	if (result == -EAGAIN && !taken)
+		return false;
+	if (result && result != -EAGAIN) {
 		fatal(ctrl, "a completion queue cannot be written");
 		return false;
 	}

@@ -33,6 +33,7 @@
 #define NVME_CC_IOSQES_SHIFT 16
 #define NVME_CC_IOCQES_SHIFT 20
 #define NVME_CC_KNOWN	     0x00fffff1U
+#define NVME_CC_FIXED	     0x00003ff0U /* CSS, MPS, AMS: while it is disabled only */
 
 #define NVME_CSTS_RDY		 1U
 #define NVME_CSTS_CFS		 2U
