@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "file.h"
+#include "ioas.h"
 #include "say.h"
 
 struct bar {
@@ -32,6 +33,25 @@ static void widen(uintptr_t start, uintptr_t end)
 		atomic_store(&lowest, start);
 	if (end > atomic_load(&highest))
 		atomic_store(&highest, end);
+}
+
+void pl_bar_fork_prepare(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void pl_bar_fork_parent(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+void pl_bar_fork_child(void)
+{
+	/* Memory like any other from now on: the devices behind it are the parent's. */
+	bars = NULL;
+	atomic_store(&lowest, UINTPTR_MAX);
+	atomic_store(&highest, 0);
+	pthread_mutex_unlock(&lock);
 }
 
 int pl_bar_map(struct pl_file *file, struct pl_dev *dev, uint32_t region, uint64_t offset,
@@ -118,6 +138,10 @@ int pl_bar_unmap(const void *addr, size_t size)
 	struct bar *found = NULL;
 	bool whole;
 
+	/* The kernel will refuse the one, and means whole pages by the other. */
+	if ((uintptr_t)addr % PL_PAGE || !size)
+		return -EINVAL;
+	size = (size + PL_PAGE - 1) & ~(PL_PAGE - 1);
 	pthread_mutex_lock(&lock);
 	whole = collect((uintptr_t)addr, (uintptr_t)addr + size, &found);
 	pthread_mutex_unlock(&lock);

@@ -31,4 +31,9 @@ bool pl_bar_contains(const void *addr, size_t size);
  */
 int pl_bar_unmap(const void *addr, size_t size);
 
+/* Around fork(): a child may read and unmap what it inherits, and never comes here with it. */
+void pl_bar_fork_prepare(void);
+void pl_bar_fork_parent(void);
+void pl_bar_fork_child(void);
+
 #endif

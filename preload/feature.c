@@ -88,10 +88,12 @@ static int change(struct pl_dev *dev, uint32_t target, int *data_fd)
 	pthread_mutex_lock(&dev->state_lock);
 	if (may_open_session(target)) {
 		file = pl_session_new(dev);
+		if (file)
+			pl_file_hold(file); /* whatever other threads close meanwhile */
 		fd = file ? pl_file_open(file, HANDOVER_SESSION, dev->index, true) : -ENOMEM;
 		if (fd < 0) {
-			pthread_mutex_unlock(&dev->state_lock);
-			return fd;
+			result = fd;
+			goto out;
 		}
 	}
 	from = atomic_load(&dev->state);
@@ -103,7 +105,10 @@ static int change(struct pl_dev *dev, uint32_t target, int *data_fd)
 	} else if (file) {
 		(void)pl_file_close(fd);
 	}
+out:
 	pthread_mutex_unlock(&dev->state_lock);
+	if (file)
+		pl_file_put(file);
 	return result;
 }
 

@@ -199,7 +199,7 @@ int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, 
 
 	file->kind = kind;
 	file->index = index;
-	atomic_store(&file->refs, 1);
+	pl_file_hold(file); /* the table's */
 	if (fd >= MAX_FD) {
 		(void)syscall(SYS_close, fd);
 		fd = -EMFILE;
@@ -212,7 +212,7 @@ int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, 
 		}
 	}
 	if (fd < 0) {
-		file->ops->release(file);
+		pl_file_put(file);
 		return fd;
 	}
 	file->inode = inode_of(fd);

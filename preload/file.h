@@ -66,8 +66,8 @@ void pl_file_put(struct pl_file *file);
 struct pl_file *pl_file_take_up(int fd, int *error);
 
 /*
- * Open `file`, whose memory and first reference pass to the table: a new descriptor, or -errno and
- * the file is released.
+ * Open `file`, to which the table gets a reference: a new descriptor, or -errno. A file without any
+ * other reference is released with its last descriptor, or by a failure.
  */
 int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, bool cloexec);
 

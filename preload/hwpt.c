@@ -51,7 +51,7 @@ int pl_hwpt_hw_info(struct pl_iommufd *ctx, void *arg, void *user)
 {
 	struct abi_hw_info *cmd = arg;
 	struct pl_object *device;
-	static const char zero[256];
+	static const char zero[PL_PAGE];
 	int result = 0;
 
 	if (cmd->flags || cmd->reserved)
@@ -59,8 +59,8 @@ int pl_hwpt_hw_info(struct pl_iommufd *ctx, void *arg, void *user)
 	device = pl_object_find(ctx, cmd->dev_id, PL_OBJECT_DEVICE);
 	if (!device)
 		return -ENOENT;
-	for (uint32_t done = 0; done < cmd->data_len && !result; done += sizeof(zero)) {
-		uint32_t piece = cmd->data_len - done;
+	for (uint64_t done = 0; done < cmd->data_len && !result; done += sizeof(zero)) {
+		uint64_t piece = cmd->data_len - done;
 
 		result = pl_copy_out(pl_user(cmd->data_uptr + done), zero,
 				     piece < sizeof(zero) ? piece : sizeof(zero));

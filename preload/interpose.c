@@ -64,6 +64,25 @@ static long answer(long result)
 	return -1;
 }
 
+/* Mappings hold files, so theirs is the outer lock. */
+static void fork_prepare(void)
+{
+	pl_bar_fork_prepare();
+	pl_file_fork_prepare();
+}
+
+static void fork_parent(void)
+{
+	pl_file_fork_parent();
+	pl_bar_fork_parent();
+}
+
+static void fork_child(void)
+{
+	pl_file_fork_child();
+	pl_bar_fork_child();
+}
+
 __attribute__((constructor)) static void init(void)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
@@ -71,7 +90,7 @@ __attribute__((constructor)) static void init(void)
 	pl_file_init(pl_path_make);
 	if (pl_devices_init(&err) < 0)
 		pl_say("%s", err.text);
-	(void)pthread_atfork(pl_file_fork_prepare, pl_file_fork_parent, pl_file_fork_child);
+	(void)pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 /* ---- ioctl ---- */
@@ -334,8 +353,13 @@ static void *map(void *addr, size_t size, int prot, int flags, int fd, off64_t o
 	struct pl_file *file = flags & MAP_ANONYMOUS ? NULL : pl_file_get(fd);
 	int result = 0;
 
-	if ((flags & MAP_FIXED) && pl_bar_near(addr, size))
-		result = pl_bar_unmap(addr, size);
+	if ((flags & MAP_FIXED) && pl_bar_near(addr, size)) {
+		/* What cannot be mapped replaces nothing. */
+		if (!file && !(flags & MAP_ANONYMOUS) && syscall(SYS_fcntl, fd, F_GETFD) < 0)
+			result = -EBADF;
+		else
+			result = pl_bar_unmap(addr, size);
+	}
 	if (result < 0) {
 		if (file)
 			pl_file_put(file);
@@ -415,6 +439,14 @@ CAUGHT int close(int fd)
 	if (pl_file_any() && pl_file_is(fd))
 		return (int)answer(pl_file_close(fd));
 	return NEXT(close)(fd);
+}
+
+/* The C library closes the descriptor of a stream by itself. */
+CAUGHT int fclose(FILE *stream)
+{
+	if (stream && pl_file_any())
+		pl_file_drop(fileno(stream));
+	return NEXT(fclose)(stream);
 }
 
 CAUGHT int dup(int fd)
@@ -691,30 +723,45 @@ CAUGHT FILE *fopen64(const char *path, const char *mode)
 
 /* ---- sockets ---- */
 
+static bool has_ours(const char *fds, size_t count)
+{
+	int fd;
+
+	for (size_t i = 0; i < count; i++) {
+		if (pl_copy_in(&fd, fds + i * sizeof(fd), sizeof(fd)) < 0)
+			return false;
+		if (!pl_file_is(fd))
+			continue;
+		pl_say_once(PL_SAY_SOCKET,
+			    "fd %d is a device or iommufd that this process uses; it cannot be "
+			    "sent to another process: open it there",
+			    fd);
+		return true;
+	}
+	return false;
+}
+
 /* A device lives in this process; a descriptor of it elsewhere would be an empty file. */
 static bool carries_ours(const struct msghdr *message)
 {
-	if (!message || !message->msg_controllen || !pl_file_any())
+	struct cmsghdr part;
+
+	if (!pl_file_any() || !message || !message->msg_controllen)
 		return false;
-	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part;
-	     part = CMSG_NXTHDR((struct msghdr *)message, part)) {
-		size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	for (size_t at = 0; message->msg_controllen - at >= sizeof(part);) {
+		const char *from = (const char *)message->msg_control + at;
+		size_t room = message->msg_controllen - at;
 
-		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-
-			__builtin_memcpy(&fd, CMSG_DATA(part) + i * sizeof(fd), sizeof(fd));
-			if (!pl_file_is(fd))
-				continue;
-			pl_say_once(
-				PL_SAY_SOCKET,
-				"fd %d is a device or iommufd that this process uses; it cannot "
-				"be sent to another process: open it there",
-				fd);
+		/* What is wrong is the kernel's to refuse. */
+		if (pl_copy_in(&part, from, sizeof(part)) < 0 || part.cmsg_len < sizeof(part) ||
+		    part.cmsg_len > room)
+			return false;
+		if (part.cmsg_level == SOL_SOCKET && part.cmsg_type == SCM_RIGHTS &&
+		    has_ours(from + CMSG_LEN(0), (part.cmsg_len - CMSG_LEN(0)) / sizeof(int)))
 			return true;
-		}
+		if (CMSG_ALIGN(part.cmsg_len) > room)
+			return false;
+		at += CMSG_ALIGN(part.cmsg_len);
 	}
 	return false;
 }

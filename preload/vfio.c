@@ -163,6 +163,16 @@ static int hot_reset_info(struct pl_vfio *vfio, void *arg)
 	return result < 0 ? result : pl_copy_out(arg, &info, least);
 }
 
+static int reset_locked(struct pl_dev *dev)
+{
+	int result;
+
+	pthread_mutex_lock(&dev->state_lock);
+	result = pl_region_reset(dev);
+	pthread_mutex_unlock(&dev->state_lock);
+	return result;
+}
+
 static int hot_reset(struct pl_vfio *vfio, struct pl_dev *dev, void *arg)
 {
 	const size_t least = offsetof(struct vfio_pci_hot_reset, group_fds);
@@ -185,19 +195,12 @@ static int hot_reset(struct pl_vfio *vfio, struct pl_dev *dev, void *arg)
 		result = group == vfio->group ? 0 : -EINVAL;
 		pl_file_put(group);
 	}
-	return result < 0 ? result : pl_region_reset(dev);
+	return result < 0 ? result : reset_locked(dev);
 }
 
 static int reset(struct pl_dev *dev)
 {
-	int result;
-
-	if (!(dev->info.flags & VFIO_DEVICE_FLAGS_RESET))
-		return -EINVAL;
-	pthread_mutex_lock(&dev->state_lock);
-	result = pl_region_reset(dev);
-	pthread_mutex_unlock(&dev->state_lock);
-	return result;
+	return dev->info.flags & VFIO_DEVICE_FLAGS_RESET ? reset_locked(dev) : -EINVAL;
 }
 
 static int vfio_ioctl(struct pl_file *file, unsigned long command, void *arg)

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,6 +17,7 @@
 void test_files(void)
 {
 	struct vmm vmm;
+	FILE *stream;
 	int copy;
 	int high;
 
@@ -40,6 +42,12 @@ void test_files(void)
 	CHECK(vmm_read(copy, DMACOPY_REG_ID) == DMACOPY_ID);
 	FAILS(EBADF, ioctl(vmm.iommufd, ABI_IOMMUFD(ABI_IOAS_ALLOC), NULL));
 	CHECK(close(copy) == 0 && close(high) == 0);
+	/* Also one that a stream gave back. */
+	vmm.device = vmm_open("/dev/vfio/devices/vfio0");
+	stream = fdopen(vmm.device, "r+");
+	CHECK(stream && fclose(stream) == 0);
+	copy = open("/dev/null", O_RDWR | O_CLOEXEC);
+	CHECK(copy == vmm.device && pread(copy, &high, 4, 0) == 0 && close(copy) == 0);
 	vmm.iommufd = vmm_open("/dev/iommu");
 	vmm.device = vmm_open("/dev/vfio/devices/vfio0");
 	vmm.ioas = vmm_ioas(vmm.iommufd);
@@ -51,6 +59,7 @@ void test_files(void)
 void test_fork(void)
 {
 	struct vmm vmm;
+	volatile uint32_t *local;
 	uint32_t value;
 	pid_t child;
 	int status;
@@ -69,6 +78,18 @@ void test_fork(void)
 		_exit(0);
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	/* Unmapping what it inherits lets go of nothing of its parent's. */
+	local = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, vmm.device,
+		     (off_t)REGION(DMACOPY_BAR_LOCAL, 0));
+	CHECK(local != MAP_FAILED && close(vmm.device) == 0);
+	child = fork();
+	if (!child)
+		_exit(munmap((void *)local, 65536) != 0);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	*local = 5;
+	CHECK(*local == 5 && munmap((void *)local, 65536) == 0);
+	vmm.device = vmm_open("/dev/vfio/devices/vfio0");
+	vmm_bind(&vmm);
 	/* One of vfork() has its parent's memory, but descriptors of its own. */
 	child = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
 	if (!child) {
@@ -221,6 +242,13 @@ void test_sockets(void)
 	FAILS(EOPNOTSUPP, sendmsg(ends[0], &message, 0));
 	memcpy(CMSG_DATA(part), &ends[1], sizeof(int));
 	CHECK(sendmsg(ends[0], &message, 0) == 1);
+	/* What cannot be understood is for the kernel to refuse. */
+	part->cmsg_len = 1;
+	FAILS(EINVAL, sendmsg(ends[0], &message, 0));
+	part->cmsg_len = SIZE_MAX;
+	FAILS(EINVAL, sendmsg(ends[0], &message, 0));
+	message.msg_control = (void *)8;
+	FAILS(EFAULT, sendmsg(ends[0], &message, 0));
 	CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 	vmm_end(&vmm);
 }
