@@ -70,7 +70,9 @@ static void on_violation(void *ctx, enum qsc_clause clause, const char *text)
 static void trace_line(void *ctx, const char *line)
 {
 	(void)ctx;
-	(void)fprintf(trace_file, "%s\n", line);
+	if (fprintf(trace_file, "%s\n", line) < 0)
+		pl_say_once(PL_SAY_TRACE, "cannot write the trace to %s: %s; it is not complete",
+			    config.trace, strerror(errno));
 }
 
 /* One file for all devices and processes; whole lines, in the order they come. */

@@ -67,6 +67,14 @@ def what_it_says(folder):
     assert devices[0]["saved_bytes"] == devices[1]["loaded_bytes"] > 512
     assert devices[0]["violations"] == 0 and devices[0]["entered"]["STOP_COPY"] == 1
     assert "vfio1 RESUMING session-write" in trace.read_text()
+    # A trace that is not whole is no secret, and it may go where there is no path.
+    done = run("--quiet", *DEVICES, "--trace", "/dev/full", "--", VMM, "cdev")
+    assert done.stderr.count("it is not complete") == 1, done.stderr
+    done = run("--quiet", *DEVICES, "--trace", "/dev/stdout", "--", VMM, "cdev")
+    assert "vfio0 RUNNING" in done.stdout, done.stderr
+    run("--quiet", *DEVICES, "--trace", os.path.relpath(folder / "moved"), "--", "sh", "-c",
+        f"cd / && {os.path.abspath(VMM)} cdev")
+    assert "vfio0 RUNNING" in (folder / "moved").read_text()
     # Accesses to a stopped device are seen, and told.
     done = run("--quiet", *DEVICES, "--json", seen, "--", VMM, "revoke")
     assert json.loads(seen.read_text())["devices"][0]["violations"] == 2

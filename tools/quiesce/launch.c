@@ -272,12 +272,14 @@ static int set_environment(const struct launch *launch)
 }
 
 /* In the child; tells why through the pipe when the command cannot be started. */
-_Noreturn static void become(const struct launch *launch, const struct sigaction *old, int pipe)
+_Noreturn static void become(const struct launch *launch, const struct sigaction *old,
+			     const sigset_t *mask, int pipe)
 {
 	int number;
 
 	for (size_t i = 0; i < NUM_PASSED; i++)
 		(void)sigaction(passed[i], &old[i], NULL);
+	(void)sigprocmask(SIG_SETMASK, mask, NULL);
 	number = -set_environment(launch);
 	if (!number) {
 		(void)execvp(launch->command[0], launch->command);
@@ -301,18 +303,26 @@ int launch_run(struct launch *launch, struct qsc_error *err)
 {
 	struct sigaction action = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
 	struct sigaction old[NUM_PASSED];
+	sigset_t held;
+	sigset_t mask;
 	int number = 0;
 	int ends[2];
 	int code;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return qsc_error_set(err, errno, NULL, "cannot make a pipe: %s", strerror(errno));
+	/* None is lost between here and where it is known whom to pass it to. */
+	(void)sigemptyset(&held);
+	for (size_t i = 0; i < NUM_PASSED; i++)
+		(void)sigaddset(&held, passed[i]);
+	(void)sigprocmask(SIG_BLOCK, &held, &mask);
 	for (size_t i = 0; i < NUM_PASSED; i++)
 		(void)sigaction(passed[i], &action, &old[i]);
 	(void)fflush(NULL);
 	running = fork();
 	if (!running)
-		become(launch, old, ends[1]);
+		become(launch, old, &mask, ends[1]);
+	(void)sigprocmask(SIG_SETMASK, &mask, NULL);
 	close(ends[1]);
 	if (running < 0) {
 		code = qsc_error_set(err, errno, NULL, "cannot start a process: %s",

@@ -47,6 +47,7 @@ static void add(struct run *run, const char *spec, bool fault)
 static void set_trace(struct run *run, const char *path)
 {
 	FILE *file = fopen(path, "we");
+	char *folder;
 
 	if (!file) {
 		if (tool_path_is_wrong(errno))
@@ -55,9 +56,12 @@ static void set_trace(struct run *run, const char *path)
 	}
 	(void)fclose(file);
 	free(run->launch.config.trace);
-	run->launch.config.trace = realpath(path, NULL);
-	if (!run->launch.config.trace)
-		exit(tool_fail("out of memory"));
+	/* Not resolved: what /dev/stdout leads to has no path of its own. */
+	folder = *path == '/' ? strdup("") : getcwd(NULL, 0);
+	if (!folder ||
+	    asprintf(&run->launch.config.trace, "%s%s%s", folder, *folder ? "/" : "", path) < 0)
+		exit(tool_fail("cannot tell where the trace is to be: %s", strerror(errno)));
+	free(folder);
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
