@@ -135,6 +135,39 @@ static int explain_group(const struct qsc_kernel_place *place, struct qsc_error 
 			     place->group_id, blockers[0] ? blockers : "which, it does not say");
 }
 
+/* The kernel has one word for several reasons: what /sys can tell apart is, the rest is named. */
+static int explain_bind(const struct qsc_kernel_place *place, int result, struct qsc_error *err)
+{
+	char blockers[512] = "";
+
+	if (place->group_id[0])
+		qsc_kernel_group_blockers("", place, blockers, sizeof(blockers));
+	if (result == -EPERM && blockers[0])
+		return explain_group(place, err);
+	if (result == -EPERM)
+		return qsc_error_set(err, EPERM, NULL,
+				     "the kernel does not bind it to iommufd: either another user "
+				     "has a device of its IOMMU group %s and must let go first, or "
+				     "the machine cannot confine its interrupts; then switch "
+				     "interrupt remapping on, or trust the device "
+				     "(allow_unsafe_interrupts of iommufd)",
+				     place->group_id);
+	if (result == -EINVAL && place->no_iommu)
+		return qsc_error_set(err, EINVAL, NULL,
+				     "it is behind no IOMMU; switch the IOMMU on");
+	if (result == -EINVAL)
+		return qsc_error_set(err, EBUSY, NULL,
+				     "another program has the device and must let go first, or its "
+				     "DMA is not coherent with the caches, which only ,via=legacy "
+				     "can do");
+	if (result == -EBUSY)
+		return qsc_error_set(err, EBUSY, NULL,
+				     "another program has the device, or one of its IOMMU group; "
+				     "it must let go first");
+	return qsc_error_set(err, -result, NULL, "the kernel does not bind it to iommufd: %s",
+			     strerror(-result));
+}
+
 static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
 			   struct qsc_error *err)
 {
@@ -142,20 +175,8 @@ static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kern
 	struct qsc_uapi_ioas_alloc ioas = {.size = sizeof(ioas)};
 	int result = qsc_kernel_ioctl(files->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
 
-	if (result == -EINVAL && place->no_iommu)
-		return qsc_error_set(err, EINVAL, NULL,
-				     "it is behind no IOMMU; switch the IOMMU on");
-	/* The kernel's word for a device that is open is EINVAL, and nothing else is wrong here. */
-	if (result == -EBUSY || result == -EINVAL)
-		return qsc_error_set(err, EBUSY, NULL,
-				     "another program has the device, or one of its IOMMU group; "
-				     "it must let go first");
-	if (result == -EPERM && place->group_id[0])
-		return explain_group(place, err);
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL,
-				     "the kernel does not bind it to iommufd: %s",
-				     strerror(-result));
+		return explain_bind(place, result, err);
 	result = qsc_kernel_ioctl(files->iommufd, QSC_UAPI_IOAS_ALLOC, &ioas);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "iommufd makes no address space: %s",
@@ -278,8 +299,7 @@ int qsc_kernel_attach(const struct qsc_kernel_place *place, enum qsc_kernel_via 
 		if (!result)
 			return 0;
 		qsc_kernel_detach(files);
-		/* The other way would only meet the same user of the device. */
-		if (via == QSC_KERNEL_CDEV || !place->group[0] || result == -EBUSY)
+		if (via == QSC_KERNEL_CDEV || !place->group[0])
 			return qsc_error_set(err, first.number, NULL, "%s", first.text);
 		qsc_log(QSC_LOG_INFO, "vfio:%s: %s; trying its group", place->name, first.text);
 	}

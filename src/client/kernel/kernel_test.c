@@ -50,6 +50,8 @@ static struct {
 	int vectors[4]; /* descriptors that are set up, by number; -1 none */
 	uint32_t num_vectors;
 	uint64_t last_va;
+	int bind_fail; /* errno of binding to iommufd */
+	int groups;    /* how often the group's file was tried */
 } fake;
 
 /* ---- the kernel ---- */
@@ -178,6 +180,10 @@ static int on_device(unsigned long request, void *arg)
 		return -fake.reset_fail;
 	case VFIO_DEVICE_FEATURE:
 		return feature(arg);
+	case VFIO_DEVICE_BIND_IOMMUFD:
+		return -fake.bind_fail;
+	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
+		return 0;
 	default:
 		return -ENOTTY;
 	}
@@ -188,6 +194,9 @@ static int on_iommufd(unsigned long request, void *arg)
 	struct qsc_uapi_get_bitmap *get = arg;
 
 	switch (request) {
+	case QSC_UAPI_IOAS_ALLOC:
+		((struct qsc_uapi_ioas_alloc *)arg)->out_id = 3;
+		return 0;
 	case QSC_UAPI_IOAS_MAP:
 		fake.maps++;
 		fake.last_va = ((struct qsc_uapi_ioas_map *)arg)->user_va;
@@ -234,6 +243,29 @@ int ioctl(int fd, unsigned long request, ...)
 		return result;
 	errno = -result;
 	return -1;
+}
+
+/* A file that the test stands in for is opened as memory. */
+int open(const char *path, int flags, ...)
+{
+	unsigned int mode = 0;
+	va_list args;
+
+	if (!strcmp(path, "/dev/iommu"))
+		return fake.iommufd = qsc_fd_memory("iommufd", 4096);
+	if (!strcmp(path, "/dev/vfio/devices/fake"))
+		return fake.device = qsc_fd_memory("device", REGION_SIZE);
+	if (!strcmp(path, "/dev/vfio/fake")) {
+		fake.groups++;
+		errno = EBUSY;
+		return -1;
+	}
+	if (flags & O_CREAT) {
+		va_start(args, flags);
+		mode = va_arg(args, unsigned int);
+		va_end(args);
+	}
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 /* ---- the rig ---- */
@@ -617,6 +649,53 @@ static void test_no_log(void **unused)
 	end(dev);
 }
 
+/* ---- the way to a device ---- */
+
+static void refused(int number, int expected, const char *says)
+{
+	const struct qsc_kernel_place place = {
+		.name = "fake",
+		.cdev = "/dev/vfio/devices/fake",
+		.group = "/dev/vfio/fake",
+		.group_id = "none",
+		.device = "fake",
+	};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_kernel_files files;
+
+	fake.bind_fail = number;
+	fake.groups = 0;
+	assert_int_equal(qsc_kernel_attach(&place, QSC_KERNEL_AUTO, &files, &err), -expected);
+	if (!strstr(err.text, says))
+		fail_msg("%s: '%s'", strerror(number), err.text);
+	/* Nothing is left open, and the other way was tried. */
+	assert_int_equal(files.device, -1);
+	assert_int_equal(fcntl(fake.device, F_GETFD), -1);
+	assert_int_equal(fcntl(fake.iommufd, F_GETFD), -1);
+	assert_int_equal(fake.groups, 1);
+}
+
+/* The kernel's errno has several reasons: what is said names each that is left. */
+static void test_bind_refused(void **unused)
+{
+	const struct qsc_kernel_place place = {.name = "fake", .cdev = "/dev/vfio/devices/fake"};
+	struct qsc_kernel_files files;
+
+	(void)unused;
+	memset(&fake, 0, sizeof(fake));
+	refused(EPERM, EPERM, "interrupt remapping");
+	refused(EPERM, EPERM, "has a device of its IOMMU group");
+	refused(EINVAL, EBUSY, "not coherent");
+	refused(EBUSY, EBUSY, "must let go first");
+	refused(ENOMEM, ENOMEM, "bind it to iommufd");
+	fake.bind_fail = 0;
+	assert_int_equal(qsc_kernel_attach(&place, QSC_KERNEL_AUTO, &files, NULL), 0);
+	assert_int_equal(files.ioas, 3);
+	assert_int_equal(files.hwpt, 0);
+	qsc_kernel_detach(&files);
+	fake.device = fake.iommufd = -1;
+}
+
 /* ---- names ---- */
 
 static char root[64];
@@ -702,13 +781,21 @@ static void test_names(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lost_session),	 cmocka_unit_test(test_failure_is_read),
-		cmocka_unit_test(test_drained),		 cmocka_unit_test(test_refused_load),
-		cmocka_unit_test(test_let_go),		 cmocka_unit_test(test_found_stopped),
-		cmocka_unit_test(test_discarded),	 cmocka_unit_test(test_held_triggers),
-		cmocka_unit_test(test_trusted_triggers), cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_mapping),		 cmocka_unit_test(test_log_of_iommu),
-		cmocka_unit_test(test_no_log),		 cmocka_unit_test(test_names),
+		cmocka_unit_test(test_lost_session),
+		cmocka_unit_test(test_failure_is_read),
+		cmocka_unit_test(test_drained),
+		cmocka_unit_test(test_refused_load),
+		cmocka_unit_test(test_let_go),
+		cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_discarded),
+		cmocka_unit_test(test_held_triggers),
+		cmocka_unit_test(test_trusted_triggers),
+		cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_mapping),
+		cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_bind_refused),
+		cmocka_unit_test(test_names),
 	};
 
 	/* A session is a pipe here. */
