@@ -325,7 +325,10 @@ QSC_API int qsc_device_set_eventfds(struct qsc_device *dev, uint32_t index, cons
 
 /* ---- DMA mappings: legal in every state ---- */
 
-/* -EEXIST when it overlaps a mapping, -EINVAL for what no mapping can be, -ENOSPC for too many. */
+/*
+ * -EEXIST when it overlaps a mapping, -EINVAL for what no mapping can be, -ENOSPC for too many. A
+ * device of the kernel: -EBUSY where vaddr is a mapped region of a device that is stopped (DEV-7).
+ */
 QSC_API int qsc_device_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
 /*
  * Remove exactly one mapping made before. When it returns, no access through it is under way or

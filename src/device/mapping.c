@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/vfio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,13 +17,18 @@
 
 struct qsc_mapping {
 	struct qsc_mapping *next;
+	struct qsc_mapping *next_of_all, *prev_of_all;
 	void *addr;
 	size_t size;
 	int prot;
-	bool revoked;
+	_Atomic bool revoked; /* changes with the lock of its device held */
 	struct qsc_mapping_source source;
 	struct qsc_guard *guard;
 };
+
+/* Those of every device in the process. The lock is taken last. */
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct qsc_mapping *all;
 
 /*
  * One file of 0xff for the process, mapped as often as it takes to cover a mapping. Large enough
@@ -139,8 +145,49 @@ static int map_ones(struct qsc_mapping *mapping)
 	return 0;
 }
 
+static void enlist(struct qsc_mapping *mapping)
+{
+	pthread_mutex_lock(&all_lock);
+	mapping->next_of_all = all;
+	if (all)
+		all->prev_of_all = mapping;
+	all = mapping;
+	pthread_mutex_unlock(&all_lock);
+}
+
+static void strike(struct qsc_mapping *mapping)
+{
+	pthread_mutex_lock(&all_lock);
+	if (mapping->next_of_all)
+		mapping->next_of_all->prev_of_all = mapping->prev_of_all;
+	if (mapping->prev_of_all)
+		mapping->prev_of_all->next_of_all = mapping->next_of_all;
+	else
+		all = mapping->next_of_all;
+	pthread_mutex_unlock(&all_lock);
+}
+
+bool qsc_mapping_is_revoked(const void *addr, size_t size)
+{
+	uintptr_t start = (uintptr_t)addr;
+	struct qsc_mapping *mapping;
+
+	pthread_mutex_lock(&all_lock);
+	for (mapping = all; mapping; mapping = mapping->next_of_all) {
+		uintptr_t at = (uintptr_t)mapping->addr;
+
+		if (atomic_load(&mapping->revoked) &&
+		    (at >= start ? at - start < size : start - at < mapping->size))
+			break;
+	}
+	pthread_mutex_unlock(&all_lock);
+	return mapping;
+}
+
 static void drop(struct qsc_mapping *mapping)
 {
+	/* Before its address may be another's. */
+	strike(mapping);
 	qsc_guard_remove(mapping->guard);
 	munmap(mapping->addr, mapping->size);
 	free(mapping);
@@ -165,6 +212,7 @@ int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_sou
 		free(mapping);
 		return result;
 	}
+	enlist(mapping);
 	if (source->foreign) {
 		result = qsc_guard_add(mapping->addr, size, &mapping->guard);
 		if (result < 0) {

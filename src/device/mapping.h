@@ -55,6 +55,12 @@ int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size);
 /* Whether a mapping of that fd is given out; `writable` asks for one with PROT_WRITE. */
 bool qsc_mappings_any(struct qsc_mappings *mappings, int fd, bool writable);
 
+/*
+ * Whether a page of [addr, addr + size) is in a mapping, of any device of this process, that is
+ * revoked now: what is there is not the region.
+ */
+bool qsc_mapping_is_revoked(const void *addr, size_t size);
+
 /* Take all of them away. On failure -errno, and all of them are as they were. */
 int qsc_mappings_revoke(struct qsc_mappings *mappings);
 

@@ -205,6 +205,31 @@ static void test_mapped_while_revoked(void **state)
 	assert_filled(map, VALUE, 4096);
 }
 
+static void test_which_are_revoked(void **state)
+{
+	struct fixture *f = *state;
+	struct qsc_mappings others = QSC_MAPPINGS_INIT;
+	struct qsc_mapping_source source = {.fd = f->fd};
+	uint8_t *map = give(f, 0, 8192, PROT_READ);
+	void *other = NULL;
+
+	assert_int_equal(qsc_mappings_add(&others, &source, 4096, PROT_READ, &other), 0);
+	assert_false(qsc_mapping_is_revoked(map, 8192));
+	assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
+	assert_true(qsc_mapping_is_revoked(map, 8192));
+	assert_true(qsc_mapping_is_revoked(map + 4096, 4096));
+	assert_true(qsc_mapping_is_revoked(map - 4096, 8192));
+	assert_false(qsc_mapping_is_revoked(map - 4096, 4096));
+	assert_false(qsc_mapping_is_revoked(map + 8192, 4096));
+	assert_false(qsc_mapping_is_revoked(other, 4096));
+	assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
+	assert_false(qsc_mapping_is_revoked(map, 8192));
+	assert_int_equal(qsc_mappings_revoke(&others), 0);
+	assert_true(qsc_mapping_is_revoked(other, 4096));
+	qsc_mappings_release(&others);
+	assert_false(qsc_mapping_is_revoked(other, 4096));
+}
+
 static void test_removing(void **state)
 {
 	struct fixture *f = *state;
@@ -348,6 +373,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_protection_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mapped_while_revoked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_which_are_revoked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failures_keep_what_can_be_kept, setup,
 						teardown),

@@ -146,12 +146,24 @@ static void explain(struct qsc_kernel *kernel, const struct qsc_dma_mapping *map
 			kernel->name);
 }
 
+static int refuse_stopped(struct qsc_kernel *kernel, const struct qsc_dma_mapping *mapping)
+{
+	qsc_log(QSC_LOG_WARNING,
+		"%s: the memory for %#llx is a region of a device that is stopped, where pages of "
+		"0xff stand for it (DEV-7); map it while that device runs",
+		kernel->name, (unsigned long long)mapping->iova);
+	return -EBUSY;
+}
+
 /* DMA lock held; on success the table has the mapping and the kernel too. */
 static int map_locked(struct qsc_kernel *kernel, const struct qsc_dma_mapping *mapping)
 {
 	struct qsc_dma_mapping entry = *mapping;
 	int result;
 
+	/* The kernel would pin what stands there, and keep it when the region is back. */
+	if (mapping->vaddr && qsc_mapping_is_revoked(mapping->vaddr, (size_t)mapping->size))
+		return refuse_stopped(kernel, mapping);
 	entry.fd = -1;
 	entry.access = NULL;
 	if (!entry.vaddr) {
@@ -169,8 +181,14 @@ static int map_locked(struct qsc_kernel *kernel, const struct qsc_dma_mapping *m
 	result = map_range(kernel, &entry);
 	if (result < 0) {
 		explain(kernel, &entry, result);
-		forget(kernel, qsc_dma_table_find(&kernel->table, entry.iova, entry.size));
+	} else if (mapping->vaddr &&
+		   qsc_mapping_is_revoked(mapping->vaddr, (size_t)mapping->size)) {
+		/* Its device was stopped meanwhile: nobody knows which pages were pinned. */
+		(void)unmap_range(kernel, entry.iova, entry.size);
+		result = refuse_stopped(kernel, mapping);
 	}
+	if (result < 0)
+		forget(kernel, qsc_dma_table_find(&kernel->table, entry.iova, entry.size));
 	return result;
 }
 

@@ -50,8 +50,9 @@ static struct {
 	int vectors[4]; /* descriptors that are set up, by number; -1 none */
 	uint32_t num_vectors;
 	uint64_t last_va;
-	int bind_fail; /* errno of binding to iommufd */
-	int groups;    /* how often the group's file was tried */
+	struct qsc_device *stop_in_map; /* this one, in the middle of a call to map */
+	int bind_fail;			/* errno of binding to iommufd */
+	int groups;			/* how often the group's file was tried */
 } fake;
 
 /* ---- the kernel ---- */
@@ -200,6 +201,13 @@ static int on_iommufd(unsigned long request, void *arg)
 	case QSC_UAPI_IOAS_MAP:
 		fake.maps++;
 		fake.last_va = ((struct qsc_uapi_ioas_map *)arg)->user_va;
+		if (fake.stop_in_map) {
+			struct qsc_device *dev = fake.stop_in_map;
+			uint64_t session;
+
+			fake.stop_in_map = NULL;
+			return qsc_device_set_state(dev, QSC_STATE_STOP, &session);
+		}
 		return 0;
 	case QSC_UAPI_IOAS_UNMAP:
 		fake.unmaps++;
@@ -590,6 +598,33 @@ static void test_mapping(void **unused)
 	end(dev);
 }
 
+/* A region of a stopped device is not what is at its address; also when it is stopped meanwhile. */
+static void test_stopped_peer(void **unused)
+{
+	struct qsc_device *dev = begin();
+	struct qsc_dma_mapping mapping = {
+		.iova = MEMORY_IOVA,
+		.size = 4096,
+		.flags = QSC_DMA_PEER | QSC_DMA_READ,
+		.fd = -1,
+	};
+
+	(void)unused;
+	assert_int_equal(qsc_device_region_map(dev, 0, 0, 4096, PROT_READ, &mapping.vaddr), 0);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(qsc_device_dma_map(dev, &mapping), -EBUSY);
+	assert_int_equal(fake.maps, 0);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	fake.stop_in_map = dev;
+	assert_int_equal(qsc_device_dma_map(dev, &mapping), -EBUSY);
+	assert_int_equal(fake.maps, 1);
+	assert_int_equal(fake.unmaps, 1);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	assert_int_equal(qsc_device_dma_map(dev, &mapping), 0);
+	assert_int_equal(fake.maps, 2);
+	end(dev);
+}
+
 /* The device's log starts and cannot report, so the IOMMU's is used. */
 static void test_log_of_iommu(void **unused)
 {
@@ -781,21 +816,14 @@ static void test_names(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lost_session),
-		cmocka_unit_test(test_failure_is_read),
-		cmocka_unit_test(test_drained),
-		cmocka_unit_test(test_refused_load),
-		cmocka_unit_test(test_let_go),
-		cmocka_unit_test(test_found_stopped),
-		cmocka_unit_test(test_discarded),
-		cmocka_unit_test(test_held_triggers),
-		cmocka_unit_test(test_trusted_triggers),
-		cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_mapping),
-		cmocka_unit_test(test_log_of_iommu),
-		cmocka_unit_test(test_no_log),
-		cmocka_unit_test(test_bind_refused),
-		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_lost_session),	 cmocka_unit_test(test_failure_is_read),
+		cmocka_unit_test(test_drained),		 cmocka_unit_test(test_refused_load),
+		cmocka_unit_test(test_let_go),		 cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_discarded),	 cmocka_unit_test(test_held_triggers),
+		cmocka_unit_test(test_trusted_triggers), cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_mapping),		 cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_no_log),		 cmocka_unit_test(test_bind_refused),
+		cmocka_unit_test(test_stopped_peer),	 cmocka_unit_test(test_names),
 	};
 
 	/* A session is a pipe here. */
