@@ -70,7 +70,8 @@ static int open_file(const char *path, const char *missing, struct qsc_error *er
 	case ENOENT:
 	case ENODEV:
 	case ENXIO:
-		return qsc_error_set(err, number, NULL, "there is no %s; %s", path, missing);
+		/* Not ENOENT: nothing that was written is wrong, the machine lacks it. */
+		return qsc_error_set(err, ENODEV, NULL, "there is no %s; %s", path, missing);
 	case EACCES:
 	case EPERM:
 		return qsc_error_set(err, number, NULL,

@@ -714,10 +714,14 @@ static void refused(int number, int expected, const char *says)
 static void test_bind_refused(void **unused)
 {
 	const struct qsc_kernel_place place = {.name = "fake", .cdev = "/dev/vfio/devices/fake"};
+	const struct qsc_kernel_place missing = {.name = "x", .cdev = "/dev/vfio/devices/missing"};
+	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_kernel_files files;
 
 	(void)unused;
 	memset(&fake, 0, sizeof(fake));
+	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_AUTO, &files, &err), -ENODEV);
+	assert_non_null(strstr(err.text, "there is no /dev/vfio/devices/missing"));
 	refused(EPERM, EPERM, "interrupt remapping");
 	refused(EPERM, EPERM, "has a device of its IOMMU group");
 	refused(EINVAL, EBUSY, "not coherent");
