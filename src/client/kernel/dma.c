@@ -139,6 +139,11 @@ static void explain(struct qsc_kernel *kernel, const struct qsc_dma_mapping *map
 			"locked memory (ulimit -l, LimitMEMLOCK=) above what the device reaches",
 			kernel->name, (unsigned long long)mapping->size,
 			(unsigned long long)mapping->iova);
+	else if (result == -ENOSPC)
+		qsc_log(QSC_LOG_WARNING,
+			"%s: the kernel takes no more than %zu mappings; map larger pieces, or "
+			"raise dma_entry_limit of vfio_iommu_type1",
+			kernel->name, kernel->table.count - 1);
 	else if (result == -EFAULT && (mapping->flags & QSC_DMA_PEER))
 		qsc_log(QSC_LOG_WARNING,
 			"%s: this way to the kernel maps no memory of another device; use "

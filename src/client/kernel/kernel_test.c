@@ -51,6 +51,7 @@ static struct {
 	uint32_t num_vectors;
 	uint64_t last_va;
 	struct qsc_device *stop_in_map; /* this one, in the middle of a call to map */
+	int map_fail;			/* errno of mapping */
 	int bind_fail;			/* errno of binding to iommufd */
 	int groups;			/* how often the group's file was tried */
 } fake;
@@ -199,6 +200,8 @@ static int on_iommufd(unsigned long request, void *arg)
 		((struct qsc_uapi_ioas_alloc *)arg)->out_id = 3;
 		return 0;
 	case QSC_UAPI_IOAS_MAP:
+		if (fake.map_fail)
+			return -fake.map_fail;
 		fake.maps++;
 		fake.last_va = ((struct qsc_uapi_ioas_map *)arg)->user_va;
 		if (fake.stop_in_map) {
@@ -585,6 +588,13 @@ static void test_mapping(void **unused)
 	(void)unused;
 	access.read = (int (*)(void *, uint64_t, void *, size_t))abort;
 	assert_int_equal(qsc_device_dma_map(dev, &unreachable), -ENOTSUP);
+	/* What the kernel does not take is not kept here either. */
+	fake.map_fail = ENOSPC;
+	assert_int_equal(map_memory(dev, fd), -ENOSPC);
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), -ENOENT);
+	fake.map_fail = ENOMEM;
+	assert_int_equal(map_memory(dev, fd), -ENOMEM);
+	fake.map_fail = 0;
 	assert_int_equal(map_memory(dev, fd), 0);
 	/* Large pages fit both addresses. */
 	assert_int_equal((fake.last_va ^ MEMORY_IOVA) & 0x1fffff, 0);
