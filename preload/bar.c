@@ -133,9 +133,32 @@ static bool collect(uintptr_t start, uintptr_t end, struct bar **found)
 	return true;
 }
 
-int pl_bar_unmap(const void *addr, size_t size)
+/* The first of them by address, taken out. */
+static struct bar *take_lowest(struct bar **found)
 {
+	struct bar **best = found;
+	struct bar *bar;
+
+	for (struct bar **link = found; *link; link = &(*link)->next)
+		if ((*link)->start < (*best)->start)
+			best = link;
+	bar = *best;
+	if (bar)
+		*best = bar->next;
+	return bar;
+}
+
+static int unmap_gap(uintptr_t start, uintptr_t end)
+{
+	return start < end && munmap((void *)start, end - start) < 0 ? -errno : 0;
+}
+
+int pl_bar_unmap(const void *addr, size_t size, bool rest)
+{
+	uintptr_t at = (uintptr_t)addr;
 	struct bar *found = NULL;
+	struct bar *bar;
+	int result = 0;
 	bool whole;
 
 	/* The kernel will refuse the one, and means whole pages by the other. */
@@ -152,13 +175,14 @@ int pl_bar_unmap(const void *addr, size_t size)
 			    addr);
 		return -EINVAL;
 	}
-	while (found) {
-		struct bar *next = found->next;
-
-		(void)qsc_device_region_unmap(found->dev->dev, (void *)found->start, found->size);
-		pl_file_put(found->file);
-		free(found);
-		found = next;
+	/* Nothing twice: it may be another thread's by the second time. */
+	while ((bar = take_lowest(&found))) {
+		if (rest && !result)
+			result = unmap_gap(at, bar->start);
+		at = bar->start + bar->size;
+		(void)qsc_device_region_unmap(bar->dev->dev, (void *)bar->start, bar->size);
+		pl_file_put(bar->file);
+		free(bar);
 	}
-	return 0;
+	return rest && !result ? unmap_gap(at, (uintptr_t)addr + size) : result;
 }

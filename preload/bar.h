@@ -26,10 +26,10 @@ bool pl_bar_near(const void *addr, size_t size);
 bool pl_bar_contains(const void *addr, size_t size);
 
 /*
- * What is mapped in the range is about to go: those mappings end. -EINVAL, and nothing changes,
- * when the range has only part of one of them.
+ * What is mapped in the range is about to go: those mappings end; with `rest`, so does all else
+ * that is mapped there. -EINVAL, and nothing changes, when the range has only part of one of them.
  */
-int pl_bar_unmap(const void *addr, size_t size);
+int pl_bar_unmap(const void *addr, size_t size, bool rest);
 
 /* Around fork(): a child may read and unmap what it inherits, and never comes here with it. */
 void pl_bar_fork_prepare(void);

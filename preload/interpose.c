@@ -358,7 +358,7 @@ static void *map(void *addr, size_t size, int prot, int flags, int fd, off64_t o
 		if (!file && !(flags & MAP_ANONYMOUS) && syscall(SYS_fcntl, fd, F_GETFD) < 0)
 			result = -EBADF;
 		else
-			result = pl_bar_unmap(addr, size);
+			result = pl_bar_unmap(addr, size, false);
 	}
 	if (result < 0) {
 		if (file)
@@ -406,12 +406,8 @@ int __wrap_munmap(void *addr, size_t size)
 
 CAUGHT int munmap(void *addr, size_t size)
 {
-	if (pl_bar_near(addr, size)) {
-		int result = pl_bar_unmap(addr, size);
-
-		if (result < 0)
-			return (int)answer(result);
-	}
+	if (pl_bar_near(addr, size))
+		return (int)answer(pl_bar_unmap(addr, size, true));
 	return (int)syscall(SYS_munmap, addr, size);
 }
 

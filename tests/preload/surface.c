@@ -253,7 +253,7 @@ static void do_map(struct run *run, int fd)
 static void unmap(struct run *run)
 {
 	if (run->bar)
-		(void)pl_bar_unmap(run->bar, 4096);
+		(void)pl_bar_unmap(run->bar, 4096, true);
 	run->bar = NULL;
 }
 
