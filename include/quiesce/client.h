@@ -14,6 +14,14 @@
  * mapping without vaddr and fd) answers -ENOTSUP. The dirty log is that of the device, or of the
  * IOMMU.
  *
+ * ",raw" behind it (or the option below) shows such a device as its driver makes it, for those who
+ * want to know what that is: `quiesce check` above all. Kernels and drivers promise less than
+ * <quiesce/device.h> does, and without it the client makes up for what they lack. With it states,
+ * results and data are the kernel's own in every state: accesses reach a stopped device, a drained
+ * PRE_COPY session may read as ended, a refused load may be run, a session may be lost, triggers
+ * are delivered at once, a log may be started twice. The device is reset neither when it is opened
+ * nor when it is let go; who lets it go in RESUMING may crash the kernel (ORD-9).
+ *
  * Of a vfio-user device: commands from the server (DMA over the socket) are answered from the
  * mappings that the user made, by whichever thread is waiting for a reply and else by a thread of
  * the client's own. Calls from several threads are pipelined on the one connection.
@@ -34,10 +42,11 @@
 extern "C" {
 #endif
 
-/* Of vfio-user devices; the kernel has no such choices. */
 struct qsc_client_options {
-	/* For one request to be answered, in milliseconds; then the connection is given up and
-	 * every call answers -ETIMEDOUT, later ones -ENOTCONN. 0: default, 60000. */
+	bool raw; /* of a kernel device: as its driver makes it, see above */
+	/* Of a vfio-user device, as is all that follows. For one request to be answered, in
+	 * milliseconds; then the connection is given up and every call answers -ETIMEDOUT, later
+	 * ones -ENOTCONN. 0: default, 60000. */
 	uint32_t request_timeout_ms;
 	uint32_t connect_timeout_ms; /* connect and handshake; 0: default, 5000 */
 	bool posted_writes;  /* region writes do not wait for a reply; errors are not seen */

@@ -381,7 +381,8 @@ int qsc_client_open(const char *uri, const struct qsc_client_options *options,
 	if (!strncmp(uri, socket_scheme, sizeof(socket_scheme) - 1))
 		result = open_socket(uri + sizeof(socket_scheme) - 1, options, dev, err);
 	else if (!strncmp(uri, kernel_scheme, sizeof(kernel_scheme) - 1))
-		result = qsc_kernel_open(uri + sizeof(kernel_scheme) - 1, dev, err);
+		result = qsc_kernel_open(uri + sizeof(kernel_scheme) - 1, options && options->raw,
+					 dev, err);
 	else
 		return qsc_error_set(
 			err, EINVAL, NULL,

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """`quiesce check` of a device of ours at the kernel's interface, with each set of migration flags: what the
-device promises must come through the preload library and the client for the kernel's devices."""
+device promises must come through the preload library, and through the client for the kernel's devices,
+whether that makes up for what a driver lacks or is raw."""
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def main():
         checks = {}
         for flags in FLAGS:
             command = [TOOL, "run", "--quiet", "--device", f"dmacopy,memory=64K,flags={flags}", "--",
-                       TOOL, "check", DEVICE, "--json", f"{folder}/{flags}.json"]
+                       TOOL, "check", DEVICE, DEVICE + ",raw", "--json", f"{folder}/{flags}.json"]
             checks[flags] = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for flags, check in checks.items():
@@ -27,11 +28,12 @@ def main():
             if check.returncode:
                 sys.exit(f"flags {flags}: exit {check.returncode}\n{said}")
             with open(f"{folder}/{flags}.json", encoding="utf-8") as file:
-                device = json.load(file)["devices"][0]
-            results = {item["id"]: item["result"] for item in device["findings"]}
-            untried = {item for item, result in results.items() if result == "could not be tried"}
-            if device["kind"] != "kernel" or device["flags"] != flags or untried - UNTRIED:
-                sys.exit(f"flags {flags}: {untried} could not be tried\n{said}")
+                devices = json.load(file)["devices"]
+            for device in devices:
+                untried = {item["id"] for item in device["findings"]
+                           if item["result"] == "could not be tried"}
+                if device["kind"] != "kernel" or device["flags"] != flags or untried - UNTRIED:
+                    sys.exit(f"flags {flags}: {untried} could not be tried\n{said}")
             print(said.splitlines()[-1])
 
 

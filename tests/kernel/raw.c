@@ -26,7 +26,7 @@
 
 struct raw {
 	struct qsc_kernel_place place;
-	enum qsc_kernel_via via;
+	struct qsc_kernel_way way;
 	struct qsc_kernel_files files;
 	const char *finding; /* the one under way */
 };
@@ -60,7 +60,7 @@ static void raw_open(struct raw *raw)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 
-	if (qsc_kernel_attach(&raw->place, raw->via, &raw->files, &err) < 0)
+	if (qsc_kernel_attach(&raw->place, raw->way.via, &raw->files, &err) < 0)
 		give_up("%s", err.text);
 }
 
@@ -424,7 +424,7 @@ static void find(struct raw *raw, const char *uri)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 
-	if (qsc_kernel_find("", uri + strlen("vfio:"), &raw->place, &raw->via, &err) < 0)
+	if (qsc_kernel_find("", uri + strlen("vfio:"), &raw->place, &raw->way, &err) < 0)
 		give_up("%s", err.text);
 	raw_open(raw);
 }

@@ -215,8 +215,37 @@ static int find_group(const char *root, const char *id, struct qsc_kernel_place 
 				      : find_pci(root, place, err);
 }
 
-/* Splits "NAME,via=…". */
-static int read_text(const char *text, struct qsc_kernel_place *place, enum qsc_kernel_via *via,
+/* One option of `length` bytes. */
+static int read_option(const char *option, size_t length, struct qsc_kernel_way *way,
+		       struct qsc_error *err)
+{
+	static const struct {
+		const char *text;
+		struct qsc_kernel_way way;
+	} known[] = {
+		{"via=cdev", {.via = QSC_KERNEL_CDEV}},
+		{"via=legacy", {.via = QSC_KERNEL_LEGACY}},
+		{"raw", {.raw = true}},
+	};
+
+	for (size_t i = 0; i < QSC_ARRAY_SIZE(known); i++) {
+		if (strlen(known[i].text) != length || strncmp(option, known[i].text, length) != 0)
+			continue;
+		if (known[i].way.raw)
+			way->raw = true;
+		else
+			way->via = known[i].way.via;
+		return 0;
+	}
+	return qsc_error_set(err, EINVAL, NULL,
+			     "'%.*s' is no option of a kernel device; there is via=cdev "
+			     "(device file and iommufd), via=legacy (group and container) and raw "
+			     "(as its driver makes it)",
+			     (int)qsc_min_u64(length, 80), option);
+}
+
+/* Splits "NAME,OPTION…". */
+static int read_text(const char *text, struct qsc_kernel_place *place, struct qsc_kernel_way *way,
 		     struct qsc_error *err)
 {
 	const char *option = strchr(text, ',');
@@ -226,29 +255,26 @@ static int read_text(const char *text, struct qsc_kernel_place *place, enum qsc_
 		return qsc_error_set(err, EINVAL, NULL, "'%.80s' names no device; write " FORMS,
 				     text);
 	memcpy(place->name, text, length);
-	*via = QSC_KERNEL_AUTO;
-	if (!option)
-		return 0;
-	if (!strcmp(option, ",via=cdev"))
-		*via = QSC_KERNEL_CDEV;
-	else if (!strcmp(option, ",via=legacy"))
-		*via = QSC_KERNEL_LEGACY;
-	else
-		return qsc_error_set(err, EINVAL, NULL,
-				     "'%.80s' is no option of a kernel device; there is via=cdev "
-				     "(device file and iommufd) and via=legacy (group and "
-				     "container)",
-				     option + 1);
+	*way = (struct qsc_kernel_way){.via = QSC_KERNEL_AUTO};
+	while (option) {
+		const char *end = strchr(++option, ',');
+		int result = read_option(option, end ? (size_t)(end - option) : strlen(option), way,
+					 err);
+
+		if (result < 0)
+			return result;
+		option = end;
+	}
 	return 0;
 }
 
 int qsc_kernel_find(const char *root, const char *text, struct qsc_kernel_place *place,
-		    enum qsc_kernel_via *via, struct qsc_error *err)
+		    struct qsc_kernel_way *way, struct qsc_error *err)
 {
 	int result;
 
 	memset(place, 0, sizeof(*place));
-	result = read_text(text, place, via, err);
+	result = read_text(text, place, way, err);
 	if (result < 0)
 		return result;
 	if (!strncmp(place->name, CDEV_FOLDER, sizeof(CDEV_FOLDER) - 1)) {

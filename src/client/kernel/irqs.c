@@ -239,7 +239,7 @@ int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	pthread_mutex_lock(&kernel->state_lock);
 	if (!trigger)
 		result = set_up(kernel, set, &packed->set);
-	else if (runs(kernel) || kernel->holds)
+	else if (runs(kernel) || kernel->holds || kernel->raw)
 		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
 	else
 		result = hold(kernel, &packed);

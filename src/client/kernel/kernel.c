@@ -47,7 +47,7 @@ int qsc_kernel_verdict(struct qsc_kernel *kernel, enum qsc_action action)
 	enum qsc_verdict verdict;
 	int number;
 
-	if (!kernel->migratable)
+	if (!kernel->migratable || kernel->raw)
 		return 0;
 	verdict = qsc_contract_verdict(
 		action, (enum qsc_state)atomic_load_explicit(&kernel->state, memory_order_acquire));
@@ -101,8 +101,8 @@ static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
 	return result;
 }
 
-int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc_device **dev,
-		    struct qsc_error *err)
+int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
+		    struct qsc_device **dev, struct qsc_error *err)
 {
 	struct qsc_kernel *kernel = calloc(1, sizeof(*kernel));
 	int result;
@@ -113,6 +113,7 @@ int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc
 	}
 	kernel->dev.ops = &kernel_ops;
 	kernel->files = *files;
+	kernel->raw = raw;
 	kernel->mappings = (struct qsc_mappings)QSC_MAPPINGS_INIT;
 	kernel->session_fd = -1;
 	(void)snprintf(kernel->name, sizeof(kernel->name), "vfio:%s", name);
@@ -128,14 +129,14 @@ int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc
 	return 0;
 }
 
-int qsc_kernel_open(const char *text, struct qsc_device **dev, struct qsc_error *err)
+int qsc_kernel_open(const char *text, bool raw, struct qsc_device **dev, struct qsc_error *err)
 {
 	struct qsc_kernel_files files;
 	struct qsc_kernel_place place;
-	enum qsc_kernel_via via;
-	int result = qsc_kernel_find("", text, &place, &via, err);
+	struct qsc_kernel_way way;
+	int result = qsc_kernel_find("", text, &place, &way, err);
 
 	if (!result)
-		result = qsc_kernel_attach(&place, via, &files, err);
-	return result < 0 ? result : qsc_kernel_take(&files, place.name, dev, err);
+		result = qsc_kernel_attach(&place, way.via, &files, err);
+	return result < 0 ? result : qsc_kernel_take(&files, place.name, raw || way.raw, dev, err);
 }

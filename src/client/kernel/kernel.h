@@ -6,7 +6,8 @@
  *
  * Kernels and drivers promise less than <quiesce/device.h> does. What they lack and can be had by a
  * user is made up for here: accesses that a stopped device should discard do not reach it, a
- * session that could not be handed out is undone, and a device is never let go in RESUMING.
+ * session that could not be handed out is undone, and a device is never let go in RESUMING. A raw
+ * device is what its driver makes it: none of that is done.
  */
 #ifndef QSC_CLIENT_KERNEL_H
 #define QSC_CLIENT_KERNEL_H
@@ -38,13 +39,19 @@ enum qsc_kernel_via {
 	QSC_KERNEL_LEGACY,
 };
 
+/* How to reach it, as the options behind the name say. */
+struct qsc_kernel_way {
+	enum qsc_kernel_via via;
+	bool raw;
+};
+
 /*
  * find.c: `text` is what follows "vfio:" in a URI. `root` stands in front of /sys, "" for the
  * machine's. -EINVAL with the reason when the text is no name, -ENOENT, -ENODEV and others when
  * there is no such device or it is not one that VFIO can hand out.
  */
 int qsc_kernel_find(const char *root, const char *text, struct qsc_kernel_place *place,
-		    enum qsc_kernel_via *via, struct qsc_error *err);
+		    struct qsc_kernel_way *way, struct qsc_error *err);
 /* Members of the device's group that keep it from being handed out: "0000:00:1f.0 (nvme)", … */
 void qsc_kernel_group_blockers(const char *root, const struct qsc_kernel_place *place, char *text,
 			       size_t size);
@@ -88,6 +95,7 @@ struct qsc_kernel {
 	struct qsc_kernel_files files;
 
 	/* Constant once open. */
+	bool raw;
 	uint32_t flags; /* VFIO_DEVICE_FLAGS_* */
 	uint32_t num_regions;
 	uint32_t num_irqs;
@@ -192,10 +200,10 @@ int qsc_kernel_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, 
 int qsc_kernel_log_carry(struct qsc_kernel *kernel, uint64_t iova, uint64_t size);
 
 /* The device behind these descriptors, which are taken over, also on failure. */
-int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, struct qsc_device **dev,
-		    struct qsc_error *err);
+int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
+		    struct qsc_device **dev, struct qsc_error *err);
 
-/* Open the device of a URI without its "vfio:". */
-int qsc_kernel_open(const char *text, struct qsc_device **dev, struct qsc_error *err);
+/* Open the device of a URI without its "vfio:"; raw also when the URI says so. */
+int qsc_kernel_open(const char *text, bool raw, struct qsc_device **dev, struct qsc_error *err);
 
 #endif

@@ -46,6 +46,7 @@ static struct {
 	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
 	int maps, unmaps;
 	int triggers;
+	bool raw;	/* how the device is opened */
 	bool knows;	/* the contract, and says so of its region */
 	int vectors[4]; /* descriptors that are set up, by number; -1 none */
 	uint32_t num_vectors;
@@ -288,7 +289,7 @@ static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool tracks
 	files.device = fake.device = qsc_fd_memory("device", REGION_SIZE);
 	files.iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
 	fake.session = -1;
-	return qsc_kernel_take(&files, "fake", dev, err);
+	return qsc_kernel_take(&files, "fake", fake.raw, dev, err);
 }
 
 static struct qsc_device *begin(void)
@@ -500,6 +501,41 @@ static void test_held_triggers(void **unused)
 	assert_int_equal(qsc_device_reset(dev), 0);
 	assert_int_equal(fake.triggers, 3);
 	end(dev);
+}
+
+/* As its driver makes it: nothing is made up for. */
+static void test_raw(void **unused)
+{
+	struct qsc_device *dev = NULL;
+	uint32_t value = 0x2468ace0;
+	uint64_t session;
+	char buf[16];
+
+	(void)unused;
+	qsc_device_close(begin());
+	fake.raw = true;
+	fake.resets = 0;
+	fake.state = QSC_STATE_STOP;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	value = 0;
+	assert_int_equal(qsc_device_region_read(dev, 0, 64, &value, 4), 4);
+	assert_int_equal(value, 0x2468ace0);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	session = enter(dev, QSC_STATE_PRE_COPY);
+	qsc_fd_close(&fake.session);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), 0);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(qsc_device_session_read(dev, session, buf, sizeof(buf)), 0);
+	session = enter(dev, QSC_STATE_RESUMING);
+	qsc_fd_close(&fake.session);
+	assert_int_equal(qsc_device_session_write(dev, session, "more", 4), -EPIPE);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	(void)enter(dev, QSC_STATE_STOP);
+	end(dev);
+	assert_int_equal(fake.resets, 0);
+	assert_int_equal(fake.state, QSC_STATE_STOP);
 }
 
 /* DEV-6: a device that knows the contract holds them itself, and saves them. */
@@ -768,8 +804,8 @@ static void put_link(const char *path, const char *target)
 static int find(const char *text, struct qsc_kernel_place *place, const char *says)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
-	enum qsc_kernel_via via;
-	int result = qsc_kernel_find(root, text, place, &via, &err);
+	struct qsc_kernel_way way;
+	int result = qsc_kernel_find(root, text, place, &way, &err);
 
 	if (says && !strstr(err.text, says))
 		fail_msg("'%s' says '%s'", text, err.text);
@@ -806,6 +842,7 @@ static void test_names(void **unused)
 	assert_int_equal(find("/dev/vfio/12", &place, NULL), 0);
 	assert_string_equal(place.device, "0000:3b:00.2");
 	assert_int_equal(find("/dev/vfio/devices/vfio7,via=cdev", &place, NULL), 0);
+	assert_int_equal(find("/dev/vfio/devices/vfio7,raw,via=cdev", &place, NULL), 0);
 	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio7");
 	assert_int_equal(find("0000:3b:00.3", &place, "bound to the driver 'nvme'"), -ENODEV);
 	assert_int_equal(find("0000:3b:00.4", &place, "behind no IOMMU"), -ENODEV);
@@ -816,6 +853,7 @@ static void test_names(void **unused)
 	assert_int_equal(find("/dev/vfio/devices/../vfio", &place, "a device file is"), -EINVAL);
 	assert_int_equal(find("11111111-2222-3333-4444-555555555555", &place, "no mediated"),
 			 -ENOENT);
+	assert_int_equal(find("/dev/vfio/devices/vfio7,raw,", &place, "no option"), -EINVAL);
 	assert_int_equal(find("0000:3b:00.2,via=magic", &place, "no option"), -EINVAL);
 	assert_int_equal(find("nic0", &place, "no name of a kernel device"), -EINVAL);
 	assert_int_equal(find("", &place, "names no device"), -EINVAL);
@@ -830,14 +868,23 @@ static void test_names(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lost_session),	 cmocka_unit_test(test_failure_is_read),
-		cmocka_unit_test(test_drained),		 cmocka_unit_test(test_refused_load),
-		cmocka_unit_test(test_let_go),		 cmocka_unit_test(test_found_stopped),
-		cmocka_unit_test(test_discarded),	 cmocka_unit_test(test_held_triggers),
-		cmocka_unit_test(test_trusted_triggers), cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_mapping),		 cmocka_unit_test(test_log_of_iommu),
-		cmocka_unit_test(test_no_log),		 cmocka_unit_test(test_bind_refused),
-		cmocka_unit_test(test_stopped_peer),	 cmocka_unit_test(test_names),
+		cmocka_unit_test(test_lost_session),
+		cmocka_unit_test(test_failure_is_read),
+		cmocka_unit_test(test_drained),
+		cmocka_unit_test(test_refused_load),
+		cmocka_unit_test(test_let_go),
+		cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_discarded),
+		cmocka_unit_test(test_held_triggers),
+		cmocka_unit_test(test_trusted_triggers),
+		cmocka_unit_test(test_raw),
+		cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_mapping),
+		cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_bind_refused),
+		cmocka_unit_test(test_stopped_peer),
+		cmocka_unit_test(test_names),
 	};
 
 	/* A session is a pipe here. */

@@ -241,7 +241,7 @@ static int start_locked(struct qsc_kernel *kernel, uint64_t *page_size,
 {
 	int result;
 
-	if (kernel->logging)
+	if (kernel->logging && !kernel->raw)
 		return -EBUSY;
 	free(kernel->logged);
 	kernel->num_logged = 0;
@@ -286,7 +286,7 @@ int qsc_kernel_log_stop(struct qsc_device *dev)
 	if (kernel->log == QSC_KERNEL_LOG_NONE)
 		return -ENOTTY;
 	pthread_mutex_lock(&kernel->dma_lock);
-	if (kernel->logging) {
+	if (kernel->logging || kernel->raw) {
 		result = kernel->log == QSC_KERNEL_LOG_DEVICE ? stop_device(kernel)
 							      : switch_iommu(kernel, false);
 		kernel->logging = false;
@@ -305,7 +305,7 @@ int qsc_kernel_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, 
 	if (kernel->log == QSC_KERNEL_LOG_NONE)
 		return -ENOTTY;
 	pthread_mutex_lock(&kernel->dma_lock);
-	if (kernel->logging && kernel->log == QSC_KERNEL_LOG_DEVICE) {
+	if ((kernel->logging || kernel->raw) && kernel->log == QSC_KERNEL_LOG_DEVICE) {
 		result = report_device(kernel, iova, size, page_size, bitmap);
 	} else if (kernel->logging) {
 		result = report_carried(kernel, iova, size, page_size, bitmap);

@@ -20,6 +20,8 @@ static int check(struct qsc_kernel *kernel, uint64_t session, bool reading)
 {
 	if (session != kernel->session || kernel->session_fd < 0)
 		return -ENODEV;
+	if (kernel->raw)
+		return 0;
 	return (atomic_load(&kernel->state) != QSC_STATE_RESUMING) == reading ? 0 : -ENODEV;
 }
 
@@ -51,7 +53,7 @@ ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *
 		n = read(kernel->session_fd, buf, size);
 		if (n < 0)
 			n = -errno;
-		if (n == 0 && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
+		if (n == 0 && !kernel->raw && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
 			n = -ENOMSG;
 		else if (n == 0)
 			break;

@@ -63,6 +63,9 @@ static enum qsc_state current(struct qsc_kernel *kernel)
 
 static void end_session(struct qsc_kernel *kernel)
 {
+	/* The descriptor stays, for the driver to say what it comes to. */
+	if (kernel->raw)
+		return;
 	kernel->session = 0;
 	kernel->refused = false;
 	qsc_fd_close(&kernel->session_fd);
@@ -75,6 +78,8 @@ static int enter(struct qsc_kernel *kernel, enum qsc_state state)
 		end_session(kernel);
 	atomic_store(&kernel->state, state);
 	kernel->state_known = true;
+	if (kernel->raw)
+		return 0;
 	if (state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY)
 		qsc_kernel_release_held(kernel, true);
 	return qsc_state_is_active(state) ? qsc_mappings_restore(&kernel->mappings)
@@ -223,6 +228,17 @@ static int change_state(struct qsc_kernel *kernel, uint32_t target, uint64_t *se
 	return result;
 }
 
+/* State lock held. What the kernel makes of it; *session stays 0 where no descriptor came. */
+static int change_state_raw(struct qsc_kernel *kernel, uint32_t target, uint64_t *session)
+{
+	int fd = -1;
+	int result = put_state(kernel, target, &fd);
+
+	kernel->state_known = false;
+	(void)learn(kernel);
+	return !result && fd >= 0 ? begin_session(kernel, fd, session) : result;
+}
+
 int qsc_kernel_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
@@ -231,7 +247,8 @@ int qsc_kernel_set_state(struct qsc_device *dev, uint32_t target, uint64_t *sess
 	if (!kernel->migratable)
 		return -ENOTTY;
 	pthread_mutex_lock(&kernel->state_lock);
-	result = change_state(kernel, target, session);
+	result = kernel->raw ? change_state_raw(kernel, target, session)
+			     : change_state(kernel, target, session);
 	pthread_mutex_unlock(&kernel->state_lock);
 	return result;
 }
@@ -265,7 +282,7 @@ int qsc_kernel_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 
 	if (!kernel->migratable)
 		return -ENOTTY;
-	if (current(kernel) == QSC_STATE_ERROR)
+	if (current(kernel) == QSC_STATE_ERROR && !kernel->raw)
 		return -EIO;
 	return qsc_kernel_feature(kernel->files.device,
 				  VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET,
@@ -280,7 +297,7 @@ int qsc_kernel_reset(struct qsc_device *dev)
 	pthread_mutex_lock(&kernel->state_lock);
 	result = reset_locked(kernel);
 	pthread_mutex_unlock(&kernel->state_lock);
-	if (!result)
+	if (!result && !kernel->raw)
 		(void)qsc_kernel_log_stop(dev);
 	return result;
 }
@@ -298,7 +315,7 @@ static int make_running(struct qsc_kernel *kernel, struct qsc_error *err)
 		return qsc_error_set(err, -result, "STATE-4", "it does not tell its state: %s",
 				     strerror(-result));
 	left = current(kernel);
-	if (left == QSC_STATE_RUNNING)
+	if (left == QSC_STATE_RUNNING || kernel->raw)
 		return 0;
 	qsc_log(QSC_LOG_INFO, "%s: its last user left it in %s; it is reset", kernel->name,
 		qsc_state_name(left));
@@ -339,6 +356,8 @@ void qsc_kernel_leave(struct qsc_kernel *kernel)
 	uint64_t session;
 	int result = -ENOTTY;
 
+	if (kernel->raw)
+		return;
 	(void)qsc_kernel_log_stop(&kernel->dev);
 	qsc_kernel_release_held(kernel, false);
 	if (!kernel->migratable)
