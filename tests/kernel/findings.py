@@ -27,7 +27,7 @@ KNOWN = [
      "it in between, brings the device back to where it was."),
     ("reset-keeps", "ARC-5", "A reset leaves registers as they were",
      "mtty's reset ends its migration and leaves its registers.",
-     "Nothing: what a device's reset does is the driver's. ``quiesce check`` names it."),
+     "Nothing: what a device's reset does is the driver's. ``quiesce check`` allows for it."),
     ("stopped-writes", "DEV-7", "Register writes reach a stopped device, and what it saves",
      "A write in STOP_COPY lands in the register, and a second save has another stream (DEV-3).",
      "Discards register accesses of a stopped device: reads give all ones, writes vanish, and "
@@ -56,6 +56,25 @@ KNOWN = [
      "Resets before it lets go of a device in RESUMING, and one that was killed there leaves it to "
      "the next open, which resets before anything else."),
 ]
+# What `quiesce check vfio:…,raw` must say of each, not knowing of them: the clause that it finds broken, or
+# why it cannot.
+CHECKED = {
+    "precopy-end": "SESS-3",
+    "poll-always": "the interface of a device has no ``poll()``",
+    "precopy-flags": "the client passes no flags; a program sees it that does",
+    "set-echo": "the answer to a failed request is not part of the interface: only its errno is, and the "
+                "state is asked for",
+    "session-lost": "SESS-9",
+    "reset-keeps": "it sees that a reset leaves the register, and judges nothing by that register after one: "
+                   "no clause is about it",
+    "stopped-writes": "DEV-7",
+    "rejected-runs": "SESS-6",
+    "log-probe": "the device has no dirty log then",
+    "log-twice": "LOG-3",
+    "trigger-stopped": "DEV-2",
+    "state-kept": "STATE-5",
+    "load-abandoned": "not without ``--dangerous``: the kernel crashes",
+}
 WAYS = {"cdev": "with device files and iommufd (VFIO of the same source, these options on)",
         "legacy": "as Debian builds it (groups and containers)"}
 
@@ -68,12 +87,22 @@ class Seen:
         self.way = None
         self.verdicts = {}
         self.words = {}
+        self.tried = {}
 
     def verdict(self, name, deviates):
         self.verdicts[self.way, name] = deviates
 
     def said(self, name, text):
         self.words.setdefault((self.way, name), []).append(text)
+
+    def checked(self, text):
+        """A line of TAP, without number and device."""
+        ok, item, why = re.fullmatch(r"(ok|not ok) ([\w-]+)(?: # SKIP|:) (.*)", text).groups()
+        self.tried[self.way, item] = why if ok == "not ok" else None
+
+    def broken(self, item):
+        """In which ways of access, and what was said."""
+        return {way: self.tried[way, item] for way in WAYS if self.tried.get((way, item))}
 
     def ways(self, name, verdict=True):
         return [way for way in WAYS if self.verdicts.get((way, name)) is verdict]
@@ -118,9 +147,55 @@ def render(seen):
         parts.append(fill(f"*{name}*, {' and '.join(ways)}. {what}") + "\n\n"
                      f".. code-block:: text\n\n{words}\n\n"
                      + fill(f"The client: {client[0].lower()}{client[1:]}") + "\n")
+    parts.append(render_checked(seen))
     parts.append(heading("What was looked for and is not so", "-"))
     parts.append("\n".join(held) + "\n")
     return "\n".join(parts)
+
+
+CHECK_HEAD = """What the checker finds by itself
+--------------------------------
+
+``quiesce check vfio:…,raw --register 0:7:1`` is told nothing of all this, only where mtty's scratch
+register is (:doc:`check-your-device`). Which of the above it must find broken, and does:
+
+.. list-table::
+   :header-rows: 1
+   :widths: 20 80
+
+   * - finding
+     - the checker
+"""
+
+
+def row(first, second):
+    return f"   * - {first}\n     - {second}\n"
+
+
+def render_checked(seen):
+    """What `quiesce check` saw of it, in two tables."""
+    text = CHECK_HEAD
+    for name, verdict in CHECKED.items():
+        if seen.ways(name):
+            text += row(name, f"finds {verdict} broken" if verdict.isupper()
+                        else f"cannot see it: {verdict}")
+    text += ("\nAll that it finds broken, and what it says:\n\n.. list-table::\n   :header-rows: 1\n"
+             "   :widths: 20 15 65\n\n   * - item\n     - devices\n     - seen\n")
+    for item in dict.fromkeys(item for _, item in seen.tried):
+        for way, why in seen.broken(item).items():
+            text += f"   * - {item}\n     - {way}\n     - {why}\n"
+    return text
+
+
+def rediscovered(seen):
+    """Pairs of whether the checker found a deviation, and a name."""
+    for name, verdict in CHECKED.items():
+        ways = seen.ways(name) if verdict.isupper() else []
+        if name == "log-twice":
+            # One that cannot report is none to the client, whichever way it is opened.
+            ways = [way for way in ways if way not in seen.ways("log-probe")]
+        for way in ways:
+            yield way in seen.broken(verdict), f"{way}: the checker finds {name} by {verdict}"
 
 
 def package(kernel):
@@ -138,6 +213,7 @@ def compare(seen, document):
     known = {name for name, *_ in KNOWN}
     names = {name for _, name in seen.verdicts}
     yield names <= known, f"every finding is known: {' '.join(sorted(names - known)) or 'all'}"
+    yield from rediscovered(seen)
     written = document.read_text(encoding="utf-8") if document.exists() else ""
     series = re.search(r"^Seen with (\d+\.\d+)", written, re.M)
     if series and not seen.kernel.version.startswith(series[1] + "."):

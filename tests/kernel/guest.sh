@@ -168,8 +168,17 @@ migrate() {
 	else
 		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 100
 	fi
-	guest raw "vfio:${ONE}1"
+	checked
+guest raw "vfio:${ONE}1"
 	guest crash "vfio:${ONE}2"
+}
+
+# What the checker finds by itself: of mtty it is told no more than where its scratch register is.
+checked() {
+	expect "the checker comes to its end" 1 "^1\\.\\." \
+		quiesce check "vfio:${ONE}3,via=$WAY,raw" --register 0:7:1 --tap
+	echo "$output" >/tmp/checked
+	sed -n 's/^\(ok\|not ok\) [0-9]* - [^ ]* /TRIED \1 /p' /tmp/checked
 }
 
 chmod 1777 /tmp

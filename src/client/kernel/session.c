@@ -25,6 +25,12 @@ static int check(struct qsc_kernel *kernel, uint64_t session, bool reading)
 	return (atomic_load(&kernel->state) != QSC_STATE_RESUMING) == reading ? 0 : -ENODEV;
 }
 
+/* A descriptor is for one direction only; the other one is no such session for its user. */
+static int failure(void)
+{
+	return errno == EBADF ? ENODEV : errno;
+}
+
 /* After EAGAIN: until the driver says that it is worth another try. */
 static int await(int fd, short events, unsigned int *tries)
 {
@@ -52,7 +58,7 @@ ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *
 	while (!n) {
 		n = read(kernel->session_fd, buf, size);
 		if (n < 0)
-			n = -errno;
+			n = -failure();
 		if (n == 0 && !kernel->raw && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
 			n = -ENOMSG;
 		else if (n == 0)
@@ -84,7 +90,7 @@ static int write_all(struct qsc_kernel *kernel, const char *buf, size_t size)
 		} else if (errno == EAGAIN) {
 			result = await(kernel->session_fd, POLLOUT, &tries);
 		} else if (errno != EINTR) {
-			result = -errno;
+			result = -failure();
 		}
 	}
 	return result;
@@ -121,6 +127,9 @@ int qsc_kernel_session_precopy_info(struct qsc_device *dev, uint64_t session,
 	if (!result)
 		result = qsc_kernel_ioctl(kernel->session_fd, VFIO_MIG_GET_PRECOPY_INFO, &query);
 	pthread_mutex_unlock(&kernel->state_lock);
+	/* One of RESUMING knows no such question. */
+	if (result == -ENOTTY)
+		result = -EINVAL;
 	if (result < 0)
 		return result;
 	info->initial_bytes = query.initial_bytes;
