@@ -496,12 +496,14 @@ static int set_relayed(struct fault *fault, const struct qsc_irq_set *set)
 	own = calloc(set->count, sizeof(*own));
 	if (!own)
 		return -ENOMEM;
-	result = qsc_fault_relay_set(fault->relay, set->index, set->start, set->count, set->fds,
+	result = qsc_fault_relay_add(fault->relay, set->index, set->start, set->count, set->fds,
 				     own);
 	if (result < 0)
 		return result;
 	instead.fds = own;
-	return qsc_device_set_irqs(fault->inner, &instead);
+	result = qsc_device_set_irqs(fault->inner, &instead);
+	qsc_fault_relay_settle(fault->relay, set->index, set->start, set->count, own, !result);
+	return result;
 }
 
 static int fault_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)

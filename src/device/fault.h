@@ -114,10 +114,15 @@ typedef uint64_t fault_irq_fn(void *ctx, uint32_t vector, uint64_t count);
 int qsc_fault_relay_create(fault_irq_fn *decide, void *ctx, struct fault_relay **out);
 /*
  * Make eventfds to hand to the device in place of fds[0..count), from which the relay takes what
- * comes and delivers to the other. They stay the relay's; -1 stays -1. 0 or -errno.
+ * comes and delivers to the other. They stay the relay's; -1 stays -1. Earlier ones of the same
+ * vectors stay beside them until it is settled which of the two the device has. 0 or -errno.
  */
-int qsc_fault_relay_set(struct fault_relay *relay, uint32_t index, uint32_t start, uint32_t count,
+int qsc_fault_relay_add(struct fault_relay *relay, uint32_t index, uint32_t start, uint32_t count,
 			const int *fds, int *own);
+/* Deliver what has come to those that the device has not, and forget them: `own` was taken or not.
+ */
+void qsc_fault_relay_settle(struct fault_relay *relay, uint32_t index, uint32_t start,
+			    uint32_t count, const int *own, bool taken);
 /* Deliver what has come and forget the vectors of an index. */
 void qsc_fault_relay_clear(struct fault_relay *relay, uint32_t index);
 /* NULL is nothing to destroy. */

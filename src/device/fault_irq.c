@@ -81,16 +81,6 @@ static void remove_at(struct fault_relay *relay, size_t i)
 	*vector = relay->vectors[--relay->count];
 }
 
-static void remove_vectors(struct fault_relay *relay, uint32_t index, uint32_t start, uint64_t end)
-{
-	for (size_t i = relay->count; i > 0; i--) {
-		const struct vector *vector = &relay->vectors[i - 1];
-
-		if (vector->index == index && vector->number >= start && vector->number < end)
-			remove_at(relay, i - 1);
-	}
-}
-
 static int add(struct fault_relay *relay, uint32_t index, uint32_t number, int fd, int *own)
 {
 	struct vector vector = {.index = index, .number = number, .own = -1, .user = -1};
@@ -118,28 +108,53 @@ static int add(struct fault_relay *relay, uint32_t index, uint32_t number, int f
 	return 0;
 }
 
-int qsc_fault_relay_set(struct fault_relay *relay, uint32_t index, uint32_t start, uint32_t count,
+int qsc_fault_relay_add(struct fault_relay *relay, uint32_t index, uint32_t start, uint32_t count,
 			const int *fds, int *own)
 {
+	size_t before;
 	int result = 0;
 
 	pthread_mutex_lock(&relay->lock);
-	remove_vectors(relay, index, start, (uint64_t)start + count);
+	before = relay->count;
 	for (uint32_t i = 0; i < count && !result; i++) {
 		own[i] = -1;
 		if (fds[i] >= 0)
 			result = add(relay, index, start + i, fds[i], &own[i]);
 	}
-	if (result < 0)
-		remove_vectors(relay, index, start, (uint64_t)start + count);
+	while (result < 0 && relay->count > before)
+		remove_at(relay, relay->count - 1);
 	pthread_mutex_unlock(&relay->lock);
 	return result;
+}
+
+static bool is_among(int fd, const int *fds, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (fds[i] == fd)
+			return true;
+	return false;
+}
+
+void qsc_fault_relay_settle(struct fault_relay *relay, uint32_t index, uint32_t start,
+			    uint32_t count, const int *own, bool taken)
+{
+	pthread_mutex_lock(&relay->lock);
+	for (size_t i = relay->count; i > 0; i--) {
+		const struct vector *vector = &relay->vectors[i - 1];
+
+		if (vector->index == index && vector->number >= start &&
+		    vector->number - start < count && is_among(vector->own, own, count) != taken)
+			remove_at(relay, i - 1);
+	}
+	pthread_mutex_unlock(&relay->lock);
 }
 
 void qsc_fault_relay_clear(struct fault_relay *relay, uint32_t index)
 {
 	pthread_mutex_lock(&relay->lock);
-	remove_vectors(relay, index, 0, UINT64_MAX);
+	for (size_t i = relay->count; i > 0; i--)
+		if (relay->vectors[i - 1].index == index)
+			remove_at(relay, i - 1);
 	pthread_mutex_unlock(&relay->lock);
 }
 

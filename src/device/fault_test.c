@@ -27,6 +27,7 @@ struct bottom {
 	unsigned int calls;
 	unsigned int arcs;
 	int session_result;
+	int irq_result;
 	int fd;
 	uint8_t written[16];
 	size_t written_size;
@@ -59,6 +60,8 @@ static int bottom_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set
 {
 	struct bottom *bottom = bottom_of(dev);
 
+	if (bottom->irq_result)
+		return bottom->irq_result;
 	qsc_fd_close(&bottom->fd);
 	if (set->count)
 		bottom->fd = qsc_fd_dup(set->fds[0]);
@@ -477,6 +480,28 @@ static void test_interrupts(void **state)
 	}
 }
 
+/* What the device had before a setup that it refused still reaches its user; what it never took
+ * does not. */
+static void test_refused_interrupts(void **state)
+{
+	struct qsc_device *dev = open_with("irq@1=repeat");
+	qsc_autoclose int first = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	qsc_autoclose int second = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+	assert_int_equal(qsc_device_set_eventfds(dev, 2, &first, 1), 0);
+	bottom.irq_result = -ENOSPC;
+	assert_int_equal(qsc_device_set_eventfds(dev, 2, &second, 1), -ENOSPC);
+	bottom.irq_result = 0;
+	assert_int_equal(interrupts(dev, first, 3), 4);
+	assert_int_equal(qsc_eventfd_drain(second), 0);
+	/* In place of the earlier one, once it is taken. */
+	assert_int_equal(qsc_device_set_eventfds(dev, 2, &first, 1), 0);
+	assert_int_equal(qsc_device_set_eventfds(dev, 2, &second, 1), 0);
+	assert_int_equal(interrupts(dev, second, 3), 3);
+	assert_int_equal(qsc_eventfd_drain(first), 0);
+	qsc_device_close(dev);
+}
+
 static void test_open_kill_and_delay(void **state)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
@@ -520,6 +545,7 @@ int main(void)
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_refused_interrupts),
 		cmocka_unit_test(test_open_kill_and_delay),
 	};
 
