@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """A recipe for `quiesce audit`: unmodified QEMUs move a Linux guest that works on an NVMe disk of ours,
 and the guest's own judge says whether its data is right. It never fails because the move did: it
-says what happened, in three lines. The devices are at the sockets.
+says what happened, in three lines. The devices are at the sockets. A QEMU that has not ended by itself
+is told to with QMP's quit, as an operator does it: what it leaves of its devices is its own doing.
 
 Usage: audit_recipe.py QUIESCE JUDGE SOURCE DESTINATION"""
 import os
@@ -15,6 +16,8 @@ from vm import VmError, machine
 
 # What a migration may take to end.
 PATIENCE = 60
+# How long a destination that failed may take to end by itself: QEMU does so unless it is told not to.
+PATIENCE_TO_END = 20
 
 
 class AuditedDisk(rigs.Devices):
@@ -66,6 +69,23 @@ def runs(vm):
         return False
 
 
+def leave(vm, name):
+    """Tell a QEMU to end."""
+    try:
+        print(f"the {name} was told to quit, exit code {vm.quit()}", flush=True)
+    except (VmError, OSError):
+        print(f"the {name} had to be killed: what it leaves says nothing of QEMU", flush=True)
+        vm.kill()
+
+
+def end_failed(vm):
+    """A destination that failed ends by itself, or is told to."""
+    try:
+        print(f"the destination ended by itself, exit code {vm.wait(PATIENCE_TO_END)}", flush=True)
+    except VmError:
+        leave(vm, "destination")
+
+
 def move(rig):
     """Move the guest; whether that is reported as done."""
     try:
@@ -74,15 +94,17 @@ def move(rig):
     except (VmError, OSError) as error:
         say("outcome", "refused to start the move")
         print(str(error).splitlines()[0], flush=True)
+        for vm in rig.guest.vms[1:]:
+            leave(vm, "destination")
         return False
     here = ended(rig.vm)
     if here == "completed" and ended(there) == "completed" and runs(there):
         say("outcome", "moved, runs at the destination")
-        rig.vm.quit()
+        leave(rig.vm, "source")
         rig.vm = there
         return True
     say("outcome", f"{here}, runs {'at the source' if runs(rig.vm) else 'nowhere'}")
-    there.kill()
+    end_failed(there)
     return here == "completed"
 
 
@@ -95,11 +117,12 @@ def main():
         except (VmError, OSError) as error:
             say("outcome", "the guest did not start")
             say("reported", "failure")
-            print(str(error).splitlines()[0], flush=True)
+            print(str(error).splitlines()[0], *(vm.said() for vm in rig.guest.vms), flush=True)
             return
         success = move(rig)
         say("reported", "success" if success else "failure")
         say("data", "right" if data_is_right(rig) else "wrong")
+        leave(rig.vm, "last one")
 
 
 main()
