@@ -250,7 +250,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static uint8_t memory[PAGES * QSC_PAGE_SIZE] __attribute__((aligned(4096)));
 	static struct fake_world world = FAKE_WORLD_INIT;
 	const struct qsc_env env = {no_time, one_after_another, NULL, NULL};
-	const struct qsc_memory_region region = {0x10000, sizeof(memory), memory};
+	const struct qsc_memory_region region = {
+		.address = 0x10000, .size = sizeof(memory), .vaddr = memory};
 	struct source source = {.transport = {&source_ops}};
 	const struct qsc_migrate_user user = {
 		.regions = &region,
