@@ -180,7 +180,7 @@ class Device:
     """A device server; hosts come and go, it stays."""
 
     def __init__(self, world, spec):
-        self.path = world.fresh("dev")
+        self.tool, self.path = world.tool, world.fresh("dev")
         self.uri = f"vfio-user:{self.path}"
         self.trace = f"{self.path}.trace"
         self.process = subprocess.Popen(
@@ -194,6 +194,16 @@ class Device:
         """How often anybody changed its state or data, as far as it was traced."""
         trace = pathlib.Path(self.trace).read_text(encoding="utf-8")
         return trace.count(" set-state ") + trace.count(" session-write ")
+
+    def wait_free(self):
+        """Until its server has noticed that the last user is gone, which takes it a moment."""
+        deadline = time.monotonic() + HANG
+        while time.monotonic() < deadline:
+            info = subprocess.run([self.tool, "info", self.uri], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, text=True, check=False)
+            if "another client holds the device" not in info.stderr:
+                return
+        raise AssertionError(f"{self.uri} is never let go of")
 
     def kill(self):
         self.process.kill()
@@ -218,6 +228,8 @@ class World:
     def host(self, where, *args):
         """A host with the devices of that side, as many of which are made as have died."""
         alive = [device for device in self.devices[where] if device.process.poll() is None]
+        for device in alive:
+            device.wait_free()
         alive += [Device(self, self.spec) for _ in range(self.count - len(alive))]
         self.devices[where] = alive
         host = Host(self, where, [device.uri for device in alive], "--memory", self.memory, *args)
