@@ -192,12 +192,11 @@ static void test_peers_that_cannot_be(void **state)
 		uint32_t peer;
 		uint64_t second;
 		size_t less;
-		bool twice;
+		int times;
 		int result;
 	} cases[] = {
-		{1, 4096, 0, false, 0},	     {2, 4096, 0, false, -EPROTO},
-		{1, 0, 0, false, -EPROTO},   {1, 4096, 8, false, -EPROTO},
-		{1, 4096, 0, true, -EPROTO},
+		{1, 4096, 0, 1, 0},	  {2, 4096, 0, 1, -EPROTO}, {1, 0, 0, 1, -EPROTO},
+		{1, 4096, 8, 1, -EPROTO}, {1, 4096, 0, 2, -EPROTO},
 	};
 	size_t i;
 
@@ -215,7 +214,7 @@ static void test_peers_that_cannot_be(void **state)
 		assert_int_equal(qsc_shape_encode(&shape, &bytes, &size), 0);
 		qsc_items_put(&items, bytes, size);
 		free(bytes);
-		for (k = 0; k <= cases[i].twice; k++) {
+		for (k = 0; k < cases[i].times; k++) {
 			begin = qsc_items_begin(&items, QSC_ITEM_OPTIONAL | 4);
 			put_peer(&items, 0, cases[i].peer, 0);
 			put_peer(&items, 0, 0, cases[i].second);
