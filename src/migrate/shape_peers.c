@@ -109,30 +109,36 @@ void qsc_shape_compare_peers(const struct qsc_shape *ours, const struct qsc_shap
 	uint32_t i = 0;
 	uint32_t j = 0;
 
-	while (i < ours->num_peers || j < theirs->num_peers) {
+	for (;;) {
 		const struct qsc_shape_peer *here = i < ours->num_peers ? &ours->peers[i] : NULL;
 		const struct qsc_shape_peer *there = j < theirs->num_peers ? &theirs->peers[j]
 									   : NULL;
 		int order = !here ? 1 : !there ? -1 : in_order(here, there);
 		char at_source[192] = "nothing";
 		char at_destination[192] = "nothing";
-		const struct qsc_shape_peer *any = order <= 0 ? here : there;
 		char text[512];
 
-		i += order <= 0;
-		j += order >= 0;
-		if (order == 0 && is_same(here, there))
+		if (!here && !there)
+			return;
+		/* What comes first in the order stands alone: the other side has none. */
+		if (order > 0)
+			here = NULL;
+		if (order < 0)
+			there = NULL;
+		i += here != NULL;
+		j += there != NULL;
+		if (here && there && is_same(here, there))
 			continue;
-		if (order >= 0)
+		if (there)
 			(void)describe(theirs, there, at_source, sizeof(at_source));
-		if (order <= 0)
+		if (here)
 			(void)describe(ours, here, at_destination, sizeof(at_destination));
 		(void)snprintf(text, sizeof(text),
 			       "at IOVA %#llx device '%s' has %s at the source and %s at the "
 			       "destination",
-			       (unsigned long long)any->iova,
-			       name_of(order <= 0 ? ours : theirs, any->member), at_source,
-			       at_destination);
+			       (unsigned long long)(here ? here->iova : there->iova),
+			       here ? name_of(ours, here->member) : name_of(theirs, there->member),
+			       at_source, at_destination);
 		differ(ctx, text);
 	}
 }
