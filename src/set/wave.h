@@ -34,9 +34,9 @@ int qsc_wave(struct qsc_set *set, const char *phase, qsc_decide_fn *decide, stru
 
 /*
  * Its parts. Steps that know where each member is and do nothing yet: nobody moves before all have
- * told; *steps is the caller's to free.
+ * told; *out is the caller's to free.
  */
-int qsc_wave_read_states(struct qsc_set *set, struct qsc_step **steps, struct qsc_error *err);
+int qsc_wave_read_states(struct qsc_set *set, struct qsc_step **out, struct qsc_error *err);
 /* Every step that does something, side by side. 0 or the first failure. */
 int qsc_wave_run_steps(struct qsc_set *set, struct qsc_step *steps, const char *phase,
 		       struct qsc_error *err);

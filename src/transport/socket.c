@@ -56,7 +56,7 @@ int qsc_socket_wait(int fd, short events, uint32_t stall_ms, uint64_t deadline_u
 	if (deadline_us)
 		end = qsc_min_u64(end, deadline_us);
 	for (;;) {
-		look = watch ? qsc_min_u64(end, now + WATCH_MS * 1000U) : end;
+		look = watch ? qsc_min_u64(end, now + WATCH_MS * 1000ULL) : end;
 		ready = poll(&poller, 1, look == UINT64_MAX ? -1 : until(now, look));
 		if (ready > 0)
 			return 0;
