@@ -20,18 +20,18 @@ struct qsc_pace;
 struct qsc_link {
 	const struct qsc_env *env;
 	struct qsc_channel *channels[QSC_LINK_MAX_CHANNELS];
-	uint32_t count;
 	uint64_t id;
 	struct qsc_pace *pace; /* borrowed; NULL: no limit */
-	uint32_t version;      /* the other side's; 0 until it is known */
-	bool must_answer;      /* source: a channel that nobody answers is of no use */
-	bool one_way;	       /* source: nobody answers, what is sent is kept */
-	bool kept;	       /* destination: what a source sent was kept, and nobody is there */
-	bool heard_failed;     /* the other side said so itself, it need not be told */
 	/* Of every channel, as in the channel's set_limits and set_watch. */
-	uint32_t stall_ms;
-	uint64_t deadline_us;
 	const struct qsc_watch *watch; /* borrowed; or NULL */
+	uint64_t deadline_us;
+	uint32_t stall_ms;
+	uint32_t count;	   /* of the channels */
+	uint32_t version;  /* the other side's; 0 until it is known */
+	bool must_answer;  /* source: a channel that nobody answers is of no use */
+	bool one_way;	   /* source: nobody answers, what is sent is kept */
+	bool kept;	   /* destination: what a source sent was kept, and nobody is there */
+	bool heard_failed; /* the other side said so itself, it need not be told */
 };
 
 /* Whom a lane tells after frames what they moved; non-zero ends what it does. */

@@ -363,7 +363,7 @@ static void test_a_row_of_askers_does_not_hold_off_a_source(void **state)
 	f.sides[0].options.stall_timeout_ms = (ASKERS - 1) * LEISURE_MS;
 	assert_int_equal(pthread_create(&thread, NULL, sides_run_destination, &f.sides[1]), 0);
 	assert_int_equal(send_from(&f.sides[0]), 0);
-	assert_true(qsc_env_real()->now_us(NULL) - start < (ASKERS - 1) * LEISURE_MS * 1000ULL);
+	assert_true(qsc_env_real()->now_us(NULL) - start < (ASKERS - 1ULL) * LEISURE_MS * 1000);
 	f.sides[0].finished = true;
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	sides_expect_moved(&f);
