@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the halves of the module share: the structure, and moving bytes with a deadline. */
+/* What the parts of the module share: the structure, and what each does for the others. */
 #ifndef QSC_RPC_INTERNAL_H
 #define QSC_RPC_INTERNAL_H
 
@@ -7,6 +7,8 @@
 
 #include "base/syscall.h"
 #include "rpc/rpc.h"
+
+#define QSC_RPC_SLOT_MASK (QSC_RPC_CALLS - 1)
 
 struct qsc_rpc {
 	int fd;
@@ -73,6 +75,51 @@ struct qsc_rpc_input {
 	size_t num_fds;
 	bool ended; /* the peer will send nothing more */
 };
+
+/* ---- rpc.c ---- */
+
+struct timespec qsc_rpc_timespec(uint64_t us);
+
+void qsc_rpc_close_fds(int *fds, size_t count);
+
+/* Lock held. Everybody who waits wakes up and finds it broken. */
+void qsc_rpc_break_off(struct qsc_rpc *rpc);
+
+/* Lock held. deadline_us 0: for as long as it takes. Nonzero when it has passed. */
+int qsc_rpc_wait_idle(struct qsc_rpc *rpc, uint64_t deadline_us);
+
+/* ---- receive.c ---- */
+
+/* Lock held, nobody leads: let one who waits take the role. */
+void qsc_rpc_promote(struct qsc_rpc *rpc);
+
+/*
+ * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
+ * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
+ * ended in time, -ENOTCONN, -EPROTO.
+ */
+int qsc_rpc_lead(struct qsc_rpc *rpc, uint64_t deadline_us);
+
+/* ---- send.c ---- */
+
+size_t qsc_rpc_total_size(const struct iovec *iov, size_t iovcnt);
+
+/* Lock held. Messages go one at a time. */
+void qsc_rpc_await_turn(struct qsc_rpc *rpc);
+
+/* Lock held, and it is the command's turn: what is promised is promised in that order. */
+uint32_t qsc_rpc_promise(struct qsc_rpc *rpc);
+
+void qsc_rpc_fill_header(const struct iovec *iov, size_t size, uint16_t id, uint16_t command,
+			 uint32_t flags);
+
+/*
+ * Lock held, and it is this message's turn. What is long, or does not go at once, is sent without
+ * the lock.
+ */
+int qsc_rpc_send_message(struct qsc_rpc *rpc, const struct qsc_rpc_output *output);
+
+/* ---- io.c ---- */
 
 /* Take what a receive brought besides bytes: 0, or -EPROTO and there is none. */
 int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input);
@@ -145,6 +192,8 @@ qsc_flat ssize_t qsc_rpc_try_send(struct qsc_rpc *rpc, const struct qsc_rpc_outp
 
 /* Send all that comes after the first `sent` bytes, within the message deadline. */
 int qsc_rpc_transmit(struct qsc_rpc *rpc, const struct qsc_rpc_output *output, size_t sent);
+
+/* ---- pass.c ---- */
 
 /*
  * Send it without copying what rests: how many bytes went, which are fewer than all where the
