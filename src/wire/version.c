@@ -259,6 +259,7 @@ int qsc_wire_decode_version(const void *body, size_t size, struct qsc_wire_versi
 	struct json_object *root qsc_cleanup(put_object) = NULL;
 	struct json_object *list;
 	const char *text = (const char *)body + sizeof(*version);
+	size_t end;
 	int result;
 
 	*caps = QSC_WIRE_CAPS_DEFAULT;
@@ -277,9 +278,10 @@ int qsc_wire_decode_version(const void *body, size_t size, struct qsc_wire_versi
 	if (!root || json_tokener_get_error(tokener) != json_tokener_success ||
 	    !json_object_is_type(root, json_type_object))
 		return -EINVAL;
-	/* The parser stops at the end of a value, whatever follows. */
-	text += json_tokener_get_parse_end(tokener);
-	if (text[strspn(text, " \t\r\n")])
+	/* The parser stops at the end of a value, whatever follows; in a comment, behind the text.
+	 */
+	end = json_tokener_get_parse_end(tokener);
+	if (end >= size || text[end + strspn(text + end, " \t\r\n")])
 		return -EINVAL;
 	result = get_object(root, "capabilities", &list);
 	return result > 0 ? decode_caps(list, caps) : result;
