@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dirty log over the wire. A report comes straight into a buffer of ours, and from there into
- * the user's with OR.
+ * The dirty log over the wire. A report comes straight into the user's bitmap where nothing is set
+ * in it, else into a buffer of ours and from there with OR.
  */
 #include <errno.h>
 #include <string.h>
@@ -96,6 +96,12 @@ struct piece {
 	uint64_t *bitmap; /* the user's part */
 };
 
+/* Mostly the first bit tells, and all of them while the server is busy with the pieces before. */
+static bool is_clear(const uint64_t *bitmap, size_t words)
+{
+	return !bitmap[0] && !memcmp(bitmap, bitmap + 1, (words - 1) * sizeof(*bitmap));
+}
+
 /* Report lock held. `reported` has room for the bitmap of the range. */
 static int begin_piece(struct qsc_client *client, struct piece *piece,
 		       const struct qsc_wire_log_report *range, uint64_t *reported,
@@ -116,7 +122,7 @@ static int begin_piece(struct qsc_client *client, struct piece *piece,
 		.min_size = sizeof(piece->reply) + size,
 		.fixed = &piece->reply,
 		.fixed_size = sizeof(piece->reply),
-		.data = reported,
+		.data = is_clear(bitmap, qsc_bitmap_words(bits)) ? bitmap : reported,
 		.data_max = size,
 	};
 	return qsc_rpc_begin(client->rpc, &piece->call, &iov, 1, NULL, 0);
@@ -128,19 +134,22 @@ static int end_piece(struct qsc_client *client, struct piece *piece)
 	const struct qsc_wire_log_report *range = &piece->request.report;
 	uint64_t bits = (range->length - 1) / range->page_size + 1;
 	size_t words = qsc_bitmap_words(bits);
-	const uint64_t *reported = piece->call.data;
+	uint64_t *reported = piece->call.data;
 	uint64_t *bitmap = piece->bitmap;
 	int result = qsc_rpc_finish(client->rpc, &piece->call);
 	size_t i;
 
 	if (!result)
 		result = piece->call.result;
-	if (result < 0)
+	if (result < 0) {
+		if (reported == bitmap)
+			memset(bitmap, 0, words * sizeof(*bitmap));
 		return result;
-	for (i = 0; i + 1 < words; i++)
-		bitmap[i] |= reported[i];
+	}
 	/* Bits behind the range are not the server's to set. */
-	bitmap[i] |= reported[i] & qsc_bitmap_mask(0, (unsigned int)((bits - 1) % 64 + 1));
+	reported[words - 1] &= qsc_bitmap_mask(0, (unsigned int)((bits - 1) % 64 + 1));
+	for (i = 0; i < words && reported != bitmap; i++)
+		bitmap[i] |= reported[i];
 	return 0;
 }
 

@@ -548,7 +548,16 @@ static void dirty_log(struct pair *pair)
 	/* Added to what the user had. */
 	assert_int_equal(bitmap[0], 1ULL << 63 | 8);
 	assert_int_equal(bitmap[63], 1ULL << 63);
+	/* The same where the user had nothing; what fails adds nothing. */
+	memset(bitmap, 0, sizeof(bitmap));
+	fake_set(pair->fake, dirty[1], 5);
+	assert_int_equal(qsc_device_log_report(pair->dev, 0, 1 << 24, 4096, bitmap), 0);
+	assert_int_equal(bitmap[1], 5);
 	assert_int_equal(qsc_device_log_stop(pair->dev), 0);
+	memset(bitmap, 0, sizeof(bitmap));
+	assert_int_equal(qsc_device_log_report(pair->dev, 0, 1 << 24, 4096, bitmap), -EINVAL);
+	for (size_t i = 0; i < QSC_ARRAY_SIZE(bitmap); i++)
+		assert_int_equal(bitmap[i], 0);
 }
 
 static void test_dirty_log(void **state)
