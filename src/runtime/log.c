@@ -62,21 +62,34 @@ static int check_ranges(const struct qsc_dma_range *ranges, size_t num_ranges, u
 	return 0;
 }
 
-static size_t bitmap_bytes(const struct qsc_dirty_range *range)
+static size_t words_bytes(const struct qsc_dirty_range *range)
 {
 	return qsc_bitmap_words(range->count) * sizeof(uint64_t);
 }
 
-/* Both sides behind one another. */
+static size_t num_chunks(const struct qsc_dirty_range *range)
+{
+	return (size_t)((range->count - 1) / QSC_DIRTY_CHUNK_PAGES + 1);
+}
+
+static size_t mapped_bytes(const struct qsc_dirty_range *range)
+{
+	return 2 * (words_bytes(range) + num_chunks(range));
+}
+
+/* The words of both sides behind one another, and then their chunks. */
 static int map_sides(struct qsc_dirty_range *range)
 {
-	char *sides = mmap(NULL, 2 * bitmap_bytes(range), PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *at = mmap(NULL, mapped_bytes(range), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t i;
 
-	if (sides == MAP_FAILED)
+	if (at == MAP_FAILED)
 		return -ENOMEM;
-	range->sides[0] = (_Atomic uint64_t *)(void *)sides;
-	range->sides[1] = (_Atomic uint64_t *)(void *)(sides + bitmap_bytes(range));
+	for (i = 0; i < 2; i++, at += words_bytes(range))
+		range->sides[i].words = (_Atomic uint64_t *)(void *)at;
+	for (i = 0; i < 2; i++, at += num_chunks(range))
+		range->sides[i].marked = (_Atomic uint8_t *)(void *)at;
 	return 0;
 }
 
@@ -137,8 +150,9 @@ void qsc_dirty_log_destroy(struct qsc_dirty_log *log)
 	if (!log)
 		return;
 	for (i = 0; i < log->num_ranges; i++) {
-		if (log->ranges[i].sides[0])
-			munmap((void *)log->ranges[i].sides[0], 2 * bitmap_bytes(&log->ranges[i]));
+		if (log->ranges[i].sides[0].words)
+			munmap((void *)log->ranges[i].sides[0].words,
+			       mapped_bytes(&log->ranges[i]));
 	}
 	free(log);
 }
@@ -161,6 +175,18 @@ static size_t first_range(const struct qsc_dirty_log *log, uint64_t page)
 	return low;
 }
 
+static void mark_range(const struct qsc_dirty_side *side, uint64_t bit, uint64_t count)
+{
+	while (count) {
+		unsigned int in_word = (unsigned int)(bit % 64);
+		unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, count);
+
+		qsc_dirty_side_mark(side, bit, qsc_bitmap_mask(in_word, n));
+		bit += n;
+		count -= n;
+	}
+}
+
 void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last)
 {
 	uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
@@ -172,7 +198,7 @@ void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_
 		uint64_t from = qsc_max_u64(first, range->first);
 		uint64_t to = qsc_min_u64(last, range->first + (range->count - 1));
 
-		qsc_bitmap_atomic_set_range(range->sides[side], from - range->first, to - from + 1);
+		mark_range(&range->sides[side], from - range->first, to - from + 1);
 	}
 }
 
@@ -244,70 +270,86 @@ static void put(uint64_t *bitmap, uint64_t bits, uint64_t page, unsigned int shi
 	}
 }
 
-/* Words that are looked at together, and how far ahead they are fetched. */
-#define CHUNK	   64UL
-#define LOOK_AHEAD (4 * CHUNK)
+/* How far ahead the words of the resting side are fetched. */
+#define LOOK_AHEAD (4 * QSC_DIRTY_CHUNK_WORDS)
 
-/* A report walks through more memory than it computes on, and through pages that come one by one.
- */
+/* More memory is walked through than computed on, and through pages that come one by one. */
 static void fetch_chunk(const void *words)
 {
 	const char *at = words;
 	size_t i;
 
-	for (i = 0; i < CHUNK * sizeof(uint64_t); i += 64)
+	for (i = 0; i < QSC_DIRTY_CHUNK_WORDS * sizeof(uint64_t); i += 64)
 		__builtin_prefetch(at + i);
 }
 
-static bool any_active(_Atomic uint64_t *active)
-{
-	uint64_t any[4] = {0};
-	size_t i;
-
-	/* Four sums, which do not wait for one another. */
-	for (i = 0; i < CHUNK; i += 4) {
-		any[0] |= atomic_load_explicit(&active[i], memory_order_relaxed);
-		any[1] |= atomic_load_explicit(&active[i + 1], memory_order_relaxed);
-		any[2] |= atomic_load_explicit(&active[i + 2], memory_order_relaxed);
-		any[3] |= atomic_load_explicit(&active[i + 3], memory_order_relaxed);
-	}
-	return any[0] | any[1] | any[2] | any[3];
-}
-
-static bool any_resting(const uint64_t *resting)
-{
-	uint64_t any = 0;
-	size_t i;
-
-	/* Where one page was written, those beside it mostly were. */
-	for (i = 0; i < CHUNK && !any; i += 4)
-		any = resting[i] | resting[i + 1] | resting[i + 2] | resting[i + 3];
-	return any;
-}
-
 /*
- * A chunk that the report holds word for word. The resting side is the reporter's alone, which the
- * compiler may know; a word that holds nothing is not written, as it may not be memory yet.
+ * A chunk that the report holds word for word, of the side that nobody marks: it is the reporter's
+ * alone, which the compiler may know.
  */
-static void report_chunk(_Atomic uint64_t *active, _Atomic uint64_t *resting_side,
-			 uint64_t *restrict bitmap)
+static void report_resting(_Atomic uint64_t *words, uint64_t *restrict bitmap)
 {
-	uint64_t *restrict resting = (uint64_t *)resting_side;
+	uint64_t *restrict resting = (uint64_t *)words;
 	size_t i;
 
-	fetch_chunk(active + LOOK_AHEAD);
 	fetch_chunk(resting + LOOK_AHEAD);
-	if (any_resting(resting)) {
-		for (i = 0; i < CHUNK; i++) {
-			bitmap[i] |= resting[i];
-			resting[i] = 0;
-		}
+	for (i = 0; i < QSC_DIRTY_CHUNK_WORDS; i++) {
+		bitmap[i] |= resting[i];
+		resting[i] = 0;
 	}
-	if (!any_active(active))
+}
+
+/* The same of the other side. */
+static void report_active(_Atomic uint64_t *words, uint64_t *bitmap)
+{
+	size_t i;
+
+	for (i = 0; i < QSC_DIRTY_CHUNK_WORDS; i++)
+		if (atomic_load_explicit(&words[i], memory_order_relaxed))
+			bitmap[i] |= atomic_exchange_explicit(&words[i], 0, memory_order_acq_rel);
+}
+
+/* Whether something may be marked; when all of the chunk is taken, its byte is first. */
+static bool take_marked(_Atomic uint8_t *marked, bool whole)
+{
+	if (!atomic_load(marked))
+		return false;
+	if (whole)
+		atomic_exchange(marked, 0);
+	return true;
+}
+
+/* Pages [bit, end) of a range, all of one chunk; `page` of the report stands for `bit`. */
+static void report_chunk(const struct qsc_dirty_range *range, uint32_t side, uint64_t bit,
+			 uint64_t end, uint64_t page, unsigned int shift, uint64_t *bitmap)
+{
+	const struct qsc_dirty_side *active = &range->sides[side];
+	const struct qsc_dirty_side *resting = &range->sides[!side];
+	uint64_t chunk = bit / QSC_DIRTY_CHUNK_PAGES;
+	bool whole = !(bit % QSC_DIRTY_CHUNK_PAGES) &&
+		     (end - bit == QSC_DIRTY_CHUNK_PAGES || end == range->count);
+	bool any_active = take_marked(&active->marked[chunk], whole);
+	bool any_resting = take_marked(&resting->marked[chunk], whole);
+
+	if (!any_active && !any_resting)
 		return;
-	for (i = 0; i < CHUNK; i++) {
-		if (atomic_load_explicit(&active[i], memory_order_relaxed))
-			bitmap[i] |= atomic_exchange_explicit(&active[i], 0, memory_order_acq_rel);
+	if (!shift && !(page % 64) && end - bit == QSC_DIRTY_CHUNK_PAGES) {
+		if (any_resting)
+			report_resting(&resting->words[bit / 64], bitmap + page / 64);
+		if (any_active)
+			report_active(&active->words[bit / 64], bitmap + page / 64);
+		return;
+	}
+	while (bit < end) {
+		unsigned int in_word = (unsigned int)(bit % 64);
+		unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
+		uint64_t bits = take(&active->words[bit / 64], &resting->words[bit / 64],
+				     qsc_bitmap_mask(in_word, n));
+
+		if (bits)
+			put(bitmap, bits >> in_word, page, shift);
+		bit += n;
+		page += n;
 	}
 }
 
@@ -315,23 +357,11 @@ static void report_chunk(_Atomic uint64_t *active, _Atomic uint64_t *resting_sid
 static void report_range(const struct qsc_dirty_range *range, uint32_t side, uint64_t bit,
 			 uint64_t end, uint64_t page, unsigned int shift, uint64_t *bitmap)
 {
-	_Atomic uint64_t *active = range->sides[side];
-	_Atomic uint64_t *resting = range->sides[!side];
-
 	while (bit < end) {
-		unsigned int in_word = (unsigned int)(bit % 64);
-		unsigned int n = (unsigned int)qsc_min_u64(64 - in_word, end - bit);
-		uint64_t bits;
+		uint64_t n = qsc_min_u64(QSC_DIRTY_CHUNK_PAGES - bit % QSC_DIRTY_CHUNK_PAGES,
+					 end - bit);
 
-		if (!shift && !in_word && !(page % 64) && end - bit >= 64 * CHUNK) {
-			report_chunk(&active[bit / 64], &resting[bit / 64], bitmap + page / 64);
-			bit += 64 * CHUNK;
-			page += 64 * CHUNK;
-			continue;
-		}
-		bits = take(&active[bit / 64], &resting[bit / 64], qsc_bitmap_mask(in_word, n));
-		if (bits)
-			put(bitmap, bits >> in_word, page, shift);
+		report_chunk(range, side, bit, bit + n, page, shift, bitmap);
 		bit += n;
 		page += n;
 	}

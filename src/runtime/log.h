@@ -16,13 +16,25 @@
 
 #include "base/bitmap.h"
 
-#define QSC_DIRTY_PAGE_SHIFT 12
+#define QSC_DIRTY_PAGE_SHIFT  12
+#define QSC_DIRTY_CHUNK_WORDS 64ULL
+#define QSC_DIRTY_CHUNK_PAGES (64 * QSC_DIRTY_CHUNK_WORDS)
+
+/* Mapped lazily: what was never marked costs no memory. */
+struct qsc_dirty_side {
+	_Atomic uint64_t *words; /* a bit for each page */
+	/*
+	 * For each chunk of words: something may be marked in it. Set after the bit, taken before
+	 * it, so that a report passes by what was not written without a look at it.
+	 */
+	_Atomic uint8_t *marked;
+};
 
 /* A logged range in whole 4 KiB pages: pages [first, first + count). */
 struct qsc_dirty_range {
 	uint64_t first;
 	uint64_t count;
-	_Atomic uint64_t *sides[2]; /* mapped lazily: what was never marked costs no memory */
+	struct qsc_dirty_side sides[2];
 };
 
 /*
@@ -56,6 +68,21 @@ void qsc_dirty_log_report(struct qsc_dirty_log *log, uint64_t iova, uint64_t siz
  */
 bool qsc_dirty_log_turn(struct qsc_dirty_log *log);
 
+/*
+ * Pages of one word were written; `bit` is one of them. Always a read-modify-write: see
+ * qsc_bitmap_atomic_set_range(). Who takes a chunk takes its byte before its words, and this looks
+ * at the byte after the word: one of the two sees what the other did.
+ */
+static inline void qsc_dirty_side_mark(const struct qsc_dirty_side *side, uint64_t bit,
+				       uint64_t mask)
+{
+	_Atomic uint8_t *marked = &side->marked[bit / QSC_DIRTY_CHUNK_PAGES];
+
+	atomic_fetch_or(&side->words[bit / 64], mask);
+	if (__builtin_expect(!atomic_load(marked), false))
+		atomic_store(marked, 1);
+}
+
 void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last);
 
 /* [iova, iova + size) has been written; size is above zero. Any thread, also during a report. */
@@ -71,9 +98,7 @@ static inline void qsc_dirty_log_mark(struct qsc_dirty_log *log, uint64_t iova, 
 
 		uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
 
-		/* Not looked at before: see qsc_bitmap_atomic_set_range(). */
-		atomic_fetch_or_explicit(&range->sides[side][bit / 64], 1ULL << (bit % 64),
-					 memory_order_acq_rel);
+		qsc_dirty_side_mark(&range->sides[side], bit, 1ULL << (bit % 64));
 		return;
 	}
 	qsc_dirty_log_mark_pages(log, first, last);
