@@ -31,14 +31,14 @@ static void real_sleep_us(void *ctx, uint64_t us)
 }
 
 /*
- * Tasks and the threads that take them one after another. A machine that has not even the first
- * threads to give changes nothing. With more tasks than that, further threads are made only when
- * tasks are not begun fast enough without them: short tasks cost no thread each, and long ones are
- * under way side by side no later than if they had.
+ * Tasks and the threads that take them one after another. A few have a thread each from the
+ * beginning. With many, further threads are made only when tasks are not begun fast enough without
+ * them: short tasks cost no thread each, and long ones are under way side by side no later than if
+ * they had. A machine that has not even the first threads to give changes nothing.
  */
-#define FIRST_THREADS 16U
-#define PACE_US	      20U  /* a task is begun at least so often, as long as there are threads */
-#define LOOK_US	      200U /* from one look at the pace to the next: looking takes time, too */
+#define FEW	16U
+#define PACE_US 20U  /* a task is begun at least so often, as long as there are threads */
+#define LOOK_US 200U /* from one look at the pace to the next: looking takes time, too */
 
 struct crowd {
 	pthread_mutex_t lock;
@@ -49,7 +49,9 @@ struct crowd {
 	void *const *args;
 	size_t count;
 	size_t begun;	/* tasks */
-	size_t entered; /* threads that have got as far as taking tasks */
+	size_t entered; /* threads that have got as far as taking tasks, and the caller */
+	pthread_t *threads;
+	size_t made; /* of them; the pacer's until it has ended */
 };
 
 static void *take_tasks(void *arg)
@@ -74,10 +76,10 @@ static void *take_tasks(void *arg)
 }
 
 /* Lock held. How many threads are missing for the pace, besides those on their way. */
-static size_t missing(const struct crowd *crowd, uint64_t start_us, size_t made)
+static size_t missing(const struct crowd *crowd, uint64_t start_us)
 {
 	uint64_t due = qsc_min_u64((real_now_us(NULL) - start_us) / PACE_US, crowd->count);
-	uint64_t soon = crowd->begun + (made - crowd->entered);
+	uint64_t soon = crowd->begun + (crowd->made + 1 - crowd->entered);
 
 	return due > soon ? (size_t)(due - soon) : 0;
 }
@@ -94,33 +96,52 @@ static void wait_a_little(struct crowd *crowd)
 	(void)pthread_cond_clockwait(&crowd->begun_all, &crowd->lock, CLOCK_MONOTONIC, &until);
 }
 
-/* Until every task has begun; returns how many threads there are then. */
-static size_t keep_pace(struct crowd *crowd, pthread_t *threads, size_t made)
+/* One more thread that takes tasks. */
+static int add_thread(struct crowd *crowd)
 {
-	uint64_t start_us = real_now_us(NULL);
+	int result = -pthread_create(&crowd->threads[crowd->made], NULL, take_tasks, crowd);
+
+	crowd->made += !result;
+	return result;
+}
+
+/* Mind the pace until every task has begun. */
+static void *keep_pace(void *arg)
+{
+	struct crowd *crowd = arg;
+	uint64_t start_us;
 	bool no_more = false;
 
 	pthread_mutex_lock(&crowd->lock);
-	while (crowd->begun < crowd->count) {
-		size_t more = no_more ? 0 : missing(crowd, start_us, made);
+	while (crowd->decision == UNDECIDED)
+		pthread_cond_wait(&crowd->decided, &crowd->lock);
+	start_us = real_now_us(NULL);
+	while (crowd->decision == GO && crowd->begun < crowd->count) {
+		size_t more;
 
-		pthread_mutex_unlock(&crowd->lock);
-		for (; more && !no_more && made < crowd->count; more--) {
-			no_more = pthread_create(&threads[made], NULL, take_tasks, crowd) != 0;
-			made += !no_more;
-		}
-		pthread_mutex_lock(&crowd->lock);
-		if (crowd->begun == crowd->count)
-			break;
 		if (no_more)
 			pthread_cond_wait(&crowd->begun_all, &crowd->lock);
 		else
 			wait_a_little(crowd);
+		more = no_more ? 0 : missing(crowd, start_us);
+		pthread_mutex_unlock(&crowd->lock);
+		for (; more && !no_more && crowd->made < crowd->count; more--)
+			no_more = add_thread(crowd) < 0;
+		pthread_mutex_lock(&crowd->lock);
 	}
 	pthread_mutex_unlock(&crowd->lock);
-	return made;
+	return NULL;
 }
 
+static void decide(struct crowd *crowd, int result)
+{
+	pthread_mutex_lock(&crowd->lock);
+	crowd->decision = result ? GIVE_UP : GO;
+	pthread_cond_broadcast(&crowd->decided);
+	pthread_mutex_unlock(&crowd->lock);
+}
+
+/* The calling thread is one of those that take tasks. */
 static int real_parallel(void *ctx, void (*task)(void *arg), void *const args[], size_t count)
 {
 	struct crowd crowd = {
@@ -131,8 +152,10 @@ static int real_parallel(void *ctx, void (*task)(void *arg), void *const args[],
 		.args = args,
 		.count = count,
 	};
+	size_t first = count <= FEW ? count - 1 : 1;
 	qsc_autofree pthread_t *threads = NULL;
-	size_t made = 0;
+	pthread_t pacer;
+	bool paced = false;
 	int result = 0;
 
 	(void)ctx;
@@ -141,21 +164,20 @@ static int real_parallel(void *ctx, void (*task)(void *arg), void *const args[],
 	threads = calloc(count, sizeof(*threads));
 	if (!threads)
 		return -ENOMEM;
-	/* The calling thread is one of the few, or minds the pace of the many. */
-	while (!result && made < qsc_min_u64(count - 1, FIRST_THREADS)) {
-		result = -pthread_create(&threads[made], NULL, take_tasks, &crowd);
-		made += !result;
+	crowd.threads = threads;
+	while (!result && crowd.made < first)
+		result = add_thread(&crowd);
+	if (!result && count > FEW) {
+		result = -pthread_create(&pacer, NULL, keep_pace, &crowd);
+		paced = !result;
 	}
-	pthread_mutex_lock(&crowd.lock);
-	crowd.decision = result ? GIVE_UP : GO;
-	pthread_cond_broadcast(&crowd.decided);
-	pthread_mutex_unlock(&crowd.lock);
-	if (!result && made < count - 1)
-		made = keep_pace(&crowd, threads, made);
-	else if (!result)
+	decide(&crowd, result);
+	if (!result)
 		(void)take_tasks(&crowd);
-	while (made > 0)
-		pthread_join(threads[--made], NULL);
+	if (paced)
+		pthread_join(pacer, NULL);
+	while (crowd.made > 0)
+		pthread_join(threads[--crowd.made], NULL);
 	return result;
 }
 
