@@ -145,6 +145,20 @@ bool bench_fleet_filled(const struct bench_fleet *fleet);
 void bench_fleet_connect(struct bench_fleet *fleet, size_t count, uint64_t state);
 void bench_fleet_close(struct bench_fleet *fleet);
 
+/* As many threads in a process of their own that answer what they are asked, and do nothing else.
+ */
+struct bench_bare_fleet {
+	size_t count;
+	int *fds;
+	pid_t server;
+};
+
+/* Not while this process has threads. */
+void bench_bare_fleet_open(struct bench_bare_fleet *fleet, size_t count);
+/* Ask all, then take the answers. */
+void bench_bare_fleet_ask(const struct bench_bare_fleet *fleet);
+void bench_bare_fleet_close(struct bench_bare_fleet *fleet);
+
 /* ---- the model for what dmacopy cannot do: DMA writes on demand ---- */
 
 #define BENCH_REG_IOVA	 0x00 /* 64 bits */

@@ -100,7 +100,63 @@ bool bench_fleet_filled(const struct bench_fleet *fleet)
 	return true;
 }
 
-/* ---- behind a server: one process with a connection for each device ---- */
+/* ---- one process with a thread for each of many connections ---- */
+
+struct connection {
+	pthread_t thread;
+	int fd;
+	uint64_t state;
+};
+
+typedef void *serve_fn(void *connection);
+
+static void serve_all(serve_fn *serve, const int *fds, size_t count, uint64_t state)
+{
+	struct connection *connections = calloc(count, sizeof(*connections));
+
+	if (!connections)
+		bench_die("no memory to serve many connections", ENOMEM);
+	for (size_t i = 0; i < count; i++) {
+		connections[i] = (struct connection){.fd = fds[i], .state = state};
+		if (pthread_create(&connections[i].thread, NULL, serve, &connections[i]))
+			bench_die("no thread to serve a connection", EAGAIN);
+	}
+	for (size_t i = 0; i < count; i++)
+		pthread_join(connections[i].thread, NULL);
+	free(connections);
+}
+
+/* The process, and this side's ends in `here`. */
+static pid_t start_server(serve_fn *serve, int *here, size_t count, uint64_t state)
+{
+	int *there = calloc(count, sizeof(int));
+	pid_t pid;
+	int fds[2];
+
+	if (!there)
+		bench_die("no memory for many connections", ENOMEM);
+	for (size_t i = 0; i < count; i++) {
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+			bench_die("cannot make a socket", errno);
+		here[i] = fds[0];
+		there[i] = fds[1];
+	}
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		bench_die("cannot start a process", errno);
+	for (size_t i = 0; i < count; i++)
+		close(pid ? there[i] : here[i]);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		serve_all(serve, there, count, state);
+		_exit(0);
+	}
+	free(there);
+	return pid;
+}
+
+/* ---- devices behind it ---- */
 
 static int open_served(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 {
@@ -109,67 +165,27 @@ static int open_served(void *ctx, struct qsc_device **dev, struct qsc_error *err
 	return open_idle(*(const uint64_t *)ctx, false, dev, &rt, err);
 }
 
-struct connection {
-	pthread_t thread;
-	int fd;
-	uint64_t *state;
-};
-
-static void *serve_one(void *arg)
+static void *serve_device(void *arg)
 {
-	const struct connection *connection = arg;
+	struct connection *connection = arg;
 	const struct qsc_server_options options = {
 		.open = open_served,
-		.open_ctx = connection->state,
+		.open_ctx = &connection->state,
 	};
 
 	(void)qsc_server_serve_fd(&options, connection->fd);
 	return NULL;
 }
 
-static void serve_all(const int *fds, size_t count, uint64_t state)
-{
-	struct connection *connections = calloc(count, sizeof(*connections));
-
-	if (!connections)
-		bench_die("no memory to serve many devices", ENOMEM);
-	for (size_t i = 0; i < count; i++) {
-		connections[i] = (struct connection){.fd = fds[i], .state = &state};
-		if (pthread_create(&connections[i].thread, NULL, serve_one, &connections[i]))
-			bench_die("no thread to serve a device", EAGAIN);
-	}
-	for (size_t i = 0; i < count; i++)
-		pthread_join(connections[i].thread, NULL);
-	free(connections);
-}
-
 void bench_fleet_connect(struct bench_fleet *fleet, size_t count, uint64_t state)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 	int *here = calloc(count, sizeof(int));
-	int *there = calloc(count, sizeof(int));
-	int fds[2];
 
 	make_set(fleet, count, state);
-	if (!here || !there)
+	if (!here)
 		bench_die("no memory for a set of devices", ENOMEM);
-	for (size_t i = 0; i < count; i++) {
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-			bench_die("cannot make a socket", errno);
-		here[i] = fds[0];
-		there[i] = fds[1];
-	}
-	fflush(NULL);
-	fleet->server = fork();
-	if (fleet->server < 0)
-		bench_die("cannot start a process", errno);
-	for (size_t i = 0; i < count; i++)
-		close(fleet->server ? there[i] : here[i]);
-	if (!fleet->server) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		serve_all(there, count, state);
-		_exit(0);
-	}
+	fleet->server = start_server(serve_device, here, count, state);
 	for (size_t i = 0; i < count; i++) {
 		int ret = qsc_client_open_fd(here[i], NULL, &fleet->devs[i], &err);
 
@@ -178,7 +194,50 @@ void bench_fleet_connect(struct bench_fleet *fleet, size_t count, uint64_t state
 		add(fleet, i);
 	}
 	free(here);
-	free(there);
+}
+
+/* ---- nothing behind it ---- */
+
+/* What a request for a state and its answer are long, and more. */
+#define BARE_SIZE 40
+
+static void *serve_bare(void *arg)
+{
+	const struct connection *connection = arg;
+	char message[BARE_SIZE];
+
+	while (recv(connection->fd, message, sizeof(message), MSG_WAITALL) == sizeof(message))
+		if (send(connection->fd, message, sizeof(message), MSG_NOSIGNAL) < 0)
+			break;
+	return NULL;
+}
+
+void bench_bare_fleet_open(struct bench_bare_fleet *fleet, size_t count)
+{
+	*fleet = (struct bench_bare_fleet){.count = count, .fds = calloc(count, sizeof(int))};
+	if (!fleet->fds)
+		bench_die("no memory for many connections", ENOMEM);
+	fleet->server = start_server(serve_bare, fleet->fds, count, 0);
+}
+
+void bench_bare_fleet_ask(const struct bench_bare_fleet *fleet)
+{
+	char message[BARE_SIZE] = {0};
+
+	for (size_t i = 0; i < fleet->count; i++)
+		if (send(fleet->fds[i], message, sizeof(message), MSG_NOSIGNAL) < 0)
+			bench_die("a bare peer is gone", errno);
+	for (size_t i = 0; i < fleet->count; i++)
+		if (recv(fleet->fds[i], message, sizeof(message), MSG_WAITALL) < 0)
+			bench_die("a bare peer is gone", errno);
+}
+
+void bench_bare_fleet_close(struct bench_bare_fleet *fleet)
+{
+	for (size_t i = 0; i < fleet->count; i++)
+		close(fleet->fds[i]);
+	waitpid(fleet->server, NULL, 0);
+	free(fleet->fds);
 }
 
 void bench_fleet_close(struct bench_fleet *fleet)
