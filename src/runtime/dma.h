@@ -16,7 +16,7 @@
 
 #include <quiesce/runtime.h>
 
-#include "runtime/gate.h"
+#include "base/gate.h"
 #include "runtime/log.h"
 
 #define QSC_DMA_MAX_MAPPINGS 65535U

@@ -14,7 +14,7 @@
 
 #include <quiesce/runtime.h>
 
-#include "runtime/gate.h"
+#include "base/gate.h"
 
 #define QSC_MAX_WORKERS	  64U
 #define QSC_MAX_DOORBELLS 256U

@@ -5,7 +5,7 @@
  * changes exclude one another, both parities are never awaited at once, and the parity that a new
  * epoch starts to use has been seen empty.
  */
-#include "runtime/gate.h"
+#include "base/gate.h"
 
 #include <string.h>
 

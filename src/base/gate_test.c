@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "runtime/gate.h"
+#include "base/gate.h"
 
 static void test_modes(void **unused)
 {

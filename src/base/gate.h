@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A gate that activity passes through: DMA, or callbacks of the model. Passing costs two atomic
- * additions on a cache line that few threads share. Whoever moves the gate waits until everything
- * that passed it before has left, so a closed gate means that nothing is under way (ARC-7), and
- * what was replaced before a qsc_gate_sync() may be freed after it.
+ * A gate that activity passes through: DMA, callbacks of a model, accesses to a device of the
+ * kernel. Passing costs two atomic additions on a cache line that few threads share. Whoever moves
+ * the gate waits until everything that passed it before has left, so a closed gate means that
+ * nothing is under way (ARC-7), and what was replaced before a qsc_gate_sync() may be freed after
+ * it.
  */
-#ifndef QSC_RUNTIME_GATE_H
-#define QSC_RUNTIME_GATE_H
+#ifndef QSC_BASE_GATE_H
+#define QSC_BASE_GATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
