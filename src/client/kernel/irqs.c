@@ -221,28 +221,36 @@ void qsc_kernel_release_held(struct qsc_kernel *kernel, bool deliver)
 	kernel->num_held = 0;
 }
 
-int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
+/* State lock held. */
+static int set_now(struct qsc_kernel *kernel, const struct qsc_irq_set *set,
+		   struct qsc_kernel_held **packed)
 {
-	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 	bool trigger = is_trigger(set);
-	qsc_autofree struct qsc_kernel_held *packed = NULL;
 	int result = qsc_kernel_verdict(kernel,
 					trigger ? QSC_ACTION_IRQ_TRIGGER : QSC_ACTION_IRQ_SETUP);
 
 	if (result < 0)
 		return result;
+	if (!trigger)
+		return set_up(kernel, set, &(*packed)->set);
+	if (!runs(kernel) && !kernel->holds && !kernel->raw)
+		return hold(kernel, packed);
+	return qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &(*packed)->set);
+}
+
+int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	qsc_autofree struct qsc_kernel_held *packed = NULL;
+	int result;
+
 	if (set->index >= kernel->num_irqs || set->count > MAX_VECTORS)
 		return -EINVAL;
 	packed = pack(set);
 	if (!packed)
 		return -ENOMEM;
 	pthread_mutex_lock(&kernel->state_lock);
-	if (!trigger)
-		result = set_up(kernel, set, &packed->set);
-	else if (runs(kernel) || kernel->holds || kernel->raw)
-		result = qsc_kernel_ioctl(kernel->files.device, VFIO_DEVICE_SET_IRQS, &packed->set);
-	else
-		result = hold(kernel, &packed);
+	result = set_now(kernel, set, &packed);
 	pthread_mutex_unlock(&kernel->state_lock);
-	return result;
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : result;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -55,6 +56,11 @@ int qsc_kernel_verdict(struct qsc_kernel *kernel, enum qsc_action action)
 	return number ? -number : verdict == QSC_VERDICT_DISCARD;
 }
 
+int qsc_kernel_failure(const struct qsc_kernel *kernel, int number)
+{
+	return number == ENODEV && !kernel->raw ? -ENOTCONN : -number;
+}
+
 static void destroy(struct qsc_kernel *kernel)
 {
 	qsc_mappings_release(&kernel->mappings);
@@ -63,6 +69,9 @@ static void destroy(struct qsc_kernel *kernel)
 	qsc_kernel_release_table(kernel);
 	qsc_kernel_forget_irqs(kernel);
 	free(kernel->regions);
+	qsc_gate_destroy(&kernel->access);
+	qsc_fd_close(&kernel->wake_fd);
+	pthread_cond_destroy(&kernel->turn);
 	pthread_mutex_destroy(&kernel->state_lock);
 	pthread_mutex_destroy(&kernel->dma_lock);
 	free(kernel);
@@ -104,13 +113,16 @@ static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
 int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
 		    struct qsc_device **dev, struct qsc_error *err)
 {
-	struct qsc_kernel *kernel = calloc(1, sizeof(*kernel));
+	struct qsc_kernel *kernel =
+		aligned_alloc(_Alignof(struct qsc_kernel),
+			      qsc_align_up(sizeof(struct qsc_kernel), _Alignof(struct qsc_kernel)));
 	int result;
 
 	if (!kernel) {
 		qsc_kernel_detach(files);
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
 	}
+	memset(kernel, 0, sizeof(*kernel));
 	kernel->dev.ops = &kernel_ops;
 	kernel->files = *files;
 	kernel->raw = raw;
@@ -118,9 +130,15 @@ int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
 	kernel->session_fd = -1;
 	(void)snprintf(kernel->name, sizeof(kernel->name), "vfio:%s", name);
 	atomic_store(&kernel->state, QSC_STATE_RUNNING);
+	qsc_gate_init(&kernel->access);
+	qsc_gate_set(&kernel->access, QSC_GATE_OPEN);
 	pthread_mutex_init(&kernel->state_lock, NULL);
+	pthread_cond_init(&kernel->turn, NULL);
 	pthread_mutex_init(&kernel->dma_lock, NULL);
-	result = learn(kernel, err);
+	kernel->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	result = kernel->wake_fd < 0 ? qsc_error_set(err, errno, NULL, "no descriptor for it: %s",
+						     strerror(errno))
+				     : learn(kernel, err);
 	if (result < 0) {
 		destroy(kernel);
 		return result;

@@ -17,6 +17,7 @@
 
 #include <quiesce/device.h>
 
+#include "base/gate.h"
 #include "client/kernel/uapi.h"
 #include "device/mapping.h"
 #include "rpc/table.h"
@@ -91,7 +92,10 @@ struct qsc_kernel_vectors {
 
 struct qsc_kernel {
 	struct qsc_device dev;
-	char name[80]; /* the URI without options, for messages */
+	char name[120]; /* the URI without options, for messages */
+	/* Closed, and the mappings revoked, where a register access is to be discarded (DEV-7). */
+	struct qsc_gate access;
+	struct qsc_mappings mappings;
 	struct qsc_kernel_files files;
 
 	/* Constant once open. */
@@ -105,13 +109,16 @@ struct qsc_kernel {
 	uint32_t migration; /* QSC_MIGRATION_* */
 	enum qsc_kernel_log log;
 
-	struct qsc_mappings mappings;
-
-	/* One state change, reset or session call at a time; also guards what follows. */
+	/* Whose turn it is (turn.c); also guards what follows. */
 	pthread_mutex_t state_lock;
-	_Atomic uint32_t state; /* read without the lock by those who ask what is legal */
-	bool state_known;	/* false: it has to be asked for (ORD-4) */
-	uint64_t session;	/* the one that is open, or 0 */
+	pthread_cond_t turn;
+	unsigned int waiting;	   /* session calls that wait for the driver, without the lock */
+	unsigned int interrupting; /* those who are about to take a turn before them */
+	bool transferring;	   /* a session call reads or writes */
+	int wake_fd;		   /* eventfd; readable while somebody interrupts */
+	_Atomic uint32_t state;	   /* read without the lock by those who ask what is legal */
+	bool state_known;	   /* false: it has to be asked for (ORD-4) */
+	uint64_t session;	   /* the one that is open, or 0 */
 	uint64_t last_session;
 	int session_fd;
 	bool refused;		/* the driver did not take some of what was written in RESUMING */
@@ -144,6 +151,24 @@ int qsc_kernel_feature(int fd, uint32_t feature_and_method, void *data, size_t s
 
 /* What the contract says to an action now: 0 do it, 1 discard it, or the -errno that refuses it. */
 int qsc_kernel_verdict(struct qsc_kernel *kernel, enum qsc_action action);
+
+/* -errno of what the device refused; ENODEV there means that it is gone, except of a raw one. */
+int qsc_kernel_failure(const struct qsc_kernel *kernel, int number);
+
+/*
+ * turn.c: to change the state or end a session. Session calls that wait for the driver have let go
+ * of the session's descriptor, and go on when the lock is given back.
+ */
+void qsc_kernel_lock_state(struct qsc_kernel *kernel);
+void qsc_kernel_unlock_state(struct qsc_kernel *kernel);
+/* Around a session's read or write: takes the state lock, after other such calls have ended. */
+void qsc_kernel_begin_transfer(struct qsc_kernel *kernel);
+void qsc_kernel_end_transfer(struct qsc_kernel *kernel);
+/*
+ * Within: wait for `events` of the session's descriptor (0: only let time pass). Positive when it
+ * is worth a look, 0 when nothing came in that time, -errno. The session may have ended.
+ */
+int qsc_kernel_await(struct qsc_kernel *kernel, short events, int patience_ms);
 
 /* regions.c */
 int qsc_kernel_learn_regions(struct qsc_kernel *kernel);

@@ -6,9 +6,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,7 +36,7 @@
 
 static struct {
 	int device, iommufd; /* of the device under test */
-	enum qsc_state state;
+	_Atomic enum qsc_state state;
 	enum qsc_state ends; /* where a failing request leaves it */
 	int fail;	     /* errno of the next request for a state */
 	int reset_fail;	     /* errno of every reset */
@@ -51,13 +54,47 @@ static struct {
 	int vectors[4]; /* descriptors that are set up, by number; -1 none */
 	uint32_t num_vectors;
 	uint64_t last_va;
-	struct qsc_device *stop_in_map; /* this one, in the middle of a call to map */
-	int map_fail;			/* errno of mapping */
-	int bind_fail;			/* errno of binding to iommufd */
-	int groups;			/* how often the group's file was tried */
+	struct qsc_device *stop_in_map;	    /* this one, in the middle of a call to map */
+	int map_fail;			    /* errno of mapping */
+	int bind_fail;			    /* errno of binding to iommufd */
+	int groups;			    /* how often the group's file was tried */
+	bool gone;			    /* pulled out of the machine */
+	_Atomic(struct qsc_device *) watch; /* accesses to this one are looked at: see look() */
+	_Atomic int looked, late;
+	bool linger; /* they take until the device is stopped, or somebody waits for them */
 } fake;
 
 /* ---- the kernel ---- */
+
+/*
+ * An access arrives at the device. Late: it is stopped by then, or before it is over. Who waits for
+ * such accesses has closed the gate.
+ */
+static void look(void)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(fake.watch);
+	bool active = qsc_state_is_active(fake.state);
+
+	fake.looked++;
+	do
+		sched_yield();
+	while (fake.linger && qsc_state_is_active(fake.state) &&
+	       qsc_gate_mode(&kernel->access) != QSC_GATE_CLOSED);
+	fake.late += !active || !qsc_state_is_active(fake.state);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t nbytes, off_t offset)
+{
+	if (fd >= 0 && fd == fake.device) {
+		if (fake.gone) {
+			errno = ENODEV;
+			return -1;
+		}
+		if (fake.watch)
+			look();
+	}
+	return syscall(SYS_pwrite64, fd, buf, nbytes, offset);
+}
 
 static int begin_session(struct vfio_device_feature_mig_state *data)
 {
@@ -80,7 +117,9 @@ static bool holds_session(enum qsc_state state)
 static int set_state(struct vfio_device_feature_mig_state *data)
 {
 	enum qsc_state target = (enum qsc_state)data->device_state;
-	bool opens = holds_session(target) && !holds_session(fake.state);
+	bool goes_on = target == fake.state ||
+		       (qsc_state_is_saving(target) && qsc_state_is_saving(fake.state));
+	bool opens = holds_session(target) && !goes_on;
 	int number = fake.fail;
 
 	fake.fail = 0;
@@ -157,6 +196,8 @@ static int on_device(unsigned long request, void *arg)
 {
 	struct vfio_irq_set *set = arg;
 
+	if (fake.gone)
+		return -ENODEV;
 	switch (request) {
 	case VFIO_DEVICE_GET_INFO:
 		*(struct vfio_device_info *)arg = (struct vfio_device_info){
@@ -258,35 +299,45 @@ int ioctl(int fd, unsigned long request, ...)
 }
 
 /* A file that the test stands in for is opened as memory. */
-int open(const char *path, int flags, ...)
+int open(const char *file, int oflag, ...)
 {
 	unsigned int mode = 0;
 	va_list args;
 
-	if (!strcmp(path, "/dev/iommu"))
+	if (!strcmp(file, "/dev/iommu"))
 		return fake.iommufd = qsc_fd_memory("iommufd", 4096);
-	if (!strcmp(path, "/dev/vfio/devices/fake"))
+	if (!strcmp(file, "/dev/vfio/devices/fake"))
 		return fake.device = qsc_fd_memory("device", REGION_SIZE);
-	if (!strcmp(path, "/dev/vfio/fake")) {
+	if (!strcmp(file, "/dev/vfio/fake")) {
 		fake.groups++;
 		errno = EBUSY;
 		return -1;
 	}
-	if (flags & O_CREAT) {
-		va_start(args, flags);
+	if (oflag & O_CREAT) {
+		va_start(args, oflag);
 		mode = va_arg(args, unsigned int);
 		va_end(args);
 	}
-	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+	return (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
 }
 
 /* ---- the rig ---- */
+
+/* Its registers, as a file that may still be sealed. */
+static int make_registers(void)
+{
+	int fd = memfd_create("device", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, REGION_SIZE), 0);
+	return fd;
+}
 
 static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool tracks)
 {
 	struct qsc_kernel_files files = {.group = -1, .container = -1, .hwpt = tracks ? 5 : 0};
 
-	files.device = fake.device = qsc_fd_memory("device", REGION_SIZE);
+	files.device = fake.device = make_registers();
 	files.iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
 	fake.session = -1;
 	return qsc_kernel_take(&files, "fake", fake.raw, dev, err);
@@ -349,6 +400,76 @@ static void test_lost_session(void **unused)
 	assert_int_equal(fake.resets, 1);
 	assert_int_equal(state_of(dev), QSC_STATE_STOP);
 	assert_int_not_equal(enter(dev, QSC_STATE_RESUMING), 0);
+	end(dev);
+}
+
+/* From RESUMING, whose session is lost as well: never back to a load that nobody can end (ORD-9).
+ */
+static void test_lost_session_of_load(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = 1;
+
+	(void)unused;
+	(void)enter(dev, QSC_STATE_RESUMING);
+	fake.fail = EMFILE;
+	fake.ends = QSC_STATE_STOP_COPY;
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session), -EMFILE);
+	assert_int_equal(session, 0);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	assert_int_equal(fake.resets, 0);
+	(void)enter(dev, QSC_STATE_STOP_COPY);
+	fake.fail = EMFILE;
+	fake.ends = QSC_STATE_RESUMING;
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RESUMING, &session), -EMFILE);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	assert_int_equal(fake.resets, 1);
+	end(dev);
+}
+
+/*
+ * A mapping that cannot be given back fails the change, also where a session was opened, which is
+ * then undone (SESS-9). The file forbids it here as soon as nothing of it is mapped.
+ */
+static void test_unrestored_mapping(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = 1;
+	void *addr;
+
+	(void)unused;
+	assert_int_equal(qsc_device_region_map(dev, 0, 0, 4096, PROT_READ | PROT_WRITE, &addr), 0);
+	(void)enter(dev, QSC_STATE_STOP);
+	assert_int_equal(fcntl(fake.device, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_PRE_COPY, &session), -EPERM);
+	assert_int_equal(session, 0);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RUNNING, &session), -EPERM);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	assert_int_equal(*(uint32_t *)addr, UINT32_MAX);
+	/* Without it nothing stands in the way. */
+	assert_int_equal(qsc_device_region_unmap(dev, addr, 4096), 0);
+	assert_int_not_equal(enter(dev, QSC_STATE_PRE_COPY), 0);
+	end(dev);
+}
+
+/* Pulled out of the machine while it is held: whatever is asked says so, and letting go works. */
+static void test_gone(void **unused)
+{
+	struct qsc_device *dev = begin();
+	uint64_t session = enter(dev, QSC_STATE_PRE_COPY);
+	uint64_t size;
+	enum qsc_state state;
+	const int fd = -1;
+
+	(void)unused;
+	fake.gone = true;
+	assert_int_equal(qsc_device_get_state(dev, &state), -ENOTCONN);
+	assert_int_equal(qsc_device_region_write(dev, 0, 0, &size, 8), -ENOTCONN);
+	assert_int_equal(qsc_device_data_size(dev, &size), -ENOTCONN);
+	assert_int_equal(qsc_device_set_eventfds(dev, 0, &fd, 1), -ENOTCONN);
+	assert_int_equal(qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session), -ENOTCONN);
+	assert_int_equal(qsc_device_reset(dev), -ENOTCONN);
 	end(dev);
 }
 
@@ -448,6 +569,137 @@ static void test_found_stopped(void **unused)
 	assert_string_equal(err.clause, "STATE-5");
 	assert_non_null(strstr(err.text, "left it in ERROR"));
 	fake.device = fake.iommufd = -1;
+}
+
+/* ---- threads ---- */
+
+static void *write_once(void *dev)
+{
+	uint32_t value = 1;
+
+	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	return NULL;
+}
+
+static void *write_on(void *dev)
+{
+	uint32_t value = 1;
+
+	while (fake.watch)
+		assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	return NULL;
+}
+
+/* DEV-7: an access that is under way ends before the device stops, and none comes after. */
+static void test_access_and_stop(void **unused)
+{
+	struct qsc_device *dev = begin();
+	pthread_t writers[3];
+
+	(void)unused;
+	fake.watch = dev;
+	fake.linger = true;
+	assert_int_equal(pthread_create(&writers[0], NULL, write_once, dev), 0);
+	while (!fake.looked)
+		sched_yield();
+	(void)enter(dev, QSC_STATE_STOP);
+	pthread_join(writers[0], NULL);
+	assert_int_equal(fake.late, 0);
+	(void)write_once(dev);
+	assert_int_equal(fake.looked, 1);
+	(void)enter(dev, QSC_STATE_RUNNING);
+	/* Many, and many stops. */
+	fake.linger = false;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&writers[i], NULL, write_on, dev), 0);
+	for (int i = 0; i < 50; i++) {
+		int before = fake.looked;
+
+		(void)enter(dev, i % 2 ? QSC_STATE_STOP_COPY : QSC_STATE_STOP);
+		(void)enter(dev, QSC_STATE_RUNNING);
+		while (fake.looked == before)
+			sched_yield();
+	}
+	fake.watch = NULL;
+	for (int i = 0; i < 3; i++)
+		pthread_join(writers[i], NULL);
+	assert_int_equal(fake.late, 0);
+	end(dev);
+}
+
+struct transfer {
+	struct qsc_device *dev;
+	uint64_t session;
+	size_t size; /* to write; 0 to read */
+	ssize_t result;
+	char first;
+};
+
+static void *run_transfer(void *ctx)
+{
+	struct transfer *transfer = ctx;
+	char *buf = calloc(1, transfer->size + 16);
+
+	transfer->result =
+		transfer->size ? qsc_device_session_write(transfer->dev, transfer->session, buf,
+							  transfer->size)
+			       : qsc_device_session_read(transfer->dev, transfer->session, buf, 16);
+	transfer->first = buf[0];
+	free(buf);
+	return NULL;
+}
+
+/* Begins it in a thread, and comes back when that waits for the driver. */
+static pthread_t start_transfer(struct transfer *transfer)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(transfer->dev);
+	bool waits = false;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, run_transfer, transfer), 0);
+	while (!waits) {
+		sched_yield();
+		pthread_mutex_lock(&kernel->state_lock);
+		waits = kernel->waiting;
+		pthread_mutex_unlock(&kernel->state_lock);
+	}
+	return thread;
+}
+
+/* Who waits for a driver's data keeps nobody from stopping the device. */
+static void test_waiting_transfer(void **unused)
+{
+	struct qsc_device *dev = begin();
+	struct transfer transfer = {.dev = dev, .session = enter(dev, QSC_STATE_PRE_COPY)};
+	struct qsc_precopy_info info;
+	pthread_t thread = start_transfer(&transfer);
+
+	(void)unused;
+	/* The session goes on, and so does who reads it. */
+	(void)enter(dev, QSC_STATE_STOP_COPY);
+	assert_int_equal(write(fake.session, "late", 4), 4);
+	pthread_join(thread, NULL);
+	assert_int_equal(transfer.result, 4);
+	assert_int_equal(transfer.first, 'l');
+	/* It ends (SESS-2): by a change of state, by its own end, by a reset. */
+	thread = start_transfer(&transfer);
+	assert_int_equal(qsc_device_session_precopy_info(dev, transfer.session, &info), -EINVAL);
+	(void)enter(dev, QSC_STATE_STOP);
+	pthread_join(thread, NULL);
+	assert_int_equal(transfer.result, -ENODEV);
+	transfer.session = enter(dev, QSC_STATE_STOP_COPY);
+	thread = start_transfer(&transfer);
+	assert_int_equal(qsc_device_session_close(dev, transfer.session), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(transfer.result, -ENODEV);
+	transfer.session = enter(dev, QSC_STATE_RESUMING);
+	transfer.size = 4 << 20; /* more than the pipe takes */
+	thread = start_transfer(&transfer);
+	assert_int_equal(qsc_device_reset(dev), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(transfer.result, -ENODEV);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	end(dev);
 }
 
 /* ---- the stopped device ---- */
@@ -869,11 +1121,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lost_session),
+		cmocka_unit_test(test_lost_session_of_load),
+		cmocka_unit_test(test_unrestored_mapping),
+		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_failure_is_read),
 		cmocka_unit_test(test_drained),
 		cmocka_unit_test(test_refused_load),
 		cmocka_unit_test(test_let_go),
 		cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_access_and_stop),
+		cmocka_unit_test(test_waiting_transfer),
 		cmocka_unit_test(test_discarded),
 		cmocka_unit_test(test_held_triggers),
 		cmocka_unit_test(test_trusted_triggers),

@@ -102,11 +102,15 @@ int qsc_kernel_get_region_info(struct qsc_device *dev, uint32_t region,
 	return 0;
 }
 
-/* 0 go on, 1 discard, or -errno. */
+static bool is_config(const struct qsc_kernel *kernel, uint32_t index)
+{
+	return (kernel->flags & VFIO_DEVICE_FLAGS_PCI) && index == VFIO_PCI_CONFIG_REGION_INDEX;
+}
+
+/* Whether there is such a place, and it may be accessed: 0, or -errno. */
 static int check(struct qsc_kernel *kernel, uint32_t index, uint64_t offset, size_t count,
 		 bool write)
 {
-	enum qsc_action action = QSC_ACTION_REGISTER_ACCESS;
 	const struct qsc_region_info *info;
 
 	if (index >= kernel->num_regions)
@@ -116,43 +120,66 @@ static int check(struct qsc_kernel *kernel, uint32_t index, uint64_t offset, siz
 		return -EINVAL;
 	if (!(info->flags & (write ? VFIO_REGION_INFO_FLAG_WRITE : VFIO_REGION_INFO_FLAG_READ)))
 		return -EPERM;
-	if ((kernel->flags & VFIO_DEVICE_FLAGS_PCI) && index == VFIO_PCI_CONFIG_REGION_INDEX)
-		action = write ? QSC_ACTION_CONFIG_WRITE : QSC_ACTION_CONFIG_READ;
-	return qsc_kernel_verdict(kernel, action);
+	return is_config(kernel, index) ? qsc_kernel_verdict(kernel, write ? QSC_ACTION_CONFIG_WRITE
+									   : QSC_ACTION_CONFIG_READ)
+					: 0;
+}
+
+/*
+ * From here to leave() the device does not stop; false: it has, and the access is to be discarded.
+ * The configuration space stays open, and so does a device that has no states or is raw.
+ */
+static bool begin(struct qsc_kernel *kernel, uint32_t index, struct qsc_gate_pass *pass)
+{
+	if (!kernel->migratable || kernel->raw || is_config(kernel, index))
+		return true;
+	return qsc_gate_enter(&kernel->access, pass) != QSC_GATE_CLOSED;
+}
+
+static void leave(struct qsc_kernel *kernel, struct qsc_gate_pass *pass)
+{
+	if (pass->inside)
+		qsc_gate_leave(&kernel->access, pass);
 }
 
 ssize_t qsc_kernel_region_read(struct qsc_device *dev, uint32_t region, uint64_t offset, void *buf,
 			       size_t count)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
-	int verdict = check(kernel, region, offset, count, false);
-	ssize_t n;
+	struct qsc_gate_pass pass = {NULL};
+	ssize_t n = check(kernel, region, offset, count, false);
 
-	if (verdict < 0)
-		return verdict;
-	if (verdict) {
+	if (n < 0)
+		return n;
+	if (!begin(kernel, region, &pass)) {
 		memset(buf, 0xff, count);
 		return (ssize_t)count;
 	}
 	n = pread(kernel->files.device, buf, count,
 		  (off_t)(kernel->regions[region].fd_offset + offset));
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		n = qsc_kernel_failure(kernel, errno);
+	leave(kernel, &pass);
+	return n;
 }
 
 ssize_t qsc_kernel_region_write(struct qsc_device *dev, uint32_t region, uint64_t offset,
 				const void *buf, size_t count)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
-	int verdict = check(kernel, region, offset, count, true);
-	ssize_t n;
+	struct qsc_gate_pass pass = {NULL};
+	ssize_t n = check(kernel, region, offset, count, true);
 
-	if (verdict < 0)
-		return verdict;
-	if (verdict)
+	if (n < 0)
+		return n;
+	if (!begin(kernel, region, &pass))
 		return (ssize_t)count;
 	n = pwrite(kernel->files.device, buf, count,
 		   (off_t)(kernel->regions[region].fd_offset + offset));
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		n = qsc_kernel_failure(kernel, errno);
+	leave(kernel, &pass);
+	return n;
 }
 
 int qsc_kernel_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,

@@ -31,20 +31,16 @@ static int failure(void)
 	return errno == EBADF ? ENODEV : errno;
 }
 
-/* After EAGAIN: until the driver says that it is worth another try. */
-static int await(int fd, short events, unsigned int *tries)
+/* After EAGAIN: until the driver says that it is worth another try. 0, or -errno. */
+static int await(struct qsc_kernel *kernel, short events, unsigned int *tries)
 {
-	struct pollfd wait = {.fd = fd, .events = events};
-	int n;
-
 	/* One that is always "ready" would have us spin: let a moment pass. */
-	if (++*tries > FALSE_READY)
-		wait.events = 0;
-	n = poll(&wait, 1, wait.events ? PATIENCE_MS : 1);
+	bool pauses = ++*tries > FALSE_READY;
+	int n = qsc_kernel_await(kernel, pauses ? 0 : events, pauses ? 1 : PATIENCE_MS);
+
 	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
-	return n || !wait.events ? (*tries > FALSE_READY + PATIENCE_MS ? -ETIMEDOUT : 0)
-				 : -ETIMEDOUT;
+		return n;
+	return (n || pauses) && *tries <= FALSE_READY + PATIENCE_MS ? 0 : -ETIMEDOUT;
 }
 
 ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *buf, size_t size)
@@ -53,30 +49,31 @@ ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *
 	unsigned int tries = 0;
 	ssize_t n;
 
-	pthread_mutex_lock(&kernel->state_lock);
-	n = check(kernel, session, true);
-	while (!n) {
+	qsc_kernel_begin_transfer(kernel);
+	for (;;) {
+		n = check(kernel, session, true);
+		if (n < 0)
+			break;
 		n = read(kernel->session_fd, buf, size);
 		if (n < 0)
 			n = -failure();
 		if (n == 0 && !kernel->raw && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
 			n = -ENOMSG;
-		else if (n == 0)
+		if (n != -EINTR && n != -EAGAIN)
 			break;
-		else if (n == -EINTR)
-			n = 0;
-		else if (n == -EAGAIN)
-			n = await(kernel->session_fd, POLLIN, &tries);
+		n = n == -EAGAIN ? await(kernel, POLLIN, &tries) : 0;
+		if (n < 0)
+			break;
 	}
-	pthread_mutex_unlock(&kernel->state_lock);
+	qsc_kernel_end_transfer(kernel);
 	return n;
 }
 
 /* State lock held. */
-static int write_all(struct qsc_kernel *kernel, const char *buf, size_t size)
+static int write_all(struct qsc_kernel *kernel, uint64_t session, const char *buf, size_t size)
 {
 	unsigned int tries = 0;
-	int result = 0;
+	int result = check(kernel, session, false);
 
 	while (size && !result) {
 		ssize_t n = write(kernel->session_fd, buf, size);
@@ -88,7 +85,9 @@ static int write_all(struct qsc_kernel *kernel, const char *buf, size_t size)
 		} else if (n == 0) {
 			result = -EIO;
 		} else if (errno == EAGAIN) {
-			result = await(kernel->session_fd, POLLOUT, &tries);
+			result = await(kernel, POLLOUT, &tries);
+			if (!result)
+				result = check(kernel, session, false);
 		} else if (errno != EINTR) {
 			result = -failure();
 		}
@@ -102,12 +101,10 @@ ssize_t qsc_kernel_session_write(struct qsc_device *dev, uint64_t session, const
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 	int result;
 
-	pthread_mutex_lock(&kernel->state_lock);
-	result = check(kernel, session, false);
-	if (!result)
-		result = write_all(kernel, buf, size);
+	qsc_kernel_begin_transfer(kernel);
+	result = write_all(kernel, session, buf, size);
 	kernel->refused |= result < 0 && kernel->session == session;
-	pthread_mutex_unlock(&kernel->state_lock);
+	qsc_kernel_end_transfer(kernel);
 	return result < 0 ? result : (ssize_t)size;
 }
 
@@ -146,11 +143,11 @@ int qsc_kernel_session_close(struct qsc_device *dev, uint64_t session)
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 	int result = -ENODEV;
 
-	pthread_mutex_lock(&kernel->state_lock);
+	qsc_kernel_lock_state(kernel);
 	if (session == kernel->session) {
 		kernel->session = 0;
 		result = 0;
 	}
-	pthread_mutex_unlock(&kernel->state_lock);
+	qsc_kernel_unlock_state(kernel);
 	return result;
 }

@@ -71,19 +71,46 @@ static void end_session(struct qsc_kernel *kernel)
 	qsc_fd_close(&kernel->session_fd);
 }
 
-/* State lock held. The device is in `state`: session, mappings and held triggers follow. */
+/*
+ * State lock held. From now on register accesses are discarded: when this returns none is under
+ * way, and no mapping leads to the device. -errno: nothing has changed.
+ */
+static int close_access(struct qsc_kernel *kernel)
+{
+	enum qsc_gate_mode before = qsc_gate_mode(&kernel->access);
+	int result;
+
+	if (before != QSC_GATE_CLOSED)
+		qsc_gate_set(&kernel->access, QSC_GATE_CLOSED);
+	result = qsc_mappings_revoke(&kernel->mappings);
+	if (result < 0 && before != QSC_GATE_CLOSED)
+		qsc_gate_set(&kernel->access, before);
+	return result;
+}
+
+/* State lock held. -errno: a mapping could not be given back, and may be with the next call. */
+static int open_access(struct qsc_kernel *kernel)
+{
+	if (qsc_gate_mode(&kernel->access) == QSC_GATE_CLOSED)
+		qsc_gate_set(&kernel->access, QSC_GATE_OPEN);
+	return qsc_mappings_restore(&kernel->mappings);
+}
+
+/* State lock held. The device is in `state`: session, accesses and held triggers follow. */
 static int enter(struct qsc_kernel *kernel, enum qsc_state state)
 {
+	int result;
+
 	if (!holds_session(state) || !same_session(current(kernel), state))
 		end_session(kernel);
 	atomic_store(&kernel->state, state);
 	kernel->state_known = true;
 	if (kernel->raw)
 		return 0;
+	result = qsc_state_is_active(state) ? open_access(kernel) : close_access(kernel);
 	if (state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY)
 		qsc_kernel_release_held(kernel, true);
-	return qsc_state_is_active(state) ? qsc_mappings_restore(&kernel->mappings)
-					  : qsc_mappings_revoke(&kernel->mappings);
+	return result;
 }
 
 /*
@@ -115,7 +142,8 @@ static int learn(struct qsc_kernel *kernel)
 static void recover(struct qsc_kernel *kernel, int failure)
 {
 	kernel->state_known = false;
-	if (learn(kernel) < 0) {
+	(void)learn(kernel);
+	if (!kernel->state_known && !atomic_load(&kernel->condemned)) {
 		end_session(kernel);
 		qsc_log(QSC_LOG_WARNING,
 			"%s: a state change failed (%s) and the state cannot be read; it is not "
@@ -143,22 +171,24 @@ static int reset_locked(struct qsc_kernel *kernel)
 
 /*
  * State lock held. The device went into a state with a session and nobody has it: bring it back to
- * where it was. A load without a session is ended by a reset alone: any other way out would be
- * validated, and the driver may take nothing for a whole stream.
+ * where it was, or to STOP where that had a session, which is lost as well. A load without a
+ * session is ended by a reset alone: any other way out would be validated, and the driver may take
+ * nothing for a whole stream.
  */
-static void undo_lost_session(struct qsc_kernel *kernel, enum qsc_state before)
+static void undo_session(struct qsc_kernel *kernel, enum qsc_state before)
 {
+	enum qsc_state back = holds_session(before) ? QSC_STATE_STOP : before;
 	int fd = -1;
 	int result = 0;
 
 	if (current(kernel) == QSC_STATE_RESUMING)
 		result = reset_locked(kernel);
-	if (!result && current(kernel) != before)
-		result = put_state(kernel, before, &fd);
+	if (!result && current(kernel) != back)
+		result = put_state(kernel, back, &fd);
 	qsc_fd_close(&fd);
 	recover(kernel, result);
 	qsc_log(QSC_LOG_WARNING,
-		"%s: the kernel handed out no session of the state data; the device was brought "
+		"%s: a session of the state data could not be handed out; the device was brought "
 		"back to %s",
 		kernel->name, qsc_state_name(current(kernel)));
 }
@@ -171,8 +201,8 @@ static int find_room(void)
 	return fd < 0 ? -errno : 0;
 }
 
-/* State lock held. */
-static int begin_session(struct qsc_kernel *kernel, int fd, uint64_t *session)
+/* State lock held. Takes `fd` over; returns the session's number. */
+static uint64_t begin_session(struct qsc_kernel *kernel, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
@@ -181,8 +211,34 @@ static int begin_session(struct qsc_kernel *kernel, int fd, uint64_t *session)
 		(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	qsc_fd_close(&kernel->session_fd);
 	kernel->session_fd = fd;
-	kernel->session = *session = ++kernel->last_session;
-	return 0;
+	kernel->session = ++kernel->last_session;
+	return kernel->session;
+}
+
+/*
+ * State lock held. The driver has been asked, with that result, and gave `fd` or -1; the device was
+ * in `before`.
+ */
+static int finish_change(struct qsc_kernel *kernel, int result, enum qsc_state before,
+			 enum qsc_state target, bool opens, int fd, uint64_t *session)
+{
+	if (result < 0 || (opens && fd < 0)) {
+		recover(kernel, result < 0 ? result : -EIO);
+		if (holds_session(current(kernel)) && kernel->session_fd < 0)
+			undo_session(kernel, before);
+		return result < 0 ? result : -EIO;
+	}
+	result = enter(kernel, target);
+	if (result < 0 && opens) {
+		qsc_fd_close(&fd);
+		undo_session(kernel, before);
+		return result;
+	}
+	if (opens)
+		*session = begin_session(kernel, fd);
+	else
+		qsc_fd_close(&fd);
+	return result;
 }
 
 /* State lock held. */
@@ -205,27 +261,15 @@ static int change_state(struct qsc_kernel *kernel, uint32_t target, uint64_t *se
 	opens = holds_session(target) && !same_session(before, (enum qsc_state)target) && next >= 0;
 	if (opens)
 		result = find_room();
-	/* Before the device stops: a write in between must not reach it. */
-	if (!result && target < QSC_STATE_COUNT && target != QSC_STATE_ERROR &&
-	    !qsc_state_is_active((enum qsc_state)target))
-		result = qsc_mappings_revoke(&kernel->mappings);
+	/* Before the device stops: an access in between must not reach it. */
+	if (!result && next >= 0 && !qsc_state_is_active((enum qsc_state)target))
+		result = close_access(kernel);
 	if (result < 0)
 		return result;
 	result = put_state(kernel, target, &fd);
 	if (!result && target >= QSC_STATE_COUNT)
 		result = -EPROTO;
-	if (result < 0 || (opens && fd < 0)) {
-		recover(kernel, result);
-		if (holds_session(current(kernel)) && kernel->session_fd < 0)
-			undo_lost_session(kernel, before);
-		return result < 0 ? result : -EIO;
-	}
-	result = enter(kernel, (enum qsc_state)target);
-	if (opens)
-		result = begin_session(kernel, fd, session);
-	else
-		qsc_fd_close(&fd);
-	return result;
+	return finish_change(kernel, result, before, (enum qsc_state)target, opens, fd, session);
 }
 
 /* State lock held. What the kernel makes of it; *session stays 0 where no descriptor came. */
@@ -236,7 +280,9 @@ static int change_state_raw(struct qsc_kernel *kernel, uint32_t target, uint64_t
 
 	kernel->state_known = false;
 	(void)learn(kernel);
-	return !result && fd >= 0 ? begin_session(kernel, fd, session) : result;
+	if (!result && fd >= 0)
+		*session = begin_session(kernel, fd);
+	return result;
 }
 
 int qsc_kernel_set_state(struct qsc_device *dev, uint32_t target, uint64_t *session)
@@ -246,23 +292,26 @@ int qsc_kernel_set_state(struct qsc_device *dev, uint32_t target, uint64_t *sess
 
 	if (!kernel->migratable)
 		return -ENOTTY;
-	pthread_mutex_lock(&kernel->state_lock);
+	qsc_kernel_lock_state(kernel);
 	result = kernel->raw ? change_state_raw(kernel, target, session)
 			     : change_state(kernel, target, session);
-	pthread_mutex_unlock(&kernel->state_lock);
-	return result;
+	qsc_kernel_unlock_state(kernel);
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : result;
 }
 
 int qsc_kernel_get_state(struct qsc_device *dev, enum qsc_state *state)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result;
 
 	if (!kernel->migratable)
 		return -ENOTTY;
-	if (!atomic_load(&kernel->condemned))
-		return get_state(kernel, state);
-	*state = QSC_STATE_ERROR;
-	return 0;
+	if (atomic_load(&kernel->condemned)) {
+		*state = QSC_STATE_ERROR;
+		return 0;
+	}
+	result = get_state(kernel, state);
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
 int qsc_kernel_get_migration(struct qsc_device *dev, struct qsc_migration_info *info)
@@ -279,14 +328,16 @@ int qsc_kernel_get_migration(struct qsc_device *dev, struct qsc_migration_info *
 int qsc_kernel_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	int result;
 
 	if (!kernel->migratable)
 		return -ENOTTY;
 	if (current(kernel) == QSC_STATE_ERROR && !kernel->raw)
 		return -EIO;
-	return qsc_kernel_feature(kernel->files.device,
-				  VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET,
-				  size_bytes, sizeof(*size_bytes));
+	result = qsc_kernel_feature(kernel->files.device,
+				    VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET,
+				    size_bytes, sizeof(*size_bytes));
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
 int qsc_kernel_reset(struct qsc_device *dev)
@@ -294,12 +345,12 @@ int qsc_kernel_reset(struct qsc_device *dev)
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 	int result;
 
-	pthread_mutex_lock(&kernel->state_lock);
+	qsc_kernel_lock_state(kernel);
 	result = reset_locked(kernel);
-	pthread_mutex_unlock(&kernel->state_lock);
+	qsc_kernel_unlock_state(kernel);
 	if (!result && !kernel->raw)
 		(void)qsc_kernel_log_stop(dev);
-	return result;
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
 /* ---- open and close ---- */
