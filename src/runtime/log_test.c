@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of the dirty log: LOG-1 to LOG-3 exactly, against a map of one byte a page. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -113,12 +114,75 @@ static void test_LOG_1_nothing_is_missed_or_invented(void **unused)
 	qsc_dirty_log_destroy(log);
 }
 
+/* ---- beside a writer ---- */
+
+#define CHUNKS	    20000U
+#define CHUNK_BYTES (QSC_DIRTY_CHUNK_PAGES * 4096)
+#define BURST	    4U /* pages of a chunk that are written, each once */
+
+struct beside {
+	struct qsc_dirty_log *log;
+	_Atomic uint32_t current; /* the chunk that is being written */
+	_Atomic bool written[CHUNKS][BURST];
+	bool copied[CHUNKS][BURST];
+};
+
+static void *write_and_mark(void *arg)
+{
+	struct beside *beside = arg;
+
+	for (uint32_t chunk = 0; chunk < CHUNKS; chunk++) {
+		atomic_store_explicit(&beside->current, chunk, memory_order_relaxed);
+		for (uint32_t i = 0; i < BURST; i++) {
+			atomic_store_explicit(&beside->written[chunk][i], true,
+					      memory_order_relaxed);
+			qsc_dirty_log_mark(beside->log, chunk * CHUNK_BYTES + i * 4096ULL, 8);
+		}
+	}
+	atomic_store(&beside->current, CHUNKS);
+	return NULL;
+}
+
+/* What was reported of a chunk is copied. */
+static void copy_dirty(struct beside *beside, uint32_t chunk)
+{
+	uint64_t bitmap[QSC_DIRTY_CHUNK_WORDS] = {0};
+
+	qsc_dirty_log_report(beside->log, chunk * CHUNK_BYTES, CHUNK_BYTES, 4096, bitmap);
+	for (uint32_t i = 0; i < BURST; i++)
+		if (qsc_bitmap_test(bitmap, i))
+			beside->copied[chunk][i] = atomic_load_explicit(&beside->written[chunk][i],
+									memory_order_relaxed);
+}
+
+/* When nobody writes any more, what was written has been copied after it was. */
+static void test_LOG_1_beside_a_writer(void **unused)
+{
+	static struct beside beside;
+	const struct qsc_dma_range range = {0, CHUNKS * CHUNK_BYTES};
+	pthread_t thread;
+	uint32_t chunk;
+
+	assert_int_equal(qsc_dirty_log_create(&range, 1, &beside.log), 0);
+	assert_int_equal(pthread_create(&thread, NULL, write_and_mark, &beside), 0);
+	while ((chunk = atomic_load_explicit(&beside.current, memory_order_relaxed)) < CHUNKS)
+		copy_dirty(&beside, chunk);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	for (chunk = 0; chunk < CHUNKS; chunk++) {
+		copy_dirty(&beside, chunk);
+		for (uint32_t i = 0; i < BURST; i++)
+			assert_true(beside.copied[chunk][i]);
+	}
+	qsc_dirty_log_destroy(beside.log);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_LOG_3_impossible_ranges),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_LOG_1_nothing_is_missed_or_invented),
+		cmocka_unit_test(test_LOG_1_beside_a_writer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
