@@ -12,6 +12,7 @@
 
 #include "dmacopy/dmacopy.h"
 #include "dmacopy/exercise.h"
+#include "nvme/exercise.h"
 #include "nvme/nvme.h"
 
 int models_parse_size(const char *text, uint64_t *size)
@@ -264,7 +265,8 @@ const struct model_entry models_table[] = {
 	{NULL, NULL, NULL, 0, NULL},
 };
 
-const struct qsc_exerciser *const models_exercisers[] = {&dmacopy_exerciser, NULL};
+const struct qsc_exerciser *const models_exercisers[] = {&dmacopy_exerciser, &nvme_exerciser,
+							 &nvme_file_exerciser, NULL};
 
 /* ---- reading a SPEC ---- */
 

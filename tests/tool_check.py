@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """`quiesce check` from outside: what it prints and writes, its exit codes, and the way back from a
 finding to the same finding."""
+import contextlib
 import json
 import pathlib
 import shlex
@@ -12,6 +13,8 @@ import tempfile
 import xml.etree.ElementTree as xml
 
 TOOL = sys.argv[1]
+# In builds that take their time, one set of flags says enough.
+FLAGS = (1, 3, 5, 7) if len(sys.argv) < 3 else (7,)
 RESULTS = {"holds", "broken", "not promised", "could not be tried"}
 
 
@@ -114,6 +117,42 @@ def check_walk(folder):
         assert (again["text"], again["clause"]) == (finding["text"], "SESS-10"), again
 
 
+def conforms(folder, uris, unpromised):
+    """All at once: nothing is untried, and nothing but what the flags do not promise."""
+    out = folder / "all.json"
+    run(*uris, "--tells-peers", "off", "--dangerous", "--json", str(out))
+    devices = json.loads(out.read_text())["devices"]
+    assert len(devices) == len(uris)
+    for device in devices:
+        found = {f["id"]: f["result"] for f in device["findings"]}
+        assert device["verdict"] == "conforms" and device["exerciser"] == device["type"], device
+        lacking = {i for i, result in found.items() if result != "holds"}
+        assert lacking == unpromised(device["flags"]), (device["uri"], lacking)
+        assert {found[i] for i in lacking} <= {"not promised"}, found
+        assert not [f for f in device["findings"] if "could not be tried" in f["text"]], device
+
+
+def nvme_lacks(flags):
+    return {"DEV-5", "peer-access"} | (set() if flags & 2 else {"DEV-4"}) | (
+        set() if flags & 4 else {"ARC-4", "SESS-4", "precopy-info"})
+
+
+def check_nvme(folder):
+    """The other model conforms fully, with each set of flags, in this process and behind a socket."""
+    conforms(folder, [f"model:nvme,ram=1M,flags={flags}" for flags in FLAGS], nvme_lacks)
+    with contextlib.ExitStack() as stack:
+        conforms(folder, [stack.enter_context(Served(folder / f"n{flags}", spec=f"nvme,ram=1M,flags={flags}"))
+                          for flags in FLAGS], nvme_lacks)
+    with open(folder / "disk", "wb") as disk:
+        disk.truncate(1 << 20)
+    # What is written to a file is no state of the device; nothing else is different.
+    run(f"model:nvme,file={folder}/disk", "--tells-peers", "off")
+    done = run(f"model:nvme,file={folder}/disk,readonly=on")
+    assert "the exerciser nvme cannot prepare the device: Read-only" in " ".join(done.stdout.split())
+    # Too few interrupts for what the exerciser does.
+    assert "; no exerciser for this device" in run("model:nvme,ram=1M,queues=3").stdout
+
+
 def check_unknown(folder):
     """A device of a type that nobody knows: what needs to know it is said to be untried."""
     with Served(folder / "u", "region-read:0=fill:0") as uri:
@@ -153,7 +192,7 @@ def check_usage(folder):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        for check in (check_conforming, check_flags, check_broken, check_walk, check_unknown,
+        for check in (check_conforming, check_nvme, check_flags, check_broken, check_walk, check_unknown,
                       check_destination, check_gone, check_usage):
             check(folder)
             print(f"{check.__name__}: ok")

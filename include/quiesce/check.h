@@ -63,8 +63,8 @@ struct qsc_check_opener {
 
 /* ---- who makes it work ---- */
 
-#define QSC_CHECK_QUEUE_SIZE   0x20000ULL /* bytes */
-#define QSC_CHECK_PATTERN_SIZE 0xe0000ULL /* bytes */
+#define QSC_CHECK_QUEUE_SIZE   0x40000ULL /* bytes */
+#define QSC_CHECK_PATTERN_SIZE 0x40000ULL /* bytes */
 
 /* What an exerciser has to work with; all memory is mapped into the device's DMA space. */
 struct qsc_check_bench {
@@ -83,7 +83,7 @@ struct qsc_check_copy {
 	uint64_t source;      /* offset in the pattern */
 	uint64_t destination; /* IOVA, or QSC_CHECK_DEVICE_MEMORY and an offset */
 	uint32_t size;	      /* bytes; source, destination and size are multiples of the granule */
-	uint32_t vector;      /* raised once when it is complete */
+	uint32_t vector;      /* 0 to 3, raised when it is complete */
 };
 
 /*
@@ -96,7 +96,7 @@ struct qsc_exerciser {
 	/* Whether this device is of that kind; it is RUNNING. No state of it is to change. */
 	bool (*knows)(struct qsc_device *dev, const struct qsc_device_info *info);
 	/* A register of 1, 2, 4 or 8 bytes that is state and, in the bits of the mask, reads as
-	 * written; a reset makes it what it was. */
+	 * written; a reset makes it what it was. Its other bits are written as they were read. */
 	uint32_t register_region;
 	uint32_t register_size;
 	uint64_t register_offset;
@@ -104,16 +104,22 @@ struct qsc_exerciser {
 	/* Memory of the device that is state: a region that can be mapped, zero after a reset. */
 	uint32_t memory_region;
 	uint64_t memory_size;
-	/* Interrupt vectors of copies; at least 4. */
+	/* Interrupt vectors of copies: 4, from the first on. */
 	uint32_t irq_index;
+	uint32_t first_vector;
 	uint32_t granule;      /* bytes, a power of two up to 4096 */
-	bool to_device_memory; /* copies may go there */
+	bool to_device_memory; /* copies may go there, and it is state */
+	bool keeps;	       /* a reset leaves in that memory what it holds, as on a disk */
 	/* Make a device that is RUNNING after a reset ready for up to 256 copies. */
 	int (*prepare)(const struct qsc_check_bench *bench);
 	/* Hand over a copy: a matter of memory only. */
 	int (*submit)(const struct qsc_check_bench *bench, const struct qsc_check_copy *copy);
 	/* Have the device look at what it has: a register access. */
 	int (*kick)(const struct qsc_check_bench *bench);
+	/* How many copies with a vector the device has said to be complete since prepare(): a
+	 * matter of memory only. With it an interrupt may stand for several, without it there is
+	 * one for each. */
+	uint32_t (*completed)(const struct qsc_check_bench *bench, uint32_t vector);
 };
 
 /* ---- the check ---- */

@@ -120,6 +120,8 @@ static enum qsc_check_result try_peer(struct harness *h, enum qsc_state state,
 	uint64_t found;
 	uint64_t value = 0;
 
+	if (!harness_has_mappable(h))
+		return not_promised(h, "the device has no memory that a peer could reach");
 	if (!harness_memory_size(h))
 		return not_tried(h, "no exerciser knows memory of the device");
 	if (verdict == QSC_VERDICT_DISCARD &&
@@ -193,10 +195,8 @@ static enum qsc_check_result try_irq_setup(struct harness *h, enum qsc_state sta
 	if (!h->vectors)
 		return not_tried(h, "the device has no message-signalled interrupts");
 	REQUIRE(h, harness_start_in(h, state));
-	PART(compare(h, dev_8_of(state), verdict,
-		     qsc_device_set_eventfds(h->dev, h->irq_index, NULL, 0)));
-	return compare(h, dev_8_of(state), verdict,
-		       qsc_device_set_eventfds(h->dev, h->irq_index, h->eventfds, h->vectors));
+	PART(compare(h, dev_8_of(state), verdict, harness_set_vectors(h, false)));
+	return compare(h, dev_8_of(state), verdict, harness_set_vectors(h, true));
 }
 
 /* From any state to RUNNING, by a load where it must be. */
@@ -213,10 +213,11 @@ static int run_again(struct harness *h, enum qsc_state state, const struct saved
 static enum qsc_check_result try_irq_trigger(struct harness *h, enum qsc_state state,
 					     enum qsc_verdict verdict)
 {
+	uint32_t vector = h->vectors > 1;
 	const struct qsc_irq_set set = {
 		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
 		.index = h->irq_index,
-		.start = h->vectors > 1,
+		.start = h->first_vector + vector,
 		.count = 1,
 	};
 	autosaved blank = {0};
@@ -242,7 +243,7 @@ static enum qsc_check_result try_irq_trigger(struct harness *h, enum qsc_state s
 		REQUIRE(h, run_again(h, state, &blank));
 	}
 	MUST_OF(h, verdict == QSC_VERDICT_HOLD ? QSC_CLAUSE_DEV_6 : QSC_CLAUSE_COUNT,
-		!harness_await(h, set.start, 1), "%s", h->trouble);
+		!harness_await(h, vector, 1), "%s", h->trouble);
 	return QSC_CHECK_HOLDS;
 }
 
@@ -378,7 +379,7 @@ static enum qsc_check_result try_allowed_dma(struct harness *h, enum qsc_state s
 {
 	REQUIRE(h, harness_start_in(h, state));
 	REQUIRE(h, harness_copy(h, iova, COUNT, SIZE, 0));
-	MUST_OF(h, QSC_CLAUSE_COUNT, !harness_await(h, 0, COUNT), "%s", h->trouble);
+	MUST_OF(h, QSC_CLAUSE_COUNT, !harness_await_copies(h, 0, COUNT, 0), "%s", h->trouble);
 	MUST_OF(h, QSC_CLAUSE_COUNT, harness_copied(h, iova, COUNT, SIZE),
 		"the bytes do not arrive");
 	return QSC_CHECK_HOLDS;
@@ -435,8 +436,7 @@ static enum qsc_check_result held_and_delivered(struct harness *h)
 	harness_settle(h);
 	MUST_OF(h, QSC_CLAUSE_DEV_2, !harness_all_signals(h), "an interrupt is raised");
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
-	MUST_OF(h, QSC_CLAUSE_DEV_6, before <= COUNT && !harness_await(h, 0, COUNT - before), "%s",
-		h->trouble);
+	MUST_OF(h, QSC_CLAUSE_DEV_6, !harness_await_copies(h, 0, COUNT, before), "%s", h->trouble);
 	return QSC_CHECK_HOLDS;
 }
 

@@ -154,7 +154,7 @@ static enum qsc_check_result dev_4_to(struct harness *h, enum qsc_state state, u
 	/* It was held back, not lost. */
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
 	REQUIRE(h, harness_kick(h));
-	REQUIRE(h, harness_await(h, 0, COUNT + 4));
+	REQUIRE(h, harness_await_copies(h, 0, COUNT + 4, 0));
 	MUST(h, harness_copied(h, iova, COUNT, SIZE) && harness_copied(h, iova + BATCH, 4, SIZE),
 	     "DMA that was held back in %s is lost", name);
 	return QSC_CHECK_HOLDS;
@@ -231,6 +231,8 @@ static enum qsc_check_result dev_5(struct harness *h)
 	REQUIRE(h, harness_start(h));
 	if (!(h->flags & QSC_MIGRATION_P2P))
 		return not_promised(h, "the device has no P2P states");
+	if (!harness_has_mappable(h))
+		return not_promised(h, "the device has no memory that a peer could reach");
 	if (!harness_memory_size(h))
 		return not_tried(h, "no exerciser knows memory of the device");
 	if (peer_write(h, 0, "", 1) == -ENOTTY)
@@ -316,7 +318,8 @@ static enum qsc_check_result dev_6_there(struct harness *h)
 	REQUIRE(h, harness_copy(h, TARGET, COUNT, SIZE, 3));
 	REQUIRE(h, harness_set(h, QSC_STATE_STOP));
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
-	MUST(h, !harness_await(h, 3, COUNT), "stopped with copies under way, %s", h->trouble);
+	MUST(h, !harness_await_copies(h, 3, COUNT, 0), "stopped with copies under way, %s",
+	     h->trouble);
 	return QSC_CHECK_HOLDS;
 }
 
@@ -513,11 +516,13 @@ static enum qsc_check_result dev_8_works(struct harness *h, const char *name)
 	if (harness_idle(h) && !h->can_trigger)
 		return QSC_CHECK_HOLDS;
 	harness_all_signals(h);
-	if (harness_idle(h))
+	if (harness_idle(h)) {
 		REQUIRE(h, harness_trigger(h, vector, 2));
-	else
-		REQUIRE(h, harness_copy(h, TARGET, 2, SIZE, vector));
-	MUST(h, !harness_await(h, vector, 2), "set up in %s: %s", name, h->trouble);
+		MUST(h, !harness_await(h, vector, 2), "set up in %s: %s", name, h->trouble);
+		return QSC_CHECK_HOLDS;
+	}
+	REQUIRE(h, harness_copy(h, TARGET, 2, SIZE, vector));
+	MUST(h, !harness_await_copies(h, vector, 2, 0), "set up in %s: %s", name, h->trouble);
 	return QSC_CHECK_HOLDS;
 }
 

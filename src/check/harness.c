@@ -172,17 +172,30 @@ int harness_map(struct harness *h)
 	return r ? harness_trouble(h, r, "a peer's memory cannot be mapped for DMA") : 0;
 }
 
+int harness_set_vectors(struct harness *h, bool listen)
+{
+	const struct qsc_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = h->irq_index,
+		.start = h->first_vector,
+		.count = h->vectors,
+		.fds = h->eventfds,
+	};
+
+	return listen ? qsc_device_set_irqs(h->dev, &set)
+		      : qsc_device_set_eventfds(h->dev, h->irq_index, NULL, 0);
+}
+
 int harness_interrupts(struct harness *h)
 {
-	int r = h->vectors ? qsc_device_set_eventfds(h->dev, h->irq_index, h->eventfds, h->vectors)
-			   : 0;
+	int r = h->vectors ? harness_set_vectors(h, true) : 0;
 
 	return r ? harness_trouble(h, r, "interrupts cannot be set up") : 0;
 }
 
 int harness_no_interrupts(struct harness *h)
 {
-	int r = h->vectors ? qsc_device_set_eventfds(h->dev, h->irq_index, NULL, 0) : 0;
+	int r = h->vectors ? harness_set_vectors(h, false) : 0;
 
 	return r ? harness_trouble(h, r, "interrupts cannot be torn down") : 0;
 }
@@ -227,6 +240,15 @@ static int start(struct harness *h, const struct qsc_check_opener *opener)
 	return r ? r : harness_interrupts(h);
 }
 
+int harness_prepare(struct harness *h, const struct qsc_check_bench *bench)
+{
+	int r = h->exerciser->prepare(bench);
+
+	return r ? harness_trouble(h, r, "the exerciser %s cannot prepare the device",
+				   h->exerciser->name)
+		 : 0;
+}
+
 int harness_start(struct harness *h)
 {
 	const struct qsc_exerciser *ex = h->exerciser;
@@ -240,19 +262,17 @@ int harness_start(struct harness *h)
 	h->used = false;
 	r = start(h, &h->options->device);
 	harness_all_signals(h);
-	if (!r && ex && ex->prepare) {
+	memset(h->awaited, 0, sizeof(h->awaited));
+	if (!r && ex && ex->prepare && !h->unprepared[0]) {
 		struct qsc_check_bench bench = harness_bench(h);
 
-		r = ex->prepare(&bench);
-		if (r)
-			harness_trouble(h, r, "the exerciser %s cannot prepare the device",
-					ex->name);
+		r = harness_prepare(h, &bench);
 	}
 	/* Every try begins like that; what went wrong in it is what matters else. */
 	if (!r) {
 		record_clear(&h->record);
 		record_add(&h->record,
-			   ex && ex->prepare
+			   ex && ex->prepare && !h->unprepared[0]
 				   ? "device opened, reset, given memory, interrupts and a "
 				     "queue of work"
 				   : "device opened, reset, given memory and interrupts");

@@ -56,6 +56,7 @@ struct harness {
 	struct qsc_region_info regions[HARNESS_REGIONS];
 	/* Interrupts: vectors 0 means none. */
 	uint32_t irq_index;
+	uint32_t first_vector;
 	uint32_t vectors;
 	bool can_trigger; /* the user can, with neither eventfd nor flag */
 	/* The register after a reset, and whether a reset makes it that again. */
@@ -81,6 +82,10 @@ struct harness {
 	int peer_fd;
 	int eventfds[HARNESS_VECTORS];
 	bool used; /* there may be something in the memory that is copied to */
+	/* Copies with each vector since the device was made ready that were waited for. */
+	uint32_t awaited[HARNESS_VECTORS];
+	/* Why the exerciser cannot make the device work; found by the survey. */
+	char unprepared[256];
 
 	char trouble[256];
 	char evidence[512];
@@ -108,10 +113,14 @@ void harness_let_go(struct harness *h);
 int harness_start(struct harness *h);
 /* The same with the destination, where there is one. It need not be ready for copies. */
 int harness_start_there(struct harness *h);
+/* The exerciser's part of harness_start(). */
+int harness_prepare(struct harness *h, const struct qsc_check_bench *bench);
 /* Give it memory and interrupts: what a user does to a device that he has just opened. */
 int harness_map(struct harness *h);
 int harness_interrupts(struct harness *h);
 int harness_no_interrupts(struct harness *h);
+/* The same, and what the device answers: no trouble. */
+int harness_set_vectors(struct harness *h, bool listen);
 int harness_reset(struct harness *h);
 
 /* ---- states ---- */
@@ -165,6 +174,8 @@ int harness_mark(struct harness *h, uint64_t value);
 /* Whether it is there; true where no register is known. *found is what is there. */
 bool harness_marked(struct harness *h, uint64_t value, uint64_t *found);
 
+/* Whether any region can be mapped, by whomever. */
+bool harness_has_mappable(const struct harness *h);
 uint64_t harness_memory_size(const struct harness *h);
 int harness_memory_read(struct harness *h, uint64_t offset, void *buf, size_t size);
 int harness_memory_write(struct harness *h, uint64_t offset, const void *buf, size_t size);
@@ -200,6 +211,12 @@ bool harness_copied(const struct harness *h, uint64_t iova, uint32_t count, uint
 int harness_trigger(struct harness *h, uint32_t vector, uint32_t times);
 /* Wait until a vector has been signalled `count` times; says so when it was not, or more often. */
 int harness_await(struct harness *h, uint32_t vector, uint64_t count);
+/*
+ * Wait until `count` more copies with that vector are complete and their interrupts have come,
+ * `seen` of which were taken before. Where a device may raise one for several there is at least
+ * one, and one after the last that is complete.
+ */
+int harness_await_copies(struct harness *h, uint32_t vector, uint32_t count, uint64_t seen);
 
 /* ---- watch it ---- */
 

@@ -39,12 +39,13 @@ static enum qsc_check_result log_1_in(struct harness *h, enum qsc_state state)
 {
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
+	REQUIRE(h, harness_submit(h, TARGET + 4095, 1, 1, 1));
+	REQUIRE(h, harness_submit(h, TARGET + 3 * PAGE - 1, 1, 2, 1));
+	REQUIRE(h, harness_submit(h, TARGET + 8 * PAGE + 100, 24, 5000, 0));
+	REQUIRE(h, harness_submit(h, TARGET + 0x80000, 32, 16384, 0));
 	harness_snapshot(h);
-	REQUIRE(h, harness_copy(h, TARGET + 4095, 1, 1, 1));
-	REQUIRE(h, harness_copy(h, TARGET + 3 * PAGE - 1, 1, 2, 1));
-	REQUIRE(h, harness_copy(h, TARGET + 8 * PAGE + 100, 24, 5000, 0));
-	REQUIRE(h, harness_copy(h, TARGET + 0x80000, 32, 16384, 0));
-	REQUIRE(h, harness_await(h, 1, 2));
+	REQUIRE(h, harness_kick(h));
+	REQUIRE(h, harness_await_copies(h, 1, 2, 0));
 	REQUIRE(h, harness_enter(h, state));
 	/* In P2P states memory DMA may go on: what is compared must have come to rest. */
 	if (qsc_state_is_p2p(state))
@@ -58,15 +59,16 @@ static enum qsc_check_result log_1_running(struct harness *h)
 
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
+	REQUIRE(h, harness_submit(h, TARGET, 63, 16384, 0));
 	harness_snapshot(h);
-	REQUIRE(h, harness_copy(h, TARGET, 63, 16384, 0));
+	REQUIRE(h, harness_kick(h));
 	/* Reports race with writes: each must be in one of them. */
 	for (int i = 0; i < 8; i++) {
 		REQUIRE(h, harness_log_report(h, MEMORY_IOVA, MEMORY_SIZE, PAGE, rest));
 		for (size_t w = 0; w < HARNESS_BITMAP_WORDS; w++)
 			bitmap[w] |= rest[w];
 	}
-	REQUIRE(h, harness_await(h, 0, 63));
+	REQUIRE(h, harness_await_copies(h, 0, 63, 0));
 	REQUIRE(h, harness_log_report(h, MEMORY_IOVA, MEMORY_SIZE, PAGE, rest));
 	for (size_t w = 0; w < HARNESS_BITMAP_WORDS; w++)
 		bitmap[w] |= rest[w];
@@ -101,7 +103,7 @@ static enum qsc_check_result log_2(struct harness *h)
 	NEED_WORK(h);
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
 	REQUIRE(h, harness_copy(h, TARGET, 16, PAGE, 0));
-	REQUIRE(h, harness_await(h, 0, 16));
+	REQUIRE(h, harness_await_copies(h, 0, 16, 0));
 	REQUIRE(h, harness_log_report(h, TARGET, 8 * PAGE, PAGE, bitmap));
 	if (bitmap[0] != 0xff)
 		return not_tried(h, "8 pages were written and %#llx is reported (LOG-1)",
@@ -161,7 +163,7 @@ static enum qsc_check_result log_3_starts(struct harness *h, bool running)
 		     bad->what);
 		/* For the next one to lose. */
 		REQUIRE(h, harness_copy(h, TARGET, 1, PAGE, 0));
-		REQUIRE(h, harness_await(h, 0, 1));
+		REQUIRE(h, harness_await_copies(h, 0, 1, 0));
 	}
 	return QSC_CHECK_HOLDS;
 }
@@ -194,7 +196,7 @@ static enum qsc_check_result log_3_sizes(struct harness *h, uint64_t log_size, u
 		harness_log_start(h, MEMORY_IOVA, qsc_align_up(MEMORY_SIZE, log_size), log_size));
 	for (size_t i = 0; i < 4; i++)
 		REQUIRE(h, harness_copy(h, TARGET + written[i] * PAGE, 1, PAGE, 0));
-	REQUIRE(h, harness_await(h, 0, 4));
+	REQUIRE(h, harness_await_copies(h, 0, 4, 0));
 	REQUIRE(h, harness_log_report(h, start, size, report_size, first));
 	REQUIRE(h, harness_log_report(h, MEMORY_IOVA, MEMORY_SIZE, PAGE, rest));
 	for (size_t i = 0; i < 4; i++) {
@@ -222,7 +224,7 @@ static enum qsc_check_result log_3(struct harness *h)
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
 	if (!harness_idle(h)) {
 		REQUIRE(h, harness_copy(h, TARGET, 1, PAGE, 0));
-		REQUIRE(h, harness_await(h, 0, 1));
+		REQUIRE(h, harness_await_copies(h, 0, 1, 0));
 	}
 	PART(log_3_starts(h, true));
 	PART(log_3_twice(h));
@@ -258,7 +260,7 @@ static enum qsc_check_result log_4_in(struct harness *h, enum qsc_state state)
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
 	if (!harness_idle(h)) {
 		REQUIRE(h, harness_copy(h, TARGET, 8, PAGE, 0));
-		REQUIRE(h, harness_await(h, 0, 8));
+		REQUIRE(h, harness_await_copies(h, 0, 8, 0));
 	}
 	REQUIRE(h, harness_enter(h, state));
 	MUST(h, !harness_log_report(h, TARGET, 8 * PAGE, PAGE, bitmap), "in %s, %s", name,
@@ -288,7 +290,7 @@ static enum qsc_check_result log_4(struct harness *h)
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
 	REQUIRE(h, harness_set(h, QSC_STATE_RUNNING));
 	REQUIRE(h, harness_copy(h, TARGET, 8, PAGE, 0));
-	REQUIRE(h, harness_await(h, 0, 8));
+	REQUIRE(h, harness_await_copies(h, 0, 8, 0));
 	REQUIRE(h, harness_log_report(h, TARGET, 8 * PAGE, PAGE, bitmap));
 	MUST(h, bitmap[0] == 0xff, "started in STOP, the log misses writes: %#llx",
 	     (unsigned long long)bitmap[0]);

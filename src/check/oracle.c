@@ -60,10 +60,10 @@ void oracle_begin(struct oracle *o, struct harness *h, const struct saved *blank
 		.blank = blank,
 		.state = QSC_STATE_RUNNING,
 		.config = -1,
-		.value = h->register_blank,
-		.value_known = h->register_resets,
 		.blame = QSC_CLAUSE_COUNT,
 	};
+	/* What it is after a reset, an exerciser may have changed. */
+	o->value_known = harness_has_register(h) && !harness_register_read(h, &o->value);
 }
 
 /* ---- states ---- */

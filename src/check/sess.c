@@ -245,6 +245,14 @@ static enum qsc_check_result sess_4_bytes(struct harness *h, enum qsc_state stat
 	     (unsigned long long)info.initial_bytes, name, stream.size);
 	MUST(h, info.initial_bytes == 0, "initial_bytes is %llu in %s when drained",
 	     (unsigned long long)info.initial_bytes, name);
+	if (!harness_memory_size(h) && !harness_idle(h) && h->exerciser->to_device_memory) {
+		/* A device in a P2P state does no work of its own. */
+		if (qsc_state_is_p2p(state))
+			return QSC_CHECK_HOLDS;
+		REQUIRE(h, harness_copy(h, QSC_CHECK_DEVICE_MEMORY, 1, 4096, 0));
+		REQUIRE(h, harness_await_copies(h, 0, 1, 0));
+		return sess_4_dirty(h, state, &info, "the device writes to its memory");
+	}
 	if (!harness_memory_size(h)) {
 		harness_leave_out(h, "dirty_bytes after a change: no exerciser knows memory that "
 				     "can be changed");

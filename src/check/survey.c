@@ -84,6 +84,7 @@ static void look_at_irqs(struct harness *h, const struct qsc_device_info *info)
 	static const uint32_t wanted[] = {VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX};
 	struct qsc_irq_info irq;
 
+	h->first_vector = 0;
 	h->vectors = 0;
 	for (size_t i = 0; h->is_pci && i < QSC_ARRAY_SIZE(wanted); i++)
 		if (wanted[i] < info->num_irqs && usable(h, wanted[i], &irq)) {
@@ -92,8 +93,10 @@ static void look_at_irqs(struct harness *h, const struct qsc_device_info *info)
 			break;
 		}
 	if (h->exerciser && h->exerciser->submit && usable(h, h->exerciser->irq_index, &irq) &&
-	    irq.count >= HARNESS_VECTORS) {
+	    irq.count >= HARNESS_VECTORS &&
+	    h->exerciser->first_vector <= irq.count - HARNESS_VECTORS) {
 		h->irq_index = h->exerciser->irq_index;
+		h->first_vector = h->exerciser->first_vector;
 		h->vectors = HARNESS_VECTORS;
 	}
 	if (h->vectors && !harness_interrupts(h))
@@ -168,6 +171,20 @@ static void look_at_register(struct harness *h)
 		h->register_resets = found == h->register_blank;
 }
 
+/* One who cannot make it work here is as good as none who knows work for it. */
+static void look_for_work(struct harness *h)
+{
+	struct qsc_check_bench bench;
+
+	h->unprepared[0] = '\0';
+	if (!h->exerciser || !h->exerciser->prepare || harness_map(h))
+		return;
+	bench = harness_bench(h);
+	if (harness_prepare(h, &bench))
+		(void)snprintf(h->unprepared, sizeof(h->unprepared), "%s", h->trouble);
+	qsc_device_reset(h->dev);
+}
+
 static void look_at_identity(struct harness *h, struct qsc_check_subject *subject,
 			     const struct qsc_device_info *info)
 {
@@ -209,6 +226,7 @@ static int look(struct harness *h, struct qsc_check_subject *subject, struct qsc
 	look_at_register(h);
 	look_at_config(h);
 	look_at_irqs(h, &info);
+	look_for_work(h);
 	return 0;
 }
 

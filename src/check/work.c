@@ -19,31 +19,51 @@ bool harness_has_register(const struct harness *h)
 	return h->exerciser && h->exerciser->register_size;
 }
 
-uint64_t harness_register_fit(const struct harness *h, uint64_t value)
+/* Values are those of the bits of the mask, from its lowest on. */
+static uint32_t register_shift(const struct qsc_exerciser *ex)
 {
-	return value & h->exerciser->register_mask;
+	return (uint32_t)__builtin_ctzll(ex->register_mask);
 }
 
-int harness_register_read(struct harness *h, uint64_t *value)
+uint64_t harness_register_fit(const struct harness *h, uint64_t value)
+{
+	return value & h->exerciser->register_mask >> register_shift(h->exerciser);
+}
+
+static int register_raw(struct harness *h, uint64_t *value)
 {
 	const struct qsc_exerciser *ex = h->exerciser;
-	uint64_t found = 0;
-	ssize_t n = qsc_device_region_read(h->dev, ex->register_region, ex->register_offset, &found,
-					   ex->register_size);
+	ssize_t n;
 
-	*value = found & ex->register_mask;
+	*value = 0;
+	n = qsc_device_region_read(h->dev, ex->register_region, ex->register_offset, value,
+				   ex->register_size);
 	return n == (ssize_t)ex->register_size
 		       ? 0
 		       : harness_trouble(h, n < 0 ? (int)n : -EPROTO, "a register cannot be read");
 }
 
+int harness_register_read(struct harness *h, uint64_t *value)
+{
+	int r = register_raw(h, value);
+
+	*value = harness_register_fit(h, *value >> register_shift(h->exerciser));
+	return r;
+}
+
 int harness_register_write(struct harness *h, uint64_t value)
 {
 	const struct qsc_exerciser *ex = h->exerciser;
-	uint64_t fit = harness_register_fit(h, value);
-	ssize_t n = qsc_device_region_write(h->dev, ex->register_region, ex->register_offset, &fit,
-					    ex->register_size);
+	uint64_t whole = UINT64_MAX >> (64 - 8 * ex->register_size);
+	uint64_t raw = 0;
+	ssize_t n;
+	int r = ex->register_mask == whole ? 0 : register_raw(h, &raw);
 
+	if (r)
+		return r;
+	raw = (raw & ~ex->register_mask) | harness_register_fit(h, value) << register_shift(ex);
+	n = qsc_device_region_write(h->dev, ex->register_region, ex->register_offset, &raw,
+				    ex->register_size);
 	return n == (ssize_t)ex->register_size ? 0
 					       : harness_trouble(h, n < 0 ? (int)n : -EPROTO,
 								 "a register cannot be written");
@@ -60,6 +80,14 @@ bool harness_marked(struct harness *h, uint64_t value, uint64_t *found)
 	if (!harness_has_register(h) || (value == h->register_blank && !h->register_resets))
 		return true;
 	return !harness_register_read(h, found) && *found == harness_register_fit(h, value);
+}
+
+bool harness_has_mappable(const struct harness *h)
+{
+	for (uint32_t i = 0; i < h->num_regions; i++)
+		if (h->regions[i].flags & VFIO_REGION_INFO_FLAG_MMAP)
+			return true;
+	return false;
 }
 
 uint64_t harness_memory_size(const struct harness *h)
@@ -135,6 +163,8 @@ const char *harness_idle(const struct harness *h)
 {
 	if (!h->exerciser)
 		return "no exerciser for this device type";
+	if (h->unprepared[0])
+		return h->unprepared;
 	return h->exerciser->submit ? NULL : "the exerciser knows no work for the device";
 }
 
@@ -212,7 +242,7 @@ int harness_trigger(struct harness *h, uint32_t vector, uint32_t times)
 	struct qsc_irq_set set = {
 		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
 		.index = h->irq_index,
-		.start = vector,
+		.start = h->first_vector + vector,
 		.count = 1,
 	};
 
@@ -237,6 +267,35 @@ int harness_await(struct harness *h, uint32_t vector, uint64_t count)
 	return harness_trouble(h, seen < count ? -ETIMEDOUT : -EOVERFLOW,
 			       "vector %u was signalled %llu times instead of %llu", vector,
 			       (unsigned long long)seen, (unsigned long long)count);
+}
+
+int harness_await_copies(struct harness *h, uint32_t vector, uint32_t count, uint64_t seen)
+{
+	struct pollfd pfd = {.fd = h->eventfds[vector], .events = POLLIN};
+	uint32_t (*completed)(const struct qsc_check_bench *, uint32_t) = h->exerciser->completed;
+	struct qsc_check_bench bench = harness_bench(h);
+	uint32_t done;
+	int r = 0;
+
+	if (!completed)
+		return seen <= count ? harness_await(h, vector, count - seen)
+				     : harness_trouble(h, -EOVERFLOW,
+						       "vector %u was signalled %llu times for %u "
+						       "copies",
+						       vector, (unsigned long long)seen, count);
+	/* As a driver: it looks when it is interrupted, and not again before the next one. */
+	do {
+		seen += harness_signals(h, vector);
+		done = completed(&bench, vector) - h->awaited[vector];
+	} while ((!seen || done < count) && poll(&pfd, 1, (int)h->options->await_ms) == 1);
+	if (!seen || done != count || seen > count)
+		r = harness_trouble(h,
+				    seen && done <= count && seen <= count ? -ETIMEDOUT : -EPROTO,
+				    "%u of %u copies are said to be complete, and vector %u was "
+				    "signalled %llu times",
+				    done, count, vector, (unsigned long long)seen);
+	h->awaited[vector] += done;
+	return r;
 }
 
 /* ---- watch it ---- */
