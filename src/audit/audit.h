@@ -81,6 +81,7 @@ struct audited {
 	size_t head_size;
 	bool saved;   /* read to its end */
 	bool gave_up; /* and then the copy was let go of */
+	bool wiped;   /* and the device reset: it is no second copy */
 	bool live;    /* the save began before the device stopped */
 	bool loaded;  /* holds what a stream brought */
 	struct audited *partner;

@@ -5,6 +5,7 @@
  * peer, whoever that may be.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -13,6 +14,7 @@
 #include "audit/audit.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "contract/set_rules.h"
 
 #define VIOLATION(a, clause, ...)                                                      \
 	audit_found((a), QSC_FINDING_VIOLATION, QSC_CLAUSE_##clause, QSC_ACTION_COUNT, \
@@ -41,72 +43,74 @@ static bool reaches(struct audited *from, const struct audited *to, struct audit
 	return found;
 }
 
-static bool may_start_peer_dma(enum qsc_state state)
+static struct set_member member_of(const struct audited *a)
 {
-	return state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY;
+	return (struct set_member){a->flags, audit_state(a)};
 }
 
 void audit_group_stop(struct audited *a, uint32_t target)
 {
-	struct audit_mapping by;
+	const char *to = qsc_state_name((enum qsc_state)target);
+	const struct set_member member = member_of(a);
+	struct audit_mapping out = {0}, in = {0};
 
 	for (struct audited *b = a->audit->devices; b; b = b->next) {
+		const struct set_member other = member_of(b);
+
 		if (!together(a, b))
 			continue;
 		b->moving = true;
-		if (!(a->flags & QSC_MIGRATION_P2P) && reaches(a, b, &by))
+		switch ((int)set_stop_breaks(&member, &other, reaches(a, b, &out),
+					     reaches(b, a, &in))) {
+		case QSC_CLAUSE_SET_3:
 			VIOLATION(a, SET_3,
 				  "it stops for %s, has no P2P states, and still reaches '%s' "
-				  "through "
-				  "the mapping at 0x%llx",
-				  qsc_state_name((enum qsc_state)target), b->name,
-				  (unsigned long long)by.iova);
-		else if (may_start_peer_dma(audit_state(b)) && reaches(b, a, &by))
+				  "through the mapping at 0x%llx",
+				  to, b->name, (unsigned long long)out.iova);
+			break;
+		case QSC_CLAUSE_SET_1:
 			VIOLATION(a, SET_1,
 				  "it stops for %s while '%s' is in %s and reaches it through the "
 				  "mapping at 0x%llx",
-				  qsc_state_name((enum qsc_state)target), b->name,
-				  qsc_state_name(audit_state(b)), (unsigned long long)by.iova);
+				  to, b->name, qsc_state_name(other.state),
+				  (unsigned long long)in.iova);
+			break;
+		default:
+			break;
+		}
 	}
 	a->moving = true;
 }
 
-/* ERROR is not STOP: a device that breaks while leaving quiescence holds up nobody. */
-static bool not_left_stop(enum qsc_state state)
+static void judge_revoked(struct audited *a, const char *who, const char *to)
 {
-	return !qsc_state_is_active(state) && state != QSC_STATE_ERROR;
+	if (a->num_revoked && a->moving)
+		VIOLATION(a, SET_4,
+			  "its peer mapping at 0x%llx was taken away for a move, and is not back "
+			  "when %s goes to %s",
+			  (unsigned long long)a->revoked[0].iova, who, to);
+	a->num_revoked = 0;
 }
 
 void audit_group_run(struct audited *a, uint32_t target)
 {
+	const char *to = qsc_state_name((enum qsc_state)target);
+	const struct set_member member = member_of(a);
 	struct audit_mapping by;
+	char name[sizeof(a->name) + 2];
 
+	(void)snprintf(name, sizeof(name), "'%s'", a->name);
 	for (struct audited *b = a->audit->devices; b; b = b->next) {
+		const struct set_member other = member_of(b);
+
 		if (!together(a, b))
 			continue;
-		/* One without P2P has no quiescence to leave: it must not reach who is stopped. */
-		if (not_left_stop(audit_state(b)) &&
-		    ((a->flags & QSC_MIGRATION_P2P) || reaches(a, b, &by)))
-			VIOLATION(a, SET_2, "it goes to %s while '%s' is in %s",
-				  qsc_state_name((enum qsc_state)target), b->name,
-				  qsc_state_name(audit_state(b)));
-		if (b->num_revoked && b->moving)
-			VIOLATION(
-				b, SET_4,
-				"its peer mapping at 0x%llx was taken away for a move, and is not "
-				"back when '%s' goes to %s",
-				(unsigned long long)b->revoked[0].iova, a->name,
-				qsc_state_name((enum qsc_state)target));
-		b->num_revoked = 0;
+		if (set_run_breaks(&member, &other, reaches(a, b, &by)) == QSC_CLAUSE_SET_2)
+			VIOLATION(a, SET_2, "it goes to %s while '%s' is in %s", to, b->name,
+				  qsc_state_name(other.state));
+		judge_revoked(b, name, to);
 	}
-	if (a->num_revoked && a->moving)
-		VIOLATION(a, SET_4,
-			  "its peer mapping at 0x%llx was taken away for a move, and is not back "
-			  "when "
-			  "it goes to %s",
-			  (unsigned long long)a->revoked[0].iova,
-			  qsc_state_name((enum qsc_state)target));
-	a->num_revoked = 0;
+	judge_revoked(a, "it", to);
 	a->moving = false;
 }
 

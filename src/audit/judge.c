@@ -11,6 +11,7 @@
 
 #include "audit/audit.h"
 #include "base/cleanup.h"
+#include "contract/set_rules.h"
 
 #define VIOLATION(a, clause, action, ...)                                                      \
 	audit_found((a), QSC_FINDING_VIOLATION, QSC_CLAUSE_##clause, (action), audit_state(a), \
@@ -124,6 +125,7 @@ static void forget_stream(struct audited *a)
 	a->head_size = 0;
 	a->saved = false;
 	a->gave_up = false;
+	a->wiped = false;
 }
 
 /* ---- requests ---- */
@@ -132,10 +134,10 @@ static void judge_two_owners(struct audited *a, uint32_t target)
 {
 	struct audited *other = a->partner;
 
-	if ((target != QSC_STATE_RUNNING && target != QSC_STATE_PRE_COPY) || !other || other->gone)
+	if (!set_may_start_peer_dma((enum qsc_state)target) || !other || other->gone || a->wiped ||
+	    other->wiped)
 		return;
-	if (audit_state(a) != QSC_STATE_RUNNING && audit_state(a) != QSC_STATE_PRE_COPY &&
-	    qsc_state_is_active(audit_state(other)))
+	if (!set_may_start_peer_dma(audit_state(a)) && qsc_state_is_active(audit_state(other)))
 		VIOLATION(a, SET_5, QSC_ACTION_COUNT,
 			  "it goes to %s while '%s', the other side of its move, is in %s",
 			  target_name(target), other->name, qsc_state_name(audit_state(other)));
@@ -183,10 +185,9 @@ void audit_before_request(struct audited *a, uint32_t target)
 	judge_precopy_left(a, target);
 	if (state != QSC_STATE_RESUMING)
 		note_late(a, target);
-	if (qsc_state_is_active(state) && is_stopped((enum qsc_state)target))
+	if (set_stops(state, (enum qsc_state)target))
 		audit_group_stop(a, target);
-	if (target == QSC_STATE_RUNNING && state != QSC_STATE_RUNNING &&
-	    state != QSC_STATE_PRE_COPY && state != QSC_STATE_ERROR)
+	if (set_runs(state, (enum qsc_state)target))
 		audit_group_run(a, target);
 	if (state == QSC_STATE_STOP_COPY && target == QSC_STATE_STOP)
 		judge_giving_up(a);
@@ -269,6 +270,7 @@ void audit_after_reset(struct audited *a, int result)
 	part(a);
 	if (!a->gave_up)
 		forget_stream(a);
+	a->wiped = a->gave_up;
 	atomic_store(&a->state, QSC_STATE_RUNNING);
 	atomic_store(&a->odd, a->lost);
 }

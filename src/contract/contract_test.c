@@ -14,6 +14,8 @@
 
 #include <quiesce/contract.h>
 
+#include "contract/set_rules.h"
+
 #define NUMBERS 10 /* every state and two numbers that are none */
 
 struct arc {
@@ -333,6 +335,34 @@ static void test_names_round_trip(void **state)
 	assert_string_equal(qsc_clause_id(QSC_CLAUSE_ORD_9), "ORD-9");
 }
 
+/* Every pair of members in every state, against what SET-1 to SET-3 say in words. */
+static void test_set_rules(void **state)
+{
+	for (uint32_t s = 0; s < QSC_STATE_COUNT; s++) {
+		const struct set_member alone = {QSC_MIGRATION_STOP_COPY, QSC_STATE_RUNNING};
+		const struct set_member quiet = {7, QSC_STATE_RUNNING_P2P};
+		const struct set_member other = {7, (enum qsc_state)s};
+		bool starts = s == QSC_STATE_RUNNING || s == QSC_STATE_PRE_COPY;
+		bool stopped = !qsc_state_is_active((enum qsc_state)s) && s != QSC_STATE_ERROR;
+
+		assert_int_equal(set_may_start_peer_dma((enum qsc_state)s), starts);
+		assert_int_equal(set_stops(QSC_STATE_RUNNING_P2P, (enum qsc_state)s), stopped);
+		assert_false(set_stops(QSC_STATE_STOP, (enum qsc_state)s));
+		assert_int_equal(set_runs((enum qsc_state)s, QSC_STATE_RUNNING),
+				 stopped || qsc_state_is_p2p((enum qsc_state)s));
+		assert_false(set_runs((enum qsc_state)s, QSC_STATE_STOP));
+		assert_int_equal(set_stop_breaks(&quiet, &other, true, false), QSC_CLAUSE_COUNT);
+		assert_int_equal(set_stop_breaks(&quiet, &other, false, true),
+				 starts ? QSC_CLAUSE_SET_1 : QSC_CLAUSE_COUNT);
+		assert_int_equal(set_stop_breaks(&alone, &other, true, true), QSC_CLAUSE_SET_3);
+		assert_int_equal(set_run_breaks(&quiet, &other, false),
+				 stopped ? QSC_CLAUSE_SET_2 : QSC_CLAUSE_COUNT);
+		assert_int_equal(set_run_breaks(&alone, &other, false), QSC_CLAUSE_COUNT);
+		assert_int_equal(set_run_breaks(&alone, &other, true),
+				 stopped ? QSC_CLAUSE_SET_2 : QSC_CLAUSE_COUNT);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +373,7 @@ int main(void)
 		cmocka_unit_test(test_every_cell_of_the_allowed_list),
 		cmocka_unit_test(test_verdicts_that_refuse_have_an_errno),
 		cmocka_unit_test(test_names_round_trip),
+		cmocka_unit_test(test_set_rules),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

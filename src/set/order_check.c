@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "contract/set_rules.h"
+
 #define MAX_MAPPINGS 64
 
 struct mapping {
@@ -19,11 +21,6 @@ struct side {
 	struct mapping mappings[MAX_MAPPINGS];
 	uint32_t num_mappings;
 };
-
-static bool may_start_peer_dma(enum qsc_state state)
-{
-	return state == QSC_STATE_RUNNING || state == QSC_STATE_PRE_COPY;
-}
 
 static bool reaches(const struct side *side, uint32_t from, uint32_t to)
 {
@@ -54,40 +51,40 @@ static void note_mapping(struct side *side, const struct order_event *event)
 		.member = event->member, .peer = event->peer, .iova = event->iova, .here = true};
 }
 
-/*
- * What a member without P2P reached has to have been taken away before it stops, whether or not
- * what it reaches still runs: nothing else made it quiescent.
- */
+static struct set_member member_of(const struct order_set *set, const struct side *side, uint32_t m)
+{
+	return (struct set_member){set->flags[m], side->state[m]};
+}
+
+/* The first clause that is broken towards another one, those of reach (SET-3) before others. */
 static int check_stop(const struct order_set *set, const struct side *side, uint32_t member)
 {
-	bool p2p = set->flags[member] & QSC_MIGRATION_P2P;
-	uint32_t i;
+	const struct set_member stops = member_of(set, side, member);
+	int broken = -1;
 
-	for (i = 0; i < set->members && !p2p; i++)
-		if (reaches(side, member, i))
-			return QSC_CLAUSE_SET_3;
-	for (i = 0; i < set->members; i++)
-		if (i != member && reaches(side, i, member) && may_start_peer_dma(side->state[i]))
-			return QSC_CLAUSE_SET_1;
-	return -1;
+	for (uint32_t i = 0; i < set->members; i++) {
+		const struct set_member other = member_of(set, side, i);
+		enum qsc_clause clause = set_stop_breaks(&stops, &other, reaches(side, member, i),
+							 reaches(side, i, member));
+
+		if (clause != QSC_CLAUSE_COUNT && broken != QSC_CLAUSE_SET_3)
+			broken = (int)clause;
+	}
+	return broken;
 }
 
-/* ERROR is not STOP: a device that breaks while leaving quiescence holds up nobody. */
-static bool not_left_stop(enum qsc_state state)
-{
-	return !qsc_state_is_active(state) && state != QSC_STATE_ERROR;
-}
-
-/* A member without P2P has no quiescence to leave: what it reaches must have left STOP. */
 static int check_run(const struct order_set *set, const struct side *side, uint32_t member)
 {
-	bool p2p = set->flags[member] & QSC_MIGRATION_P2P;
+	const struct set_member runs = member_of(set, side, member);
 	uint32_t i;
 
-	for (i = 0; i < set->members; i++)
-		if (i != member && not_left_stop(side->state[i]) &&
-		    (p2p || reaches(side, member, i)))
+	for (i = 0; i < set->members; i++) {
+		const struct set_member other = member_of(set, side, i);
+
+		if (i != member &&
+		    set_run_breaks(&runs, &other, reaches(side, member, i)) != QSC_CLAUSE_COUNT)
 			return QSC_CLAUSE_SET_2;
+	}
 	for (i = 0; i < side->num_mappings; i++)
 		if (!side->mappings[i].here)
 			return QSC_CLAUSE_SET_4;
@@ -106,13 +103,11 @@ static bool runs(const struct order_set *set, const struct side *side)
 
 static int take_arc(const struct order_set *set, struct side *side, const struct order_event *event)
 {
-	bool was_active = qsc_state_is_active(event->from);
 	int broken = -1;
 
-	if (event->to == QSC_STATE_RUNNING &&
-	    (qsc_state_is_p2p(event->from) || (!was_active && event->from != QSC_STATE_ERROR)))
+	if (set_runs(event->from, event->to))
 		broken = check_run(set, side, event->member);
-	if (was_active && !qsc_state_is_active(event->to) && event->to != QSC_STATE_ERROR)
+	if (set_stops(event->from, event->to))
 		broken = check_stop(set, side, event->member);
 	side->state[event->member] = event->to;
 	if (event->to == QSC_STATE_RESUMING)

@@ -44,6 +44,8 @@ static const struct liar liars[] = {
 	 "reads state data after a failed request, without a look"},
 	{LIE_GIVE_UP_EARLY, VIOLATION, QSC_CLAUSE_ORD_5, 7,
 	 "lets the source go before the destination has validated"},
+	{LIE_RESET_EARLY, VIOLATION, QSC_CLAUSE_ORD_5, 7,
+	 "resets the sources before the destination has validated"},
 	{LIE_GIVE_UP_REFUSED, VIOLATION, QSC_CLAUSE_ORD_5, 1,
 	 "lets the source go, and the destination refuses the stream"},
 	{LIE_LEAVE_PRECOPY, VIOLATION, QSC_CLAUSE_ORD_6, 7,

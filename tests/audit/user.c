@@ -324,8 +324,12 @@ static int load_and_run(struct user *user)
 		return 0;
 	if (user->lie == LIE_GIVE_UP_EARLY)
 		MUST(give_up(user));
+	/* What has been reset runs as a device that nobody has written to: not a second owner. */
+	for (int i = 0; i < USER_DEVICES && user->lie == LIE_RESET_EARLY; i++)
+		MUST(qsc_device_reset(user->from[i]));
 	MUST(validate(user));
-	if (user->lie != LIE_TWO_OWNERS && user->lie != LIE_GIVE_UP_EARLY)
+	if (user->lie != LIE_TWO_OWNERS && user->lie != LIE_GIVE_UP_EARLY &&
+	    user->lie != LIE_RESET_EARLY)
 		MUST(give_up(user));
 	MUST(start(user));
 	return user->lie == LIE_TWO_OWNERS ? roll_back(user) : 0;

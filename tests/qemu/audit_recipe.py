@@ -18,6 +18,8 @@ from vm import VmError, machine
 PATIENCE = 60
 # How long a destination that failed may take to end by itself: QEMU does so unless it is told not to.
 PATIENCE_TO_END = 20
+# How long a source may take to go on after a failed move.
+PATIENCE_TO_RESUME = 10
 
 
 class AuditedDisk(rigs.Devices):
@@ -63,15 +65,21 @@ def ended(vm, timeout=PATIENCE):
 
 
 def runs(vm):
+    """Whether it runs the guest, once it has made up its mind: a failed move may take it back."""
     try:
+        if vm.qmp.execute("query-status")["status"] == "finish-migrate":
+            vm.qmp.wait("RESUME", timeout=PATIENCE_TO_RESUME)
         return vm.qmp.execute("query-status")["status"] == "running"
     except (VmError, OSError):
         return False
 
 
 def leave(vm, name):
-    """Tell a QEMU to end."""
+    """Tell a QEMU to end, unless it did so by itself."""
     try:
+        if not vm.qmp or vm.process.poll() is not None:
+            print(f"the {name} ended by itself, exit code {vm.wait(PATIENCE_TO_END)}", flush=True)
+            return
         print(f"the {name} was told to quit, exit code {vm.quit()}", flush=True)
     except (VmError, OSError):
         print(f"the {name} had to be killed: what it leaves says nothing of QEMU", flush=True)
