@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a fault specification says once it is read: rules, each a point, when it strikes and what
- * then happens. The language stands in <quiesce/device.h>; fault_spec.c reads it, fault.c acts.
+ * then happens. The language stands in <quiesce/device.h>; fault_spec.c reads it, the layer
+ * (fault_layer.h) acts.
  */
 #ifndef QSC_DEVICE_FAULT_H
 #define QSC_DEVICE_FAULT_H

@@ -32,6 +32,7 @@ struct bottom {
 	uint8_t written[16];
 	size_t written_size;
 	bool closed;
+	uint32_t begun;
 };
 
 static struct bottom *bottom_of(struct qsc_device *dev)
@@ -105,6 +106,17 @@ static int bottom_set_state(struct qsc_device *dev, uint32_t target, uint64_t *s
 	return 0;
 }
 
+static int bottom_begin(struct qsc_device *dev, uint32_t target)
+{
+	bottom_of(dev)->begun = target;
+	return 0;
+}
+
+static int bottom_end(struct qsc_device *dev, uint64_t *session)
+{
+	return bottom_set_state(dev, bottom_of(dev)->begun, session);
+}
+
 static int bottom_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 {
 	*size_bytes = 1000;
@@ -160,6 +172,8 @@ static const struct qsc_device_ops bottom_ops = {
 	.get_migration = bottom_migration,
 	.get_state = bottom_get_state,
 	.set_state = bottom_set_state,
+	.set_state_begin = bottom_begin,
+	.set_state_end = bottom_end,
 	.data_size = bottom_data_size,
 	.log_report = bottom_report,
 	.session_read = bottom_session_read,
@@ -302,6 +316,36 @@ static void test_errors_at_requests_and_arcs(void **state)
 		assert_int_equal(set_state(dev, 99), -EINVAL);
 	}
 	qsc_device_close(dev);
+}
+
+/* A request in two halves goes through where no rule could strike it; else the whole is asked for.
+ */
+static void test_requests_in_halves(void **state)
+{
+	static const char *const specs[] = {"set-state:STOP=EIO", "arc:RUNNING_P2P-STOP=EIO",
+					    "reset=disconnect"};
+	struct qsc_device *dev = open_with("session-read=flip,get-state=delay:1ms");
+	uint64_t session;
+
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(bottom.arcs, 0);
+	assert_int_equal(qsc_device_set_state_end(dev, &session), 0);
+	assert_int_equal(session, 1);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP_COPY);
+	qsc_device_close(dev);
+	/* What is said of the session is a rule as well. */
+	dev = open_with("set-state:STOP_COPY@1=session:again");
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP), -EOPNOTSUPP);
+	qsc_device_close(dev);
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		dev = open_with(specs[i]);
+		if (i >= 2)
+			(void)qsc_device_reset(dev);
+		assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP), -EOPNOTSUPP);
+		assert_true(set_state(dev, QSC_STATE_STOP) < 0);
+		assert_int_equal(rules_struck, 1);
+		qsc_device_close(dev);
+	}
 }
 
 static void test_break_and_disconnect(void **state)
@@ -539,6 +583,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_language),
 		cmocka_unit_test(test_errors_at_requests_and_arcs),
+		cmocka_unit_test(test_requests_in_halves),
 		cmocka_unit_test(test_break_and_disconnect),
 		cmocka_unit_test(test_data),
 		cmocka_unit_test(test_lies),

@@ -26,6 +26,12 @@
 #define LINE_SIZE     512
 #define STATE_UNKNOWN QSC_STATE_COUNT
 
+/* An action under way; start_ns 0: it is not traced. */
+struct call {
+	uint64_t start_ns;
+	uint32_t state;
+};
+
 struct trace {
 	struct qsc_device device;
 	struct qsc_device *inner;
@@ -37,12 +43,9 @@ struct trace {
 	pthread_rwlock_t sink_lock;
 	qsc_trace_fn *line;
 	void *ctx;
-};
-
-/* An action under way; start_ns 0: it is not traced. */
-struct call {
-	uint64_t start_ns;
-	uint32_t state;
+	/* Of the request that was begun; his who is to end it. */
+	struct call request;
+	uint32_t target;
 };
 
 static struct trace *trace_of(struct qsc_device *dev)
@@ -358,6 +361,41 @@ static int trace_set_state(struct qsc_device *dev, uint32_t target, uint64_t *se
 	return result;
 }
 
+/* One line for both halves, when the second has ended. */
+static int trace_set_state_begin(struct qsc_device *dev, uint32_t target)
+{
+	struct trace *trace = trace_of(dev);
+	struct call call = begin(trace);
+	int result = qsc_device_set_state_begin(trace->inner, target);
+
+	if (result == -EOPNOTSUPP)
+		return result;
+	if (result < 0 && traced(&call))
+		write_line(trace, &call, "set-state", result, " target=%s session=0",
+			   state_text(target));
+	met_state(trace, -EINPROGRESS, target);
+	if (!result) {
+		trace->request = call;
+		trace->target = target;
+	}
+	return result;
+}
+
+static int trace_set_state_end(struct qsc_device *dev, uint64_t *session)
+{
+	struct trace *trace = trace_of(dev);
+	struct call call = trace->request;
+	uint32_t target = trace->target;
+	/* From here on another request may begin. */
+	int result = qsc_device_set_state_end(trace->inner, session);
+
+	met_state(trace, result, target);
+	if (traced(&call))
+		write_line(trace, &call, "set-state", result, " target=%s session=%" PRIu64,
+			   state_text(target), *session);
+	return result;
+}
+
 static int trace_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 {
 	struct trace *trace = trace_of(dev);
@@ -513,6 +551,8 @@ static const struct qsc_device_ops trace_ops = {
 	.get_migration = trace_get_migration,
 	.get_state = trace_get_state,
 	.set_state = trace_set_state,
+	.set_state_begin = trace_set_state_begin,
+	.set_state_end = trace_set_state_end,
 	.data_size = trace_data_size,
 	.log_start = trace_log_start,
 	.log_stop = trace_log_stop,

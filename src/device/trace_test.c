@@ -19,6 +19,7 @@
 struct bottom {
 	struct qsc_device device;
 	int set_state_result;
+	int begin_result;
 	bool closed;
 };
 
@@ -56,12 +57,24 @@ static void bottom_close(struct qsc_device *dev)
 	((struct bottom *)(void *)dev)->closed = true;
 }
 
+static int bottom_begin(struct qsc_device *dev, uint32_t target)
+{
+	return ((struct bottom *)(void *)dev)->begin_result;
+}
+
+static int bottom_end(struct qsc_device *dev, uint64_t *session)
+{
+	return bottom_set_state(dev, 0, session);
+}
+
 static const struct qsc_device_ops bottom_ops = {
 	.kind = "bottom",
 	.region_read = bottom_read,
 	.set_irqs = bottom_set_irqs,
 	.get_state = bottom_get_state,
 	.set_state = bottom_set_state,
+	.set_state_begin = bottom_begin,
+	.set_state_end = bottom_end,
 	.reset = bottom_reset,
 	.close = bottom_close,
 };
@@ -136,6 +149,35 @@ static void test_lines(void **state)
 	assert_line(&lines, "nic0 ERROR close = 0");
 	assert_true(bottom.closed);
 	assert_int_equal(lines.count, 11);
+}
+
+static void test_a_request_in_halves_is_one_line(void **state)
+{
+	struct bottom bottom = {.device = {&bottom_ops}, .begin_result = -EOPNOTSUPP};
+	struct lines lines = {0};
+	struct qsc_device *dev;
+	uint64_t session;
+
+	assert_int_equal(qsc_trace_open(&bottom.device, "nic0", keep_line, &lines, &dev), 0);
+	/* Nothing was done: the whole is asked for, and that is the line. */
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP_COPY), -EOPNOTSUPP);
+	assert_int_equal(lines.count, 0);
+	bottom.begin_result = 0;
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP_COPY), 0);
+	assert_int_equal(lines.count, 0);
+	assert_int_equal(qsc_device_set_state_end(dev, &session), 0);
+	assert_int_equal(session, 3);
+	assert_int_equal(lines.count, 1);
+	assert_non_null(strstr(lines.last, " nic0 ? set-state target=STOP_COPY session=3 = 0 "));
+	bottom.set_state_result = -EIO;
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_STOP), 0);
+	assert_int_equal(qsc_device_set_state_end(dev, &session), -EIO);
+	assert_non_null(strstr(lines.last, " STOP_COPY set-state target=STOP session=0 = -EIO "));
+	bottom.begin_result = -EPIPE;
+	assert_int_equal(qsc_device_set_state_begin(dev, QSC_STATE_RUNNING), -EPIPE);
+	assert_int_equal(lines.count, 3);
+	assert_non_null(strstr(lines.last, " ? set-state target=RUNNING session=0 = -EPIPE "));
+	qsc_device_close(dev);
 }
 
 static void test_state_is_known_when_switched_on_late(void **state)
@@ -322,6 +364,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_a_request_in_halves_is_one_line),
 		cmocka_unit_test(test_state_is_known_when_switched_on_late),
 		cmocka_unit_test(test_long_name_is_cut_not_overrun),
 		cmocka_unit_test(test_switching_while_in_use),
