@@ -93,6 +93,25 @@ size_t qsc_wire_encode_region_info(uint32_t index, const struct qsc_region_info 
 	return end <= argsz ? end : sizeof(fixed);
 }
 
+/* One area more; of more than there is room for the largest stay, in their order. */
+static void keep_area(struct qsc_region_info *info, const struct qsc_mmap_area *area)
+{
+	uint32_t least = 0;
+	uint32_t i;
+
+	if (info->num_areas == QSC_MAX_MMAP_AREAS) {
+		for (i = 1; i < info->num_areas; i++)
+			if (info->areas[i].size < info->areas[least].size)
+				least = i;
+		if (info->areas[least].size >= area->size)
+			return;
+		info->num_areas--;
+		memmove(&info->areas[least], &info->areas[least + 1],
+			(info->num_areas - least) * sizeof(info->areas[0]));
+	}
+	info->areas[info->num_areas++] = *area;
+}
+
 static int decode_sparse(const uint8_t *cap, size_t size, struct qsc_region_info *info)
 {
 	struct cap_sparse sparse;
@@ -101,18 +120,17 @@ static int decode_sparse(const uint8_t *cap, size_t size, struct qsc_region_info
 	if (size < sizeof(sparse))
 		return -EINVAL;
 	memcpy(&sparse, cap, sizeof(sparse));
-	if (sparse.num_areas > QSC_MAX_MMAP_AREAS || info->num_areas ||
-	    size - sizeof(sparse) < sparse.num_areas * sizeof(info->areas[0]))
+	if (info->num_areas || (size - sizeof(sparse)) / sizeof(info->areas[0]) < sparse.num_areas)
 		return -EINVAL;
 	for (i = 0; i < sparse.num_areas; i++) {
-		struct qsc_mmap_area *area = &info->areas[i];
+		struct qsc_mmap_area area;
 
-		memcpy(area, cap + sizeof(sparse) + i * sizeof(*area), sizeof(*area));
-		if ((area->offset | area->size) & (QSC_PAGE_SIZE - 1) || !area->size ||
-		    !qsc_range_within(area->offset, area->size, info->size))
+		memcpy(&area, cap + sizeof(sparse) + i * sizeof(area), sizeof(area));
+		if ((area.offset | area.size) & (QSC_PAGE_SIZE - 1) || !area.size ||
+		    !qsc_range_within(area.offset, area.size, info->size))
 			return -EINVAL;
+		keep_area(info, &area);
 	}
-	info->num_areas = sparse.num_areas;
 	/* A capability without an area says that nothing may be mapped, not everything. */
 	if (!sparse.num_areas)
 		info->flags &= ~(uint32_t)VFIO_REGION_INFO_FLAG_MMAP;

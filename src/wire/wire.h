@@ -283,7 +283,8 @@ size_t qsc_wire_encode_region_info(uint32_t index, const struct qsc_region_info 
 
 /*
  * Read such a reply. Capabilities that are not known are skipped; a chain that leaves the body,
- * goes in circles, or describes areas that are not inside the region is refused.
+ * goes in circles, or describes areas that are not inside the region is refused. Of more areas than
+ * QSC_MAX_MMAP_AREAS the largest are told: what is left out is accessed without a mapping.
  */
 int qsc_wire_decode_region_info_reply(const void *body, size_t size, uint32_t index,
 				      struct qsc_region_info *info, uint64_t *fd_offset);

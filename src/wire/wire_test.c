@@ -178,6 +178,44 @@ static void test_hostile_chains(void **state)
 	assert_int_equal(with(SPARSE, 2 << 16 | QSC_WIRE_CAP_SPARSE_MMAP), 0);
 }
 
+/* More areas than can be told: the largest stay, in their order. */
+static void test_many_areas(void **state)
+{
+	enum { COUNT = 12 };
+	struct {
+		struct qsc_wire_region_info fixed;
+		uint16_t id, version;
+		uint32_t next, count, reserved;
+		struct qsc_mmap_area areas[COUNT];
+	} reply = {
+		.fixed = {.flags = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS,
+			  .cap_offset = sizeof(struct qsc_wire_region_info),
+			  .size = COUNT << 16},
+		.id = QSC_WIRE_CAP_SPARSE_MMAP,
+		.version = 1,
+		.count = COUNT,
+	};
+	/* In pages. */
+	static const uint64_t sizes[COUNT] = {1, 5, 2, 9, 3, 3, 1, 7, 8, 2, 4, 6};
+	static const uint64_t kept[QSC_MAX_MMAP_AREAS] = {5, 9, 3, 3, 7, 8, 4, 6};
+	struct qsc_region_info info;
+	uint64_t offset;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT; i++)
+		reply.areas[i] = (struct qsc_mmap_area){i << 16, sizes[i] * QSC_PAGE_SIZE};
+	assert_int_equal(
+		qsc_wire_decode_region_info_reply(&reply, sizeof(reply), 0, &info, &offset), 0);
+	assert_int_equal(info.num_areas, QSC_MAX_MMAP_AREAS);
+	for (size_t i = 0; i < QSC_MAX_MMAP_AREAS; i++)
+		assert_int_equal(info.areas[i].size, kept[i] * QSC_PAGE_SIZE);
+	/* Each is looked at, also one that is not kept. */
+	reply.areas[0].offset = COUNT << 16;
+	assert_int_equal(
+		qsc_wire_decode_region_info_reply(&reply, sizeof(reply), 0, &info, &offset),
+		-EINVAL);
+}
+
 /* ---- VERSION ---- */
 
 static int decode(const char *json, struct qsc_wire_caps *caps)
@@ -496,6 +534,7 @@ int main(void)
 		cmocka_unit_test(test_bitmap_size),
 		cmocka_unit_test(test_region_info),
 		cmocka_unit_test(test_hostile_chains),
+		cmocka_unit_test(test_many_areas),
 		cmocka_unit_test(test_version),
 		cmocka_unit_test(test_version_layout),
 		cmocka_unit_test(test_version_hostile_layout),

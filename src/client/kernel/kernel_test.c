@@ -30,7 +30,7 @@
 #include "client/kernel/kernel.h"
 #include "wire/wire.h"
 
-#define REGION_SIZE 8192U
+#define REGION_SIZE 131072U
 #define MEMORY_IOVA 0x10000000ULL
 #define MEMORY_SIZE 0x400000ULL
 
@@ -58,6 +58,7 @@ static struct {
 	int map_fail;			    /* errno of mapping */
 	int bind_fail;			    /* errno of binding to iommufd */
 	int groups;			    /* how often the group's file was tried */
+	uint32_t areas;			    /* of the region that may be mapped, if it says so */
 	bool gone;			    /* pulled out of the machine */
 	_Atomic(struct qsc_device *) watch; /* accesses to this one are looked at: see look() */
 	_Atomic int looked, late;
@@ -177,6 +178,36 @@ static int set_vectors(const struct vfio_irq_set *set)
 	return 0;
 }
 
+/* Every other page may be mapped, and of the last area two pages. */
+static int describe_areas(struct vfio_region_info *out)
+{
+	struct vfio_region_info_cap_sparse_mmap *sparse = (void *)(out + 1);
+	uint32_t size =
+		(uint32_t)(sizeof(*out) + sizeof(*sparse) + fake.areas * sizeof(sparse->areas[0]));
+	bool fits = out->argsz >= size;
+
+	*out = (struct vfio_region_info){
+		.argsz = size,
+		.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+			 VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS,
+		.index = out->index,
+		.cap_offset = fits ? sizeof(*out) : 0,
+		.size = REGION_SIZE,
+	};
+	if (!fits)
+		return 0;
+	sparse->header = (struct vfio_info_cap_header){
+		.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+		.version = 1,
+	};
+	sparse->nr_areas = fake.areas;
+	for (uint32_t i = 0; i < fake.areas; i++) {
+		sparse->areas[i].offset = i * 8192;
+		sparse->areas[i].size = i + 1 < fake.areas ? 4096 : 8192;
+	}
+	return 0;
+}
+
 static int describe_region(struct vfio_region_info *out)
 {
 	const struct qsc_region_info info = {
@@ -208,7 +239,7 @@ static int on_device(unsigned long request, void *arg)
 		};
 		return 0;
 	case VFIO_DEVICE_GET_REGION_INFO:
-		return describe_region(arg);
+		return fake.areas ? describe_areas(arg) : describe_region(arg);
 	case VFIO_DEVICE_GET_IRQ_INFO:
 		((struct vfio_irq_info *)arg)->flags = VFIO_IRQ_INFO_EVENTFD |
 						       VFIO_IRQ_INFO_NORESIZE;
@@ -730,6 +761,31 @@ static void test_discarded(void **unused)
 	end(dev);
 }
 
+/* What cannot be told of the areas that may be mapped is accessed all the same. */
+static void test_many_areas(void **unused)
+{
+	struct qsc_region_info info;
+	struct qsc_device *dev;
+	uint32_t value = 0x1234;
+	void *addr;
+
+	(void)unused;
+	end(begin());
+	fake.areas = QSC_MAX_MMAP_AREAS + 2;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	assert_int_equal(qsc_device_get_region_info(dev, 0, &info), 0);
+	assert_int_equal(info.num_areas, QSC_MAX_MMAP_AREAS);
+	assert_int_equal(info.areas[QSC_MAX_MMAP_AREAS - 1].size, 8192);
+	assert_int_equal(info.areas[0].offset, 8192);
+	assert_int_equal(qsc_device_region_map(dev, 0, 0, 4096, PROT_READ, &addr), -EINVAL);
+	assert_int_equal(qsc_device_region_map(dev, 0, 8192, 4096, PROT_READ, &addr), 0);
+	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
+	assert_int_equal(qsc_device_region_write(dev, 0, 8192 + 64, &value, 4), 4);
+	assert_int_equal(((volatile uint32_t *)addr)[16], 0x1234);
+	assert_int_equal(qsc_device_region_unmap(dev, addr, 4096), 0);
+	end(dev);
+}
+
 static void test_held_triggers(void **unused)
 {
 	struct qsc_device *dev = begin();
@@ -1132,6 +1188,7 @@ int main(void)
 		cmocka_unit_test(test_access_and_stop),
 		cmocka_unit_test(test_waiting_transfer),
 		cmocka_unit_test(test_discarded),
+		cmocka_unit_test(test_many_areas),
 		cmocka_unit_test(test_held_triggers),
 		cmocka_unit_test(test_trusted_triggers),
 		cmocka_unit_test(test_raw),

@@ -30,7 +30,7 @@ static int decode(struct qsc_kernel *kernel, const void *body, size_t size, uint
 		kernel->holds |= region->info.stopped_known;
 		return 0;
 	}
-	/* More areas than we know how to tell, say: then accesses go one by one. */
+	/* Areas that no mapping can have, say: then accesses go one by one. */
 	qsc_log(QSC_LOG_INFO, "%s: what may be mapped of region %u is not understood", kernel->name,
 		index);
 	region->info = (struct qsc_region_info){
