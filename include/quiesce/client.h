@@ -12,7 +12,10 @@
  * a device is reset when it is let go, and when its last user left it in another state than
  * RUNNING; its regions are not to be had as files, and memory that only its holder can reach (a
  * mapping without vaddr and fd) answers -ENOTSUP. The dirty log is that of the device, or of the
- * IOMMU.
+ * IOMMU. A session call that waits for the driver makes way for a state change, a reset or a close
+ * of its session from another thread, and then goes on or ends. Devices of one IOMMU group can be
+ * held by one process, and share what they reach: of what one has mapped, another can have the same
+ * range of the same memory.
  *
  * ",raw" behind it (or the option below) shows such a device as its driver makes it, for those who
  * want to know what that is: `quiesce check` above all. Kernels and drivers promise less than

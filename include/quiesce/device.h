@@ -327,7 +327,8 @@ QSC_API int qsc_device_set_eventfds(struct qsc_device *dev, uint32_t index, cons
 
 /*
  * -EEXIST when it overlaps a mapping, -EINVAL for what no mapping can be, -ENOSPC for too many. A
- * device of the kernel: -EBUSY where vaddr is a mapped region of a device that is stopped (DEV-7).
+ * device of the kernel: -EBUSY where vaddr is a mapped region of a device that is stopped (DEV-7),
+ * and where another device of its IOMMU group has something else at these addresses.
  */
 QSC_API int qsc_device_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
 /*

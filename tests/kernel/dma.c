@@ -205,6 +205,73 @@ int cmd_dma(int argc, char **argv)
 	return 0;
 }
 
+/* Whether a block that is copied through the device arrives. */
+static bool arrives(struct qsc_device *dev, uint8_t *memory, uint8_t value)
+{
+	memset(memory, value, BLOCK);
+	memset(memory + BLOCK, ~value, BLOCK);
+	copy_through(dev, IOVA);
+	return !memcmp(memory, memory + BLOCK, BLOCK);
+}
+
+/* Two of one IOMMU group, which share an address space, each with its own view of it. */
+int cmd_group(int argc, char **argv)
+{
+	struct qsc_device *a = open_device(argv[0]);
+	struct qsc_device *b = open_device(argv[1]);
+	int fd = memfd_create("dma", MFD_CLOEXEC);
+	int other = memfd_create("other", MFD_CLOEXEC);
+	struct qsc_dma_mapping mapping = {
+		.iova = IOVA,
+		.size = MEMORY_SIZE,
+		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
+		.fd = fd,
+	};
+	uint8_t *memory;
+	int result;
+
+	(void)argc;
+	if (fd < 0 || other < 0 || ftruncate(fd, MEMORY_SIZE) < 0 ||
+	    ftruncate(other, MEMORY_SIZE) < 0)
+		give_up("no memory");
+	memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		give_up("no memory");
+	enable(a);
+	enable(b);
+	result = qsc_device_dma_map(a, &mapping);
+	if (!result)
+		result = qsc_device_dma_map(b, &mapping);
+	check(!result && arrives(a, memory, 0x11) && arrives(b, memory, 0x22),
+	      "two devices of one group are held at once, and reach memory", "%s",
+	      strerror(-result));
+	result = qsc_device_dma_unmap(a, IOVA, MEMORY_SIZE);
+	check(!result && qsc_device_dma_unmap(a, IOVA, MEMORY_SIZE) == -ENOENT &&
+		      arrives(b, memory, 0x33),
+	      "what one of them unmaps the other still has", "%s", strerror(-result));
+	mapping.fd = other;
+	result = qsc_device_dma_map(a, &mapping);
+	check(result == -EBUSY, "other memory at one address is refused", "%s", strerror(-result));
+	result = qsc_device_dma_unmap(b, IOVA, MEMORY_SIZE);
+	check(!result && !arrives(a, memory, 0x44) && !arrives(b, memory, 0x55),
+	      "and nothing is reached when none has it", "%s", strerror(-result));
+	qsc_device_close(a);
+	mapping.fd = fd;
+	result = qsc_device_dma_map(b, &mapping);
+	check(!result && arrives(b, memory, 0x66), "one goes on when the other is let go", "%s",
+	      strerror(-result));
+	a = open_device(argv[0]);
+	enable(a);
+	result = qsc_device_dma_map(a, &mapping);
+	check(!result && arrives(a, memory, 0x77), "which can come back", "%s", strerror(-result));
+	qsc_device_close(b);
+	qsc_device_close(a);
+	munmap(memory, MEMORY_SIZE);
+	close(fd);
+	close(other);
+	return 0;
+}
+
 /* Vector by vector, as VMMs do it, and each triggered from this side: of any device with MSI-X. */
 int cmd_vectors(int argc, char **argv)
 {

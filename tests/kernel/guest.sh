@@ -10,6 +10,8 @@ EDU=0000:00:04.0
 NVME=0000:00:05.0
 # Behind the bridge, which has the first bus of its own.
 SHARED=0000:01:01.0
+RNG=0000:01:02.0
+SHARED2=0000:01:03.0
 
 check() { # STATUS NAME WHY
 	if [ "$1" = 0 ]; then echo "CHECK ok $2"; else echo "CHECK failed $2: $3"; fi
@@ -187,6 +189,9 @@ migrates=yes
 quiesce info "vfio:${TWO}1" | grep -q "cannot migrate" && migrates=no
 refusals
 guest dma "vfio:$EDU,via=$WAY"
+bind "$RNG" vfio-pci
+bind "$SHARED2" vfio-pci
+guest group "vfio:$SHARED,via=$WAY" "vfio:$SHARED2"
 guest vectors "vfio:$NVME,via=$WAY"
 guest pins "vfio:$EDU" 20
 if [ $migrates = yes ]; then migrate; else echo "NOTE the mtty of this kernel does not migrate"; fi

@@ -410,7 +410,7 @@ static void state_kept(struct raw *raw)
 	poke(raw, 7, 0x33);
 	set_said(raw, QSC_STATE_STOP_COPY, &fd);
 	qsc_fd_close(&fd);
-	qsc_kernel_detach(&raw->files);
+	qsc_kernel_detach(&raw->files, NULL);
 	said(raw, "let go of the device, and open it again");
 	raw_open(raw);
 	said(raw, "it is in %s, its scratch register reads %#x",
@@ -447,7 +447,7 @@ int cmd_raw(int argc, char **argv)
 	trigger_stopped(&raw);
 	state_kept(&raw);
 	reset(&raw);
-	qsc_kernel_detach(&raw.files);
+	qsc_kernel_detach(&raw.files, NULL);
 	return 0;
 }
 
@@ -467,7 +467,7 @@ int cmd_crash(int argc, char **argv)
 	reset(&raw);
 	set_said(&raw, QSC_STATE_RESUMING, &fd);
 	qsc_fd_close(&fd);
-	qsc_kernel_detach(&raw.files);
+	qsc_kernel_detach(&raw.files, NULL);
 	said(&raw, "let go of the device, and open it again");
 	drain();
 	child = fork();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The two ways to a device: its own file and an address space of iommufd, or its group and a
- * container. What is missing, and what to do about it, is said where it is found to be missing.
+ * container. A device whose group this process has open already joins that, the same way. What is
+ * missing, and what to do about it, is said where it is found to be missing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,13 +50,19 @@ int qsc_kernel_feature(int fd, uint32_t feature_and_method, void *data, size_t s
 	return 0;
 }
 
-void qsc_kernel_detach(struct qsc_kernel_files *files)
+void qsc_kernel_detach(struct qsc_kernel_files *files, const struct qsc_dma_table *table)
 {
 	/* The device first: only then does its address space let go of the memory. */
 	qsc_fd_close(&files->device);
-	qsc_fd_close(&files->iommufd);
-	qsc_fd_close(&files->group);
-	qsc_fd_close(&files->container);
+	/* What others have as well stays, and all of it where there are no others is the last's. */
+	for (size_t i = 0; table && i < table->count; i++)
+		(void)qsc_kernel_space_unmap(files->space, table->entries[i].iova,
+					     table->entries[i].size);
+	pthread_mutex_lock(&files->space->lock);
+	qsc_kernel_space_leave(files->space, files->member);
+	qsc_kernel_space_put(files->space);
+	files->space = NULL;
+	files->member = NULL;
 }
 
 /* Open one of VFIO's files, or say what is missing. */
@@ -169,43 +176,62 @@ static int explain_bind(const struct qsc_kernel_place *place, int result, struct
 			     strerror(-result));
 }
 
-static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
-			   struct qsc_error *err)
+/* A new address space, with a page table that can track where there is such. */
+static int attach_new(struct qsc_kernel_space *space, int device, uint32_t id,
+		      struct qsc_error *err)
 {
-	struct qsc_uapi_bind bind = {.argsz = sizeof(bind), .iommufd = files->iommufd};
 	struct qsc_uapi_ioas_alloc ioas = {.size = sizeof(ioas)};
-	int result = qsc_kernel_ioctl(files->device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	int result = qsc_kernel_ioctl(space->iommufd, QSC_UAPI_IOAS_ALLOC, &ioas);
 
-	if (result < 0)
-		return explain_bind(place, result, err);
-	result = qsc_kernel_ioctl(files->iommufd, QSC_UAPI_IOAS_ALLOC, &ioas);
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "iommufd makes no address space: %s",
 				     strerror(-result));
-	files->ioas = ioas.out_id;
-	files->hwpt = make_tracking_table(files->iommufd, bind.out_devid, ioas.out_id);
-	if (files->hwpt && attach_to(files->device, files->hwpt) >= 0)
+	space->ioas = ioas.out_id;
+	space->hwpt = make_tracking_table(space->iommufd, id, ioas.out_id);
+	if (space->hwpt && attach_to(device, space->hwpt) >= 0)
 		return 0;
-	files->hwpt = 0;
-	result = attach_to(files->device, files->ioas);
+	space->hwpt = 0;
+	result = attach_to(device, space->ioas);
 	return result < 0 ? explain_attach(result, err) : 0;
 }
 
-static int attach_cdev(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
+static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kernel_space *space,
+			   int device, struct qsc_error *err)
+{
+	struct qsc_uapi_bind bind = {.argsz = sizeof(bind), .iommufd = space->iommufd};
+	int result = qsc_kernel_ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+
+	if (result < 0)
+		return explain_bind(place, result, err);
+	if (!space->ioas)
+		return attach_new(space, device, bind.out_devid, err);
+	result = attach_to(device, space->hwpt ? space->hwpt : space->ioas);
+	return result < 0 ? explain_attach(result, err) : 0;
+}
+
+/* The descriptor of the device, or -errno; what was opened for the space is closed by its owner. */
+static int attach_cdev(const struct qsc_kernel_place *place, struct qsc_kernel_space *space,
 		       struct qsc_error *err)
 {
+	qsc_autoclose int device = -1;
+	int result;
+
 	if (!place->cdev[0])
 		return qsc_error_set(err, ENODEV, NULL,
 				     "it has no device file of its own: this kernel was built "
 				     "without VFIO_DEVICE_CDEV; use ,via=legacy");
-	files->device = open_file(place->cdev,
-				  "is the driver of the device still bound to it, and does the "
-				  "kernel have VFIO_DEVICE_CDEV?",
-				  err);
-	if (files->device < 0)
-		return files->device;
-	files->iommufd = open_file(IOMMUFD_PATH, "load the module iommufd", err);
-	return files->iommufd < 0 ? files->iommufd : bind_and_attach(place, files, err);
+	device = open_file(place->cdev,
+			   "is the driver of the device still bound to it, and does the kernel "
+			   "have VFIO_DEVICE_CDEV?",
+			   err);
+	if (device < 0)
+		return device;
+	if (space->iommufd < 0)
+		space->iommufd = open_file(IOMMUFD_PATH, "load the module iommufd", err);
+	if (space->iommufd < 0)
+		return space->iommufd;
+	result = bind_and_attach(place, space, device, err);
+	return result < 0 ? result : qsc_fd_steal(&device);
 }
 
 /* ---- group and container ---- */
@@ -223,19 +249,19 @@ static int check_group(const struct qsc_kernel_place *place, int group, struct q
 	return explain_group(place, err);
 }
 
-static int attach_container(struct qsc_kernel_files *files, struct qsc_error *err)
+static int attach_container(struct qsc_kernel_space *space, struct qsc_error *err)
 {
 	int result;
 
-	if (qsc_kernel_ioctl(files->container, VFIO_GET_API_VERSION, NULL) != VFIO_API_VERSION)
+	if (qsc_kernel_ioctl(space->container, VFIO_GET_API_VERSION, NULL) != VFIO_API_VERSION)
 		return qsc_error_set(err, EPROTONOSUPPORT, NULL,
 				     CONTAINER_PATH " speaks an unknown version of VFIO");
-	result = qsc_kernel_ioctl(files->group, VFIO_GROUP_SET_CONTAINER, &files->container);
+	result = qsc_kernel_ioctl(space->group, VFIO_GROUP_SET_CONTAINER, &space->container);
 	if (result == -EBUSY)
 		return qsc_error_set(err, EBUSY, NULL,
 				     "its IOMMU group is in use by another program; it must let go "
 				     "first");
-	if (result >= 0 && ioctl(files->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
+	if (result >= 0 && ioctl(space->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
 		result = -errno;
 	if (result == -ENODEV || result == -ENOTTY)
 		return qsc_error_set(err, -result, NULL,
@@ -244,15 +270,13 @@ static int attach_container(struct qsc_kernel_files *files, struct qsc_error *er
 	return result < 0 ? explain_attach(result, err) : 0;
 }
 
-static int get_device(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
+static int get_device(const struct qsc_kernel_place *place, const struct qsc_kernel_space *space,
 		      struct qsc_error *err)
 {
-	int result = ioctl(files->group, VFIO_GROUP_GET_DEVICE_FD, place->device);
+	int result = ioctl(space->group, VFIO_GROUP_GET_DEVICE_FD, place->device);
 
-	if (result >= 0) {
-		files->device = result;
-		return 0;
-	}
+	if (result >= 0)
+		return result;
 	result = -errno;
 	if (result == -EBUSY)
 		return qsc_error_set(err, EBUSY, NULL,
@@ -262,7 +286,23 @@ static int get_device(const struct qsc_kernel_place *place, struct qsc_kernel_fi
 			     place->group_id, strerror(-result));
 }
 
-static int attach_legacy(const struct qsc_kernel_place *place, struct qsc_kernel_files *files,
+static int open_group(const struct qsc_kernel_place *place, struct qsc_kernel_space *space,
+		      struct qsc_error *err)
+{
+	int result;
+
+	space->group = open_file(place->group, "load the module vfio_pci, or that of its driver",
+				 err);
+	if (space->group < 0)
+		return space->group;
+	space->container = open_file(CONTAINER_PATH, "load the module vfio", err);
+	if (space->container < 0)
+		return space->container;
+	result = check_group(place, space->group, err);
+	return result < 0 ? result : attach_container(space, err);
+}
+
+static int attach_legacy(const struct qsc_kernel_place *place, struct qsc_kernel_space *space,
 			 struct qsc_error *err)
 {
 	int result;
@@ -274,42 +314,79 @@ static int attach_legacy(const struct qsc_kernel_place *place, struct qsc_kernel
 	if (!place->group[0] || !place->device[0])
 		return qsc_error_set(err, ENODEV, NULL,
 				     "it has no IOMMU group that could hand it out");
-	files->group = open_file(place->group, "load the module vfio_pci, or that of its driver",
-				 err);
-	if (files->group < 0)
-		return files->group;
-	files->container = open_file(CONTAINER_PATH, "load the module vfio", err);
-	if (files->container < 0)
-		return files->container;
-	result = check_group(place, files->group, err);
-	if (!result)
-		result = attach_container(files, err);
-	return result < 0 ? result : get_device(place, files, err);
+	result = space->members ? 0 : open_group(place, space, err);
+	return result < 0 ? result : get_device(place, space, err);
+}
+
+/* ---- whichever there is ---- */
+
+/* Space's lock held: as the first of it. The descriptor, or -errno. */
+static int attach_first(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
+			struct qsc_kernel_space *space, struct qsc_error *err)
+{
+	struct qsc_error first = QSC_ERROR_NONE;
+	int result;
+
+	if (via == QSC_KERNEL_CDEV || (via == QSC_KERNEL_AUTO && place->cdev[0])) {
+		result = attach_cdev(place, space, &first);
+		if (result >= 0)
+			return result;
+		qsc_kernel_space_close(space);
+		if (via == QSC_KERNEL_CDEV || !place->group[0])
+			return qsc_error_set(err, first.number, NULL, "%s", first.text);
+		qsc_log(QSC_LOG_INFO, "vfio:%s: %s; trying its group", place->name, first.text);
+	}
+	result = attach_legacy(place, space, err);
+	/* That of the first way is the one to act on. */
+	if (result < 0 && first.number)
+		return qsc_error_set(err, first.number, NULL, "%s", first.text);
+	return result;
+}
+
+/* Space's lock held: beside others of its group, whose way is the only one. */
+static int attach_next(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
+		       struct qsc_kernel_space *space, struct qsc_error *err)
+{
+	bool cdev = space->iommufd >= 0;
+
+	if (qsc_kernel_space_has(space, place->device))
+		return qsc_error_set(err, EBUSY, NULL,
+				     "this program has the device open already; it must let go "
+				     "first");
+	if (via != QSC_KERNEL_AUTO && cdev != (via == QSC_KERNEL_CDEV))
+		return qsc_error_set(err, EBUSY, NULL,
+				     "this program has %s of the same IOMMU group %s open with "
+				     ",via=%s; a group is reached in one way",
+				     space->members->device, space->group_id,
+				     cdev ? "cdev" : "legacy");
+	return cdev ? attach_cdev(place, space, err) : attach_legacy(place, space, err);
 }
 
 int qsc_kernel_attach(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
 		      struct qsc_kernel_files *files, struct qsc_error *err)
 {
-	struct qsc_error first = QSC_ERROR_NONE;
-	int result;
+	/* Each mediated device has a group of its own. */
+	struct qsc_kernel_space *space = qsc_kernel_space_get(place->mediated ? ""
+									      : place->group_id);
+	int result = -ENOMEM;
 
-	*files = (struct qsc_kernel_files){
-		.device = -1, .iommufd = -1, .group = -1, .container = -1};
-	if (via == QSC_KERNEL_CDEV || (via == QSC_KERNEL_AUTO && place->cdev[0])) {
-		result = attach_cdev(place, files, &first);
-		if (!result)
-			return 0;
-		qsc_kernel_detach(files);
-		if (via == QSC_KERNEL_CDEV || !place->group[0])
-			return qsc_error_set(err, first.number, NULL, "%s", first.text);
-		qsc_log(QSC_LOG_INFO, "vfio:%s: %s; trying its group", place->name, first.text);
+	*files = (struct qsc_kernel_files){.device = -1};
+	if (!space)
+		return qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
+	result = space->members ? attach_next(place, via, space, err)
+				: attach_first(place, via, space, err);
+	if (result >= 0) {
+		files->device = result;
+		files->member = qsc_kernel_space_enter(space, place->device);
 	}
-	result = attach_legacy(place, files, err);
-	if (result < 0) {
-		qsc_kernel_detach(files);
-		/* That of the first way is the one to act on. */
-		if (first.number)
-			return qsc_error_set(err, first.number, NULL, "%s", first.text);
+	if (files->member) {
+		files->space = space;
+		pthread_mutex_unlock(&space->lock);
+		return 0;
 	}
+	if (result >= 0)
+		result = qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
+	qsc_fd_close(&files->device);
+	qsc_kernel_space_put(space);
 	return result;
 }

@@ -65,8 +65,10 @@ static void destroy(struct qsc_kernel *kernel)
 {
 	qsc_mappings_release(&kernel->mappings);
 	qsc_fd_close(&kernel->session_fd);
-	qsc_kernel_detach(&kernel->files);
-	qsc_kernel_release_table(kernel);
+	qsc_kernel_detach(&kernel->files, &kernel->table);
+	qsc_dma_table_release(&kernel->table);
+	free(kernel->logged);
+	free(kernel->carried);
 	qsc_kernel_forget_irqs(kernel);
 	free(kernel->regions);
 	qsc_gate_destroy(&kernel->access);
@@ -119,7 +121,7 @@ int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
 	int result;
 
 	if (!kernel) {
-		qsc_kernel_detach(files);
+		qsc_kernel_detach(files, NULL);
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
 	}
 	memset(kernel, 0, sizeof(*kernel));

@@ -57,19 +57,66 @@ int qsc_kernel_find(const char *root, const char *text, struct qsc_kernel_place 
 void qsc_kernel_group_blockers(const char *root, const struct qsc_kernel_place *place, char *text,
 			       size_t size);
 
-/* attach.c: descriptors of an open device, -1 where there is none. */
+/* A device in a space. */
+struct qsc_kernel_member {
+	struct qsc_kernel_member *next;
+	char device[64]; /* its place's, for messages; "" when not known */
+};
+
+/* Where devices do DMA, of one device or of several of a group: see space.c. */
+struct qsc_kernel_space {
+	struct qsc_kernel_space *next;
+	char group_id[16]; /* "" where it is not shared */
+	unsigned int refs;
+
+	/* Guards what follows; from get to put it is held by who attaches or detaches. */
+	pthread_mutex_t lock;
+	struct qsc_kernel_member *members;
+	int iommufd, group, container;	      /* -1 where there is none; all -1 without a member */
+	uint32_t ioas;			      /* with iommufd */
+	uint32_t hwpt;			      /* a page table that can track dirty pages, or 0 */
+	const struct qsc_kernel_member *logs; /* whose log the page table's is; or NULL */
+	void *ranges;			      /* what the kernel has mapped: a tree of tsearch() */
+	size_t num_ranges;
+};
+
+/* The space of a group, "" for one of one's own: with its lock taken, or NULL for no memory. */
+struct qsc_kernel_space *qsc_kernel_space_get(const char *group_id);
+/* Gives the lock back. Without a member its descriptors are closed, and its mappings end. */
+void qsc_kernel_space_put(struct qsc_kernel_space *space);
+
+/* Lock held, no member: back to how it began. */
+void qsc_kernel_space_close(struct qsc_kernel_space *space);
+
+/* Lock held. enter: NULL for no memory. has: whether a device of that name is in it. */
+struct qsc_kernel_member *qsc_kernel_space_enter(struct qsc_kernel_space *space,
+						 const char *device);
+void qsc_kernel_space_leave(struct qsc_kernel_space *space, struct qsc_kernel_member *member);
+bool qsc_kernel_space_has(const struct qsc_kernel_space *space, const char *device);
+
+/* The dirty log of the page table is one: false where it has none, or another member has it. */
+bool qsc_kernel_space_claim_log(struct qsc_kernel_space *space, struct qsc_kernel_member *member);
+void qsc_kernel_space_yield_log(struct qsc_kernel_space *space, struct qsc_kernel_member *member);
+
+/*
+ * A mapping of a member's more, by vaddr or else by fd. -EBUSY, said in the log with the names:
+ * another member has something else there. unmap: one of those made before less.
+ */
+int qsc_kernel_space_map(struct qsc_kernel_space *space, const struct qsc_kernel_member *member,
+			 const struct qsc_dma_mapping *mapping);
+int qsc_kernel_space_unmap(struct qsc_kernel_space *space, uint64_t iova, uint64_t size);
+
+/* attach.c: an open device, and where it does DMA. The space is held until detach. */
 struct qsc_kernel_files {
 	int device;
-	int iommufd;
-	int group;
-	int container;
-	uint32_t ioas; /* with iommufd */
-	uint32_t hwpt; /* a page table that can track dirty pages, or 0 */
+	struct qsc_kernel_space *space;
+	struct qsc_kernel_member *member;
 };
 
 int qsc_kernel_attach(const struct qsc_kernel_place *place, enum qsc_kernel_via via,
 		      struct qsc_kernel_files *files, struct qsc_error *err);
-void qsc_kernel_detach(struct qsc_kernel_files *files);
+/* `table`: what the device has mapped, or NULL. */
+void qsc_kernel_detach(struct qsc_kernel_files *files, const struct qsc_dma_table *table);
 
 enum qsc_kernel_log {
 	QSC_KERNEL_LOG_NONE,
@@ -193,9 +240,6 @@ void qsc_kernel_release_held(struct qsc_kernel *kernel, bool deliver);
 /* dma.c */
 int qsc_kernel_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
 int qsc_kernel_dma_unmap(struct qsc_device *dev, uint64_t iova, uint64_t size);
-/* After the descriptors are closed, which ends every mapping of the device. */
-void qsc_kernel_release_table(struct qsc_kernel *kernel);
-
 /* state.c */
 int qsc_kernel_learn_migration(struct qsc_kernel *kernel, struct qsc_error *err);
 int qsc_kernel_get_migration(struct qsc_device *dev, struct qsc_migration_info *info);

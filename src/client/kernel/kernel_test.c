@@ -202,7 +202,7 @@ static int describe_areas(struct vfio_region_info *out)
 	};
 	sparse->nr_areas = fake.areas;
 	for (uint32_t i = 0; i < fake.areas; i++) {
-		sparse->areas[i].offset = i * 8192;
+		sparse->areas[i].offset = i * 8192ULL;
 		sparse->areas[i].size = i + 1 < fake.areas ? 4096 : 8192;
 	}
 	return 0;
@@ -366,10 +366,13 @@ static int make_registers(void)
 
 static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool tracks)
 {
-	struct qsc_kernel_files files = {.group = -1, .container = -1, .hwpt = tracks ? 5 : 0};
+	struct qsc_kernel_files files = {.space = qsc_kernel_space_get("")};
 
 	files.device = fake.device = make_registers();
-	files.iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
+	files.space->iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
+	files.space->hwpt = tracks ? 5 : 0;
+	files.member = qsc_kernel_space_enter(files.space, "fake");
+	pthread_mutex_unlock(&files.space->lock);
 	fake.session = -1;
 	return qsc_kernel_take(&files, "fake", fake.raw, dev, err);
 }
@@ -1083,9 +1086,9 @@ static void test_bind_refused(void **unused)
 	refused(ENOMEM, ENOMEM, "bind it to iommufd");
 	fake.bind_fail = 0;
 	assert_int_equal(qsc_kernel_attach(&place, QSC_KERNEL_AUTO, &files, NULL), 0);
-	assert_int_equal(files.ioas, 3);
-	assert_int_equal(files.hwpt, 0);
-	qsc_kernel_detach(&files);
+	assert_int_equal(files.space->ioas, 3);
+	assert_int_equal(files.space->hwpt, 0);
+	qsc_kernel_detach(&files, NULL);
 	fake.device = fake.iommufd = -1;
 }
 

@@ -71,10 +71,10 @@ static int switch_iommu(struct qsc_kernel *kernel, bool on)
 	struct qsc_uapi_set_dirty set = {
 		.size = sizeof(set),
 		.flags = on ? QSC_UAPI_DIRTY_ENABLE : 0,
-		.hwpt_id = kernel->files.hwpt,
+		.hwpt_id = kernel->files.space->hwpt,
 	};
 
-	return qsc_kernel_ioctl(kernel->files.iommufd, QSC_UAPI_HWPT_SET_DIRTY, &set);
+	return qsc_kernel_ioctl(kernel->files.space->iommufd, QSC_UAPI_HWPT_SET_DIRTY, &set);
 }
 
 /* Every bit of `from`, one for 4 KiB from `iova` on, into the user's bitmap. */
@@ -96,7 +96,7 @@ static int report_pages(struct qsc_kernel *kernel, uint64_t iova, uint64_t size,
 		uint64_t part = qsc_min_u64(size, PIECE_BITS * QSC_PAGE_SIZE);
 		struct qsc_uapi_get_bitmap get = {
 			.size = sizeof(get),
-			.hwpt_id = kernel->files.hwpt,
+			.hwpt_id = kernel->files.space->hwpt,
 			.iova = iova,
 			.length = part,
 			.page_size = QSC_PAGE_SIZE,
@@ -105,7 +105,8 @@ static int report_pages(struct qsc_kernel *kernel, uint64_t iova, uint64_t size,
 		int result;
 
 		memset(scratch, 0, PIECE_BITS / 8);
-		result = qsc_kernel_ioctl(kernel->files.iommufd, QSC_UAPI_HWPT_GET_BITMAP, &get);
+		result = qsc_kernel_ioctl(kernel->files.space->iommufd, QSC_UAPI_HWPT_GET_BITMAP,
+					  &get);
 		if (result < 0)
 			return result;
 		fold(scratch, part / QSC_PAGE_SIZE, iova, base, page_size, bitmap);
@@ -226,13 +227,29 @@ static bool device_log_works(struct qsc_kernel *kernel)
 	return stop_device(kernel) >= 0 && result >= 0;
 }
 
+/*
+ * Whose device shares a page table with others sees their writes in its log as well; it is the only
+ * one that has it, as a report takes away what others would miss.
+ */
+static void prove_iommu(struct qsc_kernel *kernel)
+{
+	if (switch_iommu(kernel, true) >= 0 && switch_iommu(kernel, false) >= 0)
+		kernel->log = QSC_KERNEL_LOG_IOMMU;
+	else
+		qsc_kernel_space_yield_log(kernel->files.space, kernel->files.member);
+}
+
 void qsc_kernel_prove_log(struct qsc_kernel *kernel)
 {
 	if (device_log_works(kernel))
 		kernel->log = QSC_KERNEL_LOG_DEVICE;
-	else if (kernel->files.hwpt && switch_iommu(kernel, true) >= 0 &&
-		 switch_iommu(kernel, false) >= 0)
-		kernel->log = QSC_KERNEL_LOG_IOMMU;
+	else if (qsc_kernel_space_claim_log(kernel->files.space, kernel->files.member))
+		prove_iommu(kernel);
+	else if (kernel->files.space->hwpt)
+		qsc_log(QSC_LOG_INFO,
+			"%s: it has no dirty log, because another device of its IOMMU group %s has "
+			"that of the IOMMU",
+			kernel->name, kernel->files.space->group_id);
 }
 
 /* DMA lock held. */
