@@ -161,17 +161,43 @@ static struct qsc_socket *socket_of(struct qsc_channel *ch)
 	return qsc_container_of(ch, struct qsc_socket, base);
 }
 
+/*
+ * The kernel's buffer may have room for minutes of what is sent slowly, so that nobody ever waits
+ * for room, and of all that nothing arrives: a stall too. With what was added since, less than
+ * before is on the way only if some of it has arrived.
+ */
+static bool has_stalled(struct qsc_socket *socket)
+{
+	uint64_t limit_us = socket->stall_ms * 1000ULL;
+	uint64_t now = limit_us ? qsc_socket_now_us() : 0;
+	int after;
+
+	if (!limit_us || now - socket->sent.look_us < limit_us / LOOKS)
+		return false;
+	after = on_the_way(socket);
+	if (!after || !socket->sent.look_us ||
+	    (uint64_t)after < (uint64_t)socket->sent.before + socket->sent.since)
+		socket->sent.moved_us = now;
+	socket->sent.look_us = now;
+	socket->sent.before = after;
+	socket->sent.since = 0;
+	return now - socket->sent.moved_us >= limit_us;
+}
+
 static int send_all(struct qsc_socket *socket, struct iovec *iov, int iovcnt)
 {
 	struct stall stall = {0};
 
 	while (iovcnt) {
-		ssize_t n = is_late(socket) ? -ETIMEDOUT : socket->io->write(socket, iov, iovcnt);
+		bool late = is_late(socket) || has_stalled(socket);
+		ssize_t n = late ? -ETIMEDOUT : socket->io->write(socket, iov, iovcnt);
 
-		if (n > 0)
+		if (n > 0) {
 			stall.moved_us = 0;
-		else if (n == -EAGAIN)
+			socket->sent.since += (uint64_t)n;
+		} else if (n == -EAGAIN) {
 			n = wait_for(socket, POLLOUT, &stall);
+		}
 		if (n < 0)
 			return (int)n;
 		while (iovcnt && (size_t)n >= iov->iov_len) {
@@ -350,6 +376,7 @@ bool qsc_socket_init(struct qsc_socket *socket, int fd, const struct qsc_socket_
 	socket->deadline_us = 0;
 	socket->watch = NULL;
 	socket->heard_us = 0;
+	memset(&socket->sent, 0, sizeof(socket->sent));
 	socket->head = 0;
 	socket->tail = 0;
 	return true;

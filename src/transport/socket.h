@@ -42,7 +42,13 @@ struct qsc_socket {
 	uint64_t deadline_us;
 	const struct qsc_watch *watch; /* borrowed; or NULL */
 	uint64_t heard_us;	       /* when bytes came last; who receives has it */
-	size_t head;		       /* of what is buffered */
+	struct {
+		uint64_t look_us; /* when it was looked how much is on the way; 0: never */
+		int before;	  /* bytes then */
+		uint64_t since;	  /* bytes taken since then */
+		uint64_t moved_us;
+	} sent;	     /* who sends has it */
+	size_t head; /* of what is buffered */
 	size_t tail;
 	uint8_t buffer[QSC_SOCKET_BUFFER];
 };

@@ -523,6 +523,42 @@ static void test_slow_is_no_stall(void **state)
 	drop(&pair);
 }
 
+/* The kernel has room for all of it, and nobody takes any. */
+static void test_what_never_arrives_is_a_stall(void **state)
+{
+	static const uint8_t bytes[4096];
+	const uint32_t stall_ms = 50;
+	struct pair pair;
+	int result = 0;
+	size_t sent;
+
+	(void)state;
+	listen_at(&pair, UNIX);
+	meet(&pair);
+	pair.ch[0]->ops->set_limits(pair.ch[0], stall_ms, 0);
+	/* As slow as a low limit on bandwidth makes it. */
+	for (sent = 0; sent < 512 << 10 && result == 0; sent += sizeof(bytes)) {
+		usleep(5000);
+		result = send_bytes(pair.ch[0], bytes, sizeof(bytes));
+	}
+	assert_int_equal(result, -ETIMEDOUT);
+	hang_up(&pair);
+	/* As long as somebody takes it, it may take for ever. */
+	meet(&pair);
+	pair.ch[0]->ops->set_limits(pair.ch[0], 10 * stall_ms, 0);
+	pair.ch[1]->ops->set_limits(pair.ch[1], PATIENCE_MS, 0);
+	for (sent = 0; sent < 512 << 10; sent += sizeof(bytes)) {
+		uint8_t taken[sizeof(bytes)];
+
+		assert_int_equal(send_bytes(pair.ch[0], bytes, sizeof(bytes)), 0);
+		if (sent >= sizeof(bytes))
+			assert_int_equal(pair.ch[1]->ops->recv(pair.ch[1], taken, sizeof(taken)),
+					 0);
+		usleep(5000);
+	}
+	drop(&pair);
+}
+
 /* What stands at the path and is no socket left behind is not replaced, and is named. */
 static void test_a_path_that_is_taken_is_left_alone(void **state)
 {
@@ -764,6 +800,7 @@ int main(void)
 		cmocka_unit_test(test_limits_hold_in_every_wait),
 		cmocka_unit_test(test_ready_without_bytes_is_a_stall),
 		cmocka_unit_test(test_slow_is_no_stall),
+		cmocka_unit_test(test_what_never_arrives_is_a_stall),
 		cmocka_unit_test(test_a_path_that_is_taken_is_left_alone),
 		cmocka_unit_test(test_source_waits_no_longer_than_it_was_told),
 		cmocka_unit_test(test_shutdown_wakes_both),
