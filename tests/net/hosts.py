@@ -5,8 +5,10 @@ bandwidth. All of it lives in namespaces of this process alone and goes when tha
 
 A program that imports this calls enter() first, which starts it again inside.
 """
+import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import select
 import socket
@@ -16,6 +18,7 @@ import threading
 
 ADDRESSES = {"source": "10.47.0.1", "destination": "10.47.0.2"}
 CLONE_NEWNET = 0x40000000
+CLONE_NEWNS = 0x00020000
 INSIDE = "QUIESCE_NET_INSIDE"
 
 
@@ -33,6 +36,33 @@ def enter():
 
 def sh(*args):
     subprocess.run(args, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def side_by_side(workers, jobs, place=contextlib.nullcontext):
+    """Call every job with what place() gives, in so many processes that each have networks of their
+    own. Whoever is done takes the next.
+    """
+    taken = multiprocessing.Value("i", 0)
+
+    def work():
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        sh("mount", "-t", "tmpfs", "hosts", "/run")
+        with place() as here:
+            while True:
+                with taken.get_lock():
+                    number, taken.value = taken.value, taken.value + 1
+                if number >= len(jobs):
+                    return
+                jobs[number](here)
+
+    processes = [multiprocessing.Process(target=work) for _ in range(min(workers, len(jobs)))]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        sys.exit(1)
 
 
 class Hosts:
@@ -56,6 +86,7 @@ class Hosts:
         self.introduce()
         self.link = subprocess.Popen([link, "c-source", "c-destin"], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.was_cut = False
         self.expect("ready")
 
     @staticmethod
@@ -70,23 +101,24 @@ class Hosts:
                json.loads(shown)[0]["address"], "dev", f"v-{host[:6]}", "nud", "permanent")
 
     def await_cut(self, over):
-        """Until the cable says that it was cut after so many bytes, or over() is true."""
-        while not over():
+        """Until the cable says that it was cut where it should be, or over() is true."""
+        while not self.was_cut and not over():
             if select.select([self.link.stdout], [], [], 0.1)[0]:
                 self.expect("cut")
-                return
 
     def expect(self, word):
         """Read what the cable says; that it was cut may come in between."""
         while True:
             line = self.link.stdout.readline().strip()
+            self.was_cut |= line == "cut"
             if line == word:
                 return
             assert line == "cut", f"the cable said '{line}' where '{word}' was due"
 
     def cable(self, *orders):
-        """Give the cable orders: "delay 20", "loss 10", "cut", "mend", "cut-after 1000"."""
+        """Give the cable orders: "delay 20", "loss 10", "cut", "mend", "cut-after 1000", "cut-at 14"."""
         for order in orders:
+            self.was_cut &= order != "mend"
             self.link.stdin.write(order + "\n")
             self.expect("ok")
 

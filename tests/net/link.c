@@ -7,14 +7,17 @@
  *	link INTERFACE INTERFACE
  *
  * Obeys lines on its input and answers each with "ok": "delay MILLISECONDS" (each way), "loss
- * PERMILLE", "cut", "mend", "cut-after BYTES" (that pass from now on, both ways; it says "cut" when
- * that happens). Ends with its input.
+ * PERMILLE", "cut", "mend", "cut-after BYTES" (that pass from now on, both ways), "cut-at TYPE"
+ *(the next message of that type without a payload, src/migrate/frame.h, in clear over TCP: it is
+ *the first that does not pass), both until "mend". It says "cut" when one of these happens. Ends
+ *with its input.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +30,13 @@
 
 #define MAX_FRAME  65536U
 #define MAX_QUEUED (16U << 20) /* bytes in one direction; more is dropped, as a router does */
+
+/* Of the frames on the cable, and of the messages in them. */
+#define ETHERNET_SIZE 14U
+#define IPV4	      4U
+#define IPV4_MIN      20U
+#define TCP_MIN	      20U
+#define MESSAGE_SIZE  40U
 
 struct frame {
 	struct frame *next;
@@ -49,7 +59,9 @@ struct cable {
 	uint64_t delay_ns;
 	unsigned long loss_permille;
 	bool cut;
+	bool drains;	    /* what came before the cut arrives */
 	uint64_t cut_after; /* bytes still to pass; 0: no limit */
+	uint32_t cut_at;    /* type of message; 0: none */
 	uint64_t random;
 };
 
@@ -97,6 +109,36 @@ static bool is_lost(struct cable *cable)
 	return cable->cut || (cable->random >> 33) % 1000 < cable->loss_permille;
 }
 
+/* Of the message that is all there is in this frame; 0 when it is something else. */
+static uint32_t message_type(const uint8_t *bytes, size_t size)
+{
+	const uint8_t *ip = bytes + ETHERNET_SIZE;
+	size_t head = ETHERNET_SIZE;
+
+	if (size < ETHERNET_SIZE + IPV4_MIN + TCP_MIN + MESSAGE_SIZE || ip[0] >> 4 != IPV4 ||
+	    ip[9] != IPPROTO_TCP)
+		return 0;
+	size = ETHERNET_SIZE + (size_t)(ip[2] << 8 | ip[3]); /* without padding */
+	head += 4U * (ip[0] & 15U);
+	head += 4U * (bytes[head + 12] >> 4);
+	if (head + MESSAGE_SIZE != size)
+		return 0;
+	bytes += head;
+	return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+	       (uint32_t)bytes[3] << 24;
+}
+
+/* Whether it is the one that is waited for, at which the cable is cut. */
+static bool is_end(struct cable *cable, const uint8_t *bytes, size_t size)
+{
+	if (!cable->cut_at || message_type(bytes, size) != cable->cut_at)
+		return false;
+	cable->cut_at = 0;
+	cable->cut = cable->drains = true;
+	puts("cut");
+	return true;
+}
+
 static void count(struct cable *cable, size_t size)
 {
 	if (!cable->cut_after)
@@ -117,7 +159,8 @@ static void take(struct cable *cable, struct direction *direction)
 	ssize_t n;
 
 	while ((n = recv(direction->from, bytes, sizeof(bytes), 0)) > 0) {
-		if (is_lost(cable) || direction->queued + (size_t)n > MAX_QUEUED)
+		if (is_lost(cable) || direction->queued + (size_t)n > MAX_QUEUED ||
+		    is_end(cable, bytes, (size_t)n))
 			continue;
 		count(cable, (size_t)n);
 		frame = malloc(sizeof(*frame) + (size_t)n);
@@ -140,7 +183,8 @@ static void deliver(const struct cable *cable, struct direction *direction)
 	while (direction->first && direction->first->due_ns <= now) {
 		struct frame *frame = direction->first;
 
-		if (!cable->cut && send(direction->to, frame->bytes, frame->size, 0) < 0 &&
+		if ((!cable->cut || cable->drains) &&
+		    send(direction->to, frame->bytes, frame->size, 0) < 0 &&
 		    (errno == ENOBUFS || errno == EAGAIN))
 			return;
 		direction->first = frame->next;
@@ -157,16 +201,20 @@ static void obey(struct cable *cable, const char *line)
 {
 	unsigned long long value;
 
-	if (!strcmp(line, "cut"))
+	if (!strcmp(line, "cut")) {
 		cable->cut = true;
-	else if (!strcmp(line, "mend"))
-		cable->cut = false;
-	else if (sscanf(line, "delay %llu", &value) == 1)
+		cable->drains = false;
+	} else if (!strcmp(line, "mend")) {
+		cable->cut = cable->drains = false;
+		cable->cut_after = cable->cut_at = 0;
+	} else if (sscanf(line, "delay %llu", &value) == 1)
 		cable->delay_ns = value * 1000000U;
 	else if (sscanf(line, "loss %llu", &value) == 1)
 		cable->loss_permille = (unsigned long)value;
 	else if (sscanf(line, "cut-after %llu", &value) == 1)
 		cable->cut_after = value;
+	else if (sscanf(line, "cut-at %llu", &value) == 1)
+		cable->cut_at = (uint32_t)value;
 	else {
 		fprintf(stderr, "link: '%s' is no order\n", line);
 		exit(2);
