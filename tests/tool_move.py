@@ -255,6 +255,15 @@ def check_usage(here):
                  ["ask", "status", "finish", "--host", control],
                  ["ask", "status", "--host", here.path("nobody")]):
         run(*args, code=2)
+    other = here.path("other")
+    os.symlink(plain, other)
+    for args in (["plan"], ["send", "--to", "unix:/x"], ["save", "--to", "x"],
+                 ["receive", "--from", "unix:/x"], ["host", "--control", control]):
+        for pair in ((nobody, nobody), (f"vfio-user:{plain}", f"vfio-user:{other}"),
+                     ("vfio:0000:0A:00.1", "vfio:0000:0a:00.1,via=cdev")):
+            done = run(*args, f"a={pair[0]}", model, f"b={pair[1]}", code=2)
+            assert f"the device {pair[1]} is named twice, as 'a' and as 'b'" in done.stderr, done
+    os.unlink(other)
     for command in ("host", "send", "receive", "save", "restore", "plan", "ask"):
         text = run(command, "--help").stdout
         assert "--host" in text or command == "host"

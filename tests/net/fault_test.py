@@ -170,9 +170,12 @@ CUTS = [
 
 def kill_in(phase, victim):
     def check(here):
+        stall_ms = STALL_MS
         if phase in AWAITED:
+            # Mending ends it soon, and until we have struck nobody must give up.
+            stall_ms *= 20
             here.net.cable(f"cut-at {MESSAGES[AWAITED[phase]]}")
-        send, receive = begin(here, **STAY[phase])
+        send, receive = begin(here, stall_ms, **STAY[phase])
         if phase in AWAITED:
             here.net.await_cut(lambda: send.ended is not None)
         send.until(phase)
@@ -184,7 +187,7 @@ def kill_in(phase, victim):
             here.devices[victim.split("'")[0]][1].kill()
         # What was on its way arrives.
         here.net.cable("mend")
-        conclude(here, f"{victim} killed in {phase}", send, receive,
+        conclude(here, f"{victim} killed in {phase}", send, receive, stall_ms,
                  may_break=victim == "source's device")
         if victim.endswith("device"):
             assert send.code == 0 or "'d1'" in send.text or "'d1'" in receive.text, \

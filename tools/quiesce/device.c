@@ -2,8 +2,10 @@
 /* See device.h. */
 #include "device.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,6 +30,29 @@ bool tool_is_uri(const char *text)
 {
 	return !strncmp(text, "vfio-user:", 10) || !strncmp(text, "vfio:", 5) ||
 	       !strncmp(text, "model:", 6);
+}
+
+void tool_identify_device(const char *uri, char *text, size_t size)
+{
+	bool socket = !strncmp(uri, "vfio-user:", 10);
+	const char *where = uri + (socket ? 10 : 5);
+	char path[PATH_MAX];
+	struct stat st;
+
+	*text = '\0';
+	if (!strncmp(uri, "model:", 6))
+		return;
+	/* Behind a comma stands how the kernel is to be asked for the device. */
+	(void)snprintf(path, sizeof(path), "%.*s",
+		       (int)(socket ? strlen(where) : strcspn(where, ",")), where);
+	if ((socket || *path == '/') && stat(path, &st) == 0) {
+		(void)snprintf(text, size, "%llu:%llu", (unsigned long long)st.st_dev,
+			       (unsigned long long)st.st_ino);
+		return;
+	}
+	(void)snprintf(text, size, "%s", path);
+	for (; !socket && *text; text++)
+		*text = (char)tolower((unsigned char)*text);
 }
 
 int tool_try_device(const char *uri, const struct qsc_client_options *options,

@@ -4,6 +4,7 @@
 #define TOOL_DEVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <quiesce/base.h>
 #include <quiesce/client.h>
@@ -16,6 +17,13 @@
 
 /* Whether a text begins as one of them. */
 bool tool_is_uri(const char *text);
+
+/*
+ * Which device a URI means, as a text that is the same for every way to write it: a socket by
+ * another path, an address with capital letters. "" where each URI means a device of its own (a
+ * model). Nothing is opened.
+ */
+void tool_identify_device(const char *uri, char *text, size_t size);
 
 /*
  * Open a device by URI: what <quiesce/client.h> knows, or a model in this process. Ends the program

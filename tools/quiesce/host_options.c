@@ -212,12 +212,31 @@ static void check_memory(struct hold_config *config)
 	config->memory_bytes = (uint64_t)st.st_size;
 }
 
+/* A device can be in a set once. */
+static void check_devices(const struct hold_config *config)
+{
+	char(*which)[sizeof(config->devices->uri)] = calloc(config->num_devices, sizeof(*which));
+
+	if (!which)
+		exit(tool_fail("out of memory"));
+	for (uint32_t i = 0; i < config->num_devices; i++) {
+		tool_identify_device(config->devices[i].uri, which[i], sizeof(which[i]));
+		for (uint32_t j = 0; j < i && *which[i]; j++)
+			if (!strcmp(which[i], which[j]))
+				tool_usage("the device %s is named twice, as '%s' and as '%s'",
+					   config->devices[i].uri, config->devices[j].name,
+					   config->devices[i].name);
+	}
+	free(which);
+}
+
 void host_config_check(struct host_config *config)
 {
 	const size_t most = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
 
 	if (!config->hold.num_devices)
 		tool_usage("a DEVICE is missing");
+	check_devices(&config->hold);
 	if (config->control && (!*config->control || strlen(config->control) > most))
 		tool_usage("the path of the control socket has %zu bytes; 1 to %zu are possible",
 			   strlen(config->control), most);
