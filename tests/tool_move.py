@@ -914,6 +914,26 @@ def check_pipe(here):
     saver.end()
 
 
+def check_full_pipe(here):
+    """Nobody reads: the limit ends it, and what went wrong is not that a reader left later."""
+    memory = here.shared / "memory"
+    memory.write_bytes(os.urandom(4 << 20))
+    reader, writer = os.pipe()
+    saver = subprocess.Popen([TOOL, "save", "--to", "-", *here.devices(), "--memory-file", memory,
+                              "--timeout", "500ms"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    said = saver.communicate(timeout=TIMEOUT)[1]
+    os.close(reader)
+    assert saver.returncode == 1 and "500 ms were over" in said, said
+    assert "(--timeout, " in said and "the source's devices run" in said, said
+    # Every option counts, whatever it is saved to.
+    done = subprocess.run([TOOL, "save", "--to", "-", *here.devices(), "--memory", "1M", "--json",
+                           "--quiet", "--downtime-limit", "7s", "--bandwidth", "9M"], check=True,
+                          capture_output=True, timeout=TIMEOUT)
+    move = json.loads(done.stderr)
+    assert move["downtime_limit_us"] == 7000000 and move["bandwidth"] == 9 << 20, move
+
+
 def check_full_disk(here):
     """What cannot be written is not moved."""
     host = here.host(here.devices(), *TENANT)
@@ -1013,7 +1033,7 @@ def read_until(client, words):
 CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
           check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
           check_cancelled_silence, check_busy, check_control, check_plaintext, check_plan_asks,
-          check_file, check_bad_file, check_pipe, check_full_disk, check_file_limit,
+          check_file, check_bad_file, check_pipe, check_full_pipe, check_full_disk, check_file_limit,
           check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
           check_silent, check_unproved_commands)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)

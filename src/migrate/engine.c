@@ -192,6 +192,12 @@ int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *er
 			     engine->phase, engine->options.timeout_ms);
 }
 
+bool qsc_engine_is_over(const struct qsc_engine *engine, int result, struct qsc_error *err)
+{
+	return (result == -ETIMEDOUT || result == -EPIPE) && !engine->link.heard_failed &&
+	       qsc_engine_check_clock(engine, err) < 0;
+}
+
 int qsc_engine_check_cancel(const struct qsc_engine *engine, struct qsc_error *err)
 {
 	if (!atomic_load(&engine->cancelled))

@@ -110,6 +110,12 @@ void qsc_engine_start_clock(struct qsc_engine *engine);
 int qsc_engine_check_clock(const struct qsc_engine *engine, struct qsc_error *err);
 
 /*
+ * Whether something that failed so, by itself a wait or a lost connection, did after timeout_ms was
+ * over: then err tells that instead. Not when the other side has given its own reason.
+ */
+bool qsc_engine_is_over(const struct qsc_engine *engine, int result, struct qsc_error *err);
+
+/*
  * The migration is now in this phase: tells the user, who may cancel: -ECANCELED; or it took too
  * long: -ETIMEDOUT. Not while lanes run.
  */

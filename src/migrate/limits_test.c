@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "migrate/engine.h"
 #include "migrate/sides.h"
 
 #define LIMIT_MS 600000 /* never passes by itself */
@@ -318,6 +319,23 @@ static void test_the_destination_has_a_limit_of_its_own(void **state)
 	sides_drop(&f);
 }
 
+/* Who leaves when the time is over anyhow is not why it failed, unless he says why he left. */
+static void test_who_leaves_past_the_limit_is_not_the_reason(void **state)
+{
+	struct qsc_engine engine = {.env = qsc_env_real(), .phase = "stop-copy"};
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	(void)state;
+	assert_false(qsc_engine_is_over(&engine, -EPIPE, &err));
+	engine.link.deadline_us = 1;
+	assert_false(qsc_engine_is_over(&engine, -EIO, &err));
+	assert_true(qsc_engine_is_over(&engine, -EPIPE, &err));
+	assert_int_equal(err.number, ETIMEDOUT);
+	assert_non_null(strstr(err.text, "in phase 'stop-copy' when its"));
+	engine.link.heard_failed = true;
+	assert_false(qsc_engine_is_over(&engine, -EPIPE, &err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_SET_5_after_commit_no_limit_counts),
 		cmocka_unit_test(test_waiting_for_the_destination_ends_in_time),
 		cmocka_unit_test(test_the_destination_has_a_limit_of_its_own),
+		cmocka_unit_test(test_who_leaves_past_the_limit_is_not_the_reason),
 		cmocka_unit_test(test_a_cancel_is_heard_while_the_other_side_is_silent),
 		cmocka_unit_test(test_a_cancel_is_heard_while_lanes_wait_for_bandwidth),
 	};

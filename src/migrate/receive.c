@@ -470,9 +470,9 @@ int qsc_migrate_receive(struct qsc_set *set, const struct qsc_migrate_user *user
 	destination.engine.other = "source";
 	if (result == 0)
 		result = migrate(&destination, err);
-	/* A wait that the limit ended says so, and not only that it ended. */
-	if (result == -ETIMEDOUT)
-		(void)qsc_engine_check_clock(&destination.engine, err);
+	/* A wait that the limit ended says so, and not how; nor that somebody left after it. */
+	if (qsc_engine_is_over(&destination.engine, result, err))
+		result = -err->number;
 	if (result == -ECANCELED)
 		(void)qsc_engine_check_cancel(&destination.engine, err);
 	if (result < 0 && destination.committed)

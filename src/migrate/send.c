@@ -403,9 +403,9 @@ static int explain(struct source *source, int result, struct qsc_error *err)
 {
 	struct qsc_engine *engine = &source->engine;
 
-	/* A wait that the limit ended says so, and not only that it ended. */
-	if (result == -ETIMEDOUT && qsc_engine_check_clock(engine, err) < 0)
-		return result;
+	/* A wait that the limit ended says so, and not how; nor that somebody left after it. */
+	if (qsc_engine_is_over(engine, result, err))
+		return -err->number;
 	if (result == -ECANCELED && qsc_engine_check_cancel(engine, err) < 0)
 		return result;
 	if (engine->lost)

@@ -424,6 +424,8 @@ void request_set_file(struct request *request, const char *file, int fd)
 			   file, file);
 	if (stat(file, &st) == 0 && S_ISDIR(st.st_mode))
 		tool_usage("'%s' is a folder; name a FILE in it", file);
+	free(request->transport);
+	request->transport = NULL;
 	if (!strcmp(file, "-")) {
 		n = asprintf(&request->transport, "fd:%d", fd);
 	} else {

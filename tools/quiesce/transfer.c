@@ -119,8 +119,6 @@ static void keep_output(struct transfer *transfer)
 	fd = dup(STDOUT_FILENO);
 	if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		exit(tool_fail("cannot use standard output"));
-	request_release(&transfer->request);
-	transfer->request.verb = REQUEST_SAVE;
 	request_set_file(&transfer->request, "-", fd);
 }
 
