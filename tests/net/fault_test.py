@@ -170,10 +170,9 @@ CUTS = [
 
 def kill_in(phase, victim):
     def check(here):
-        stall_ms = STALL_MS
+        # A death is heard at once, and until we have struck nobody must give up.
+        stall_ms = 20 * STALL_MS
         if phase in AWAITED:
-            # Mending ends it soon, and until we have struck nobody must give up.
-            stall_ms *= 20
             here.net.cable(f"cut-at {MESSAGES[AWAITED[phase]]}")
         send, receive = begin(here, stall_ms, **STAY[phase])
         if phase in AWAITED:

@@ -137,11 +137,16 @@ class Host:
 
     def state(self):
         """Of the set there: "running", "empty", "unproved", "broken"; "dead" with the process."""
-        if self.process.poll() is not None:
-            return "dead"
-        status = {}
-        with contextlib.suppress(OSError):
-            status = self.ask("status")
+        status, hangs_at = None, time.monotonic() + HANG
+        # The tenant is about to find out that a device has died.
+        while status is None or (status.get("state") == "running" and
+                                 any(not device["state"] for device in status["devices"])):
+            if self.process.poll() is not None:
+                return "dead"
+            assert time.monotonic() < hangs_at, f"{self.where}: nobody misses the device: {status}"
+            status = {}
+            with contextlib.suppress(OSError):
+                status = self.ask("status")
         if not status:  # it is about to end, since its tenant cannot go on
             self.process.wait(HANG)
             return "dead"
