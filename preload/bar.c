@@ -7,11 +7,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "device.h"
 #include "file.h"
 #include "ioas.h"
-#include "say.h"
 
 struct bar {
 	struct bar *next;
@@ -21,6 +22,7 @@ struct bar {
 	struct pl_dev *dev;
 };
 
+/* Mappings of a device are changed with the lock held, and it calls none of ours back. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bar *bars;
 /* Around all of them; only ever grows while there is one. */
@@ -54,17 +56,31 @@ void pl_bar_fork_child(void)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Whether it could be mapped: what cannot be replaces nothing. */
+static int try_map(struct pl_dev *dev, uint32_t region, uint64_t offset, size_t size, int prot)
+{
+	void *addr = NULL;
+	int result = qsc_device_region_map(dev->dev, region, offset, size, prot, &addr);
+
+	return result < 0 ? result : qsc_device_region_unmap(dev->dev, addr, size);
+}
+
 int pl_bar_map(struct pl_file *file, struct pl_dev *dev, uint32_t region, uint64_t offset,
 	       size_t size, int prot, bool fixed, void **addr)
 {
 	struct bar *bar = calloc(1, sizeof(*bar));
-	int result;
+	void *place = fixed ? *addr : NULL;
+	int result = bar ? 0 : -ENOMEM;
 
-	if (!bar)
-		return -ENOMEM;
-	if (!fixed)
-		*addr = NULL;
-	result = qsc_device_region_map_at(dev->dev, region, offset, size, prot, addr);
+	if (!result && fixed && pl_bar_near(place, size)) {
+		result = try_map(dev, region, offset, size, prot);
+		if (!result)
+			result = pl_bar_withdraw(place, size);
+	}
+	if (!result) {
+		*addr = place;
+		result = qsc_device_region_map_at(dev->dev, region, offset, size, prot, addr);
+	}
 	if (result < 0) {
 		free(bar);
 		return result;
@@ -90,6 +106,19 @@ bool pl_bar_near(const void *addr, size_t size)
 	       start + size > atomic_load_explicit(&lowest, memory_order_relaxed);
 }
 
+bool pl_bar_overlaps(const void *addr, size_t size)
+{
+	uintptr_t start = (uintptr_t)addr;
+	const struct bar *bar;
+
+	pthread_mutex_lock(&lock);
+	for (bar = bars; bar; bar = bar->next)
+		if (start < bar->start + bar->size && bar->start < start + size)
+			break;
+	pthread_mutex_unlock(&lock);
+	return bar;
+}
+
 bool pl_bar_contains(const void *addr, size_t size)
 {
 	uintptr_t start = (uintptr_t)addr;
@@ -106,83 +135,143 @@ bool pl_bar_contains(const void *addr, size_t size)
 	return bar;
 }
 
-/* Lock held. Take those out of the list that lie in the range; false when one sticks out. */
-static bool collect(uintptr_t start, uintptr_t end, struct bar **found)
+/* ---- taking away, and changing ---- */
+
+struct range {
+	uintptr_t start;
+	uintptr_t end;
+};
+
+/* What of the bar is in the range; empty when nothing is. */
+static struct range common(const struct bar *bar, const struct range *range)
 {
-	struct bar **link;
+	uintptr_t end = bar->start + bar->size;
+	struct range part = {
+		.start = bar->start > range->start ? bar->start : range->start,
+		.end = end < range->end ? end : range->end,
+	};
 
-	for (struct bar *bar = bars; bar; bar = bar->next)
-		if (bar->start < end && bar->start + bar->size > start &&
-		    (bar->start < start || bar->start + bar->size > end))
-			return false;
-	for (link = &bars; *link;) {
-		struct bar *bar = *link;
+	if (part.end < part.start)
+		part.end = part.start;
+	return part;
+}
 
-		if (bar->start >= end || bar->start + bar->size <= start) {
+/* Lock held. What is left of the bar at *link without the part; true when it is gone. */
+static bool cut(struct bar *bar, const struct range *part, struct bar **spare)
+{
+	uintptr_t end = bar->start + bar->size;
+	struct bar *rest = *spare;
+
+	if (part->start > bar->start && part->end < end && rest) {
+		*spare = NULL;
+		*rest = *bar;
+		rest->start = part->end;
+		rest->size = end - part->end;
+		pl_file_hold(rest->file);
+		bar->next = rest;
+	}
+	if (part->start > bar->start) {
+		bar->size = part->start - bar->start;
+		return false;
+	}
+	bar->start = part->end;
+	bar->size = end - part->end;
+	return !bar->size;
+}
+
+/* Lock held. *gone receives those of which nothing is left. */
+static int withdraw(const struct range *range, struct bar **spare, struct bar **gone)
+{
+	struct bar **link = &bars;
+	struct bar *bar;
+
+	while ((bar = *link)) {
+		struct range part = common(bar, range);
+		int result;
+
+		if (part.start == part.end) {
 			link = &bar->next;
 			continue;
 		}
-		*link = bar->next;
-		bar->next = *found;
-		*found = bar;
+		result = qsc_device_region_withdraw(bar->dev->dev, (void *)part.start,
+						    part.end - part.start);
+		if (result < 0)
+			return result;
+		if (cut(bar, &part, spare)) {
+			*link = bar->next;
+			bar->next = *gone;
+			*gone = bar;
+		} else {
+			link = &bar->next;
+		}
 	}
 	if (!bars) {
 		atomic_store(&lowest, UINTPTR_MAX);
 		atomic_store(&highest, 0);
 	}
-	return true;
+	return 0;
 }
 
-/* The first of them by address, taken out. */
-static struct bar *take_lowest(struct bar **found)
+int pl_bar_withdraw(const void *addr, size_t size)
 {
-	struct bar **best = found;
+	const struct range range = {(uintptr_t)addr, (uintptr_t)addr + pl_pages(size)};
+	struct bar *spare = calloc(1, sizeof(*spare)); /* no range cuts two of them in two */
+	struct bar *gone = NULL;
 	struct bar *bar;
+	int result;
 
-	for (struct bar **link = found; *link; link = &(*link)->next)
-		if ((*link)->start < (*best)->start)
-			best = link;
-	bar = *best;
-	if (bar)
-		*best = bar->next;
-	return bar;
-}
-
-static int unmap_gap(uintptr_t start, uintptr_t end)
-{
-	return start < end && munmap((void *)start, end - start) < 0 ? -errno : 0;
-}
-
-int pl_bar_unmap(const void *addr, size_t size, bool rest)
-{
-	uintptr_t at = (uintptr_t)addr;
-	struct bar *found = NULL;
-	struct bar *bar;
-	int result = 0;
-	bool whole;
-
-	/* The kernel will refuse the one, and means whole pages by the other. */
-	if ((uintptr_t)addr % PL_PAGE || !size)
-		return -EINVAL;
-	size = (size + PL_PAGE - 1) & ~(PL_PAGE - 1);
+	if (!spare)
+		return -ENOMEM;
 	pthread_mutex_lock(&lock);
-	whole = collect((uintptr_t)addr, (uintptr_t)addr + size, &found);
+	result = withdraw(&range, &spare, &gone);
 	pthread_mutex_unlock(&lock);
-	if (!whole) {
-		pl_say_once(PL_SAY_UNMAP,
-			    "part of a device's mapping at %p cannot be unmapped or "
-			    "replaced; unmap all of it",
-			    addr);
-		return -EINVAL;
-	}
-	/* Nothing twice: it may be another thread's by the second time. */
-	while ((bar = take_lowest(&found))) {
-		if (rest && !result)
-			result = unmap_gap(at, bar->start);
-		at = bar->start + bar->size;
-		(void)qsc_device_region_unmap(bar->dev->dev, (void *)bar->start, bar->size);
+	free(spare);
+	while ((bar = gone)) {
+		gone = bar->next;
 		pl_file_put(bar->file);
 		free(bar);
 	}
-	return rest && !result ? unmap_gap(at, (uintptr_t)addr + size) : result;
+	return result;
+}
+
+/* Lock held. The first part of the range that is in some bar; empty at its end when none is. */
+static struct range first_part(const struct range *range, const struct bar **of)
+{
+	struct range first = {range->end, range->end};
+
+	for (const struct bar *bar = bars; bar; bar = bar->next) {
+		struct range part = common(bar, range);
+
+		if (part.start < part.end && part.start < first.start) {
+			first = part;
+			*of = bar;
+		}
+	}
+	return first;
+}
+
+int pl_bar_protect(void *addr, size_t size, int prot)
+{
+	struct range left = {(uintptr_t)addr, (uintptr_t)addr + pl_pages(size)};
+	const struct bar *bar = NULL;
+	int result = 0;
+
+	/* In order, up to the first that cannot be, as the kernel does. */
+	pthread_mutex_lock(&lock);
+	while (left.start < left.end && !result) {
+		struct range part = first_part(&left, &bar);
+
+		if (left.start < part.start &&
+		    syscall(SYS_mprotect, left.start, part.start - left.start, prot) < 0)
+			result = -errno;
+		else if (part.start < part.end)
+			result = prot & PROT_EXEC
+					 ? -EACCES /* nobody runs code from a device */
+					 : qsc_device_region_protect(bar->dev->dev,
+								     (void *)part.start,
+								     part.end - part.start, prot);
+		left.start = part.end;
+	}
+	pthread_mutex_unlock(&lock);
+	return result;
 }

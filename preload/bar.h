@@ -10,26 +10,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The bytes of whole pages. */
+static inline size_t pl_pages(size_t size)
+{
+	return (size + 4095) & ~4095UL;
+}
+
 struct pl_dev;
 struct pl_file;
 
 /*
- * mmap(2) of a device's file, which the mapping holds. *addr: where it is to be, with `fixed`;
- * where it is. 0 or -errno.
+ * mmap(2) of a device's file, which the mapping holds. *addr: where it is to be, with `fixed`, in
+ * place of what is there; where it is. 0 or -errno.
  */
 int pl_bar_map(struct pl_file *file, struct pl_dev *dev, uint32_t region, uint64_t offset,
 	       size_t size, int prot, bool fixed, void **addr);
 
-/* Whether some mapping overlaps the range; takes no lock where none is near. */
+/* Whether some mapping may overlap the range, without a lock. */
 bool pl_bar_near(const void *addr, size_t size);
+/* Whether some mapping does overlap it. */
+bool pl_bar_overlaps(const void *addr, size_t size);
 /* Whether all of the range is within one mapping. */
 bool pl_bar_contains(const void *addr, size_t size);
 
 /*
- * What is mapped in the range is about to go: those mappings end; with `rest`, so does all else
- * that is mapped there. -EINVAL, and nothing changes, when the range has only part of one of them.
+ * What of devices is mapped in the range is theirs no longer, and the caller unmaps all of the
+ * range or puts something else there: until then no other thread can be given its addresses. `addr`
+ * is at a page; a part of a page is all of it. 0 or -errno.
  */
-int pl_bar_unmap(const void *addr, size_t size, bool rest);
+int pl_bar_withdraw(const void *addr, size_t size);
+
+/* mprotect(2) of a range in which something of devices is, and perhaps other memory. 0 or -errno.
+ */
+int pl_bar_protect(void *addr, size_t size, int prot);
 
 /* Around fork(): a child may read and unmap what it inherits, and never comes here with it. */
 void pl_bar_fork_prepare(void);

@@ -171,6 +171,7 @@ static int describe(struct pl_dev *dev)
 		result = pl_region_enable(dev);
 	if (result < 0)
 		return result;
+	pl_pci_learn(dev);
 	result = qsc_device_get_migration(dev->dev, &dev->migration);
 	if (result == -ENOTTY)
 		return 0;
@@ -215,7 +216,9 @@ int pl_dev_open(uint32_t index, struct pl_dev **out)
 	}
 	pthread_rwlock_init(&dev->lock, NULL);
 	pthread_mutex_init(&dev->state_lock, NULL);
+	pl_watcher_init(&dev->watcher);
 	pl_irqs_init(&dev->irqs);
+	pl_ioeventfds_init(&dev->ioeventfds);
 	atomic_fetch_add(&dev->seen->opened, 1);
 	atomic_store(&dev->seen->in_use, 1);
 	*out = dev;
@@ -228,13 +231,28 @@ fail:
 	return result;
 }
 
+void pl_dev_count_irqs(struct pl_dev *dev)
+{
+	struct qsc_irq_counts now;
+
+	if (qsc_device_irq_counts(dev->dev, &now) < 0)
+		return;
+	atomic_store(&dev->seen->irqs_known, 1);
+	atomic_fetch_add(&dev->seen->irqs_delivered, now.delivered - dev->irqs_seen.delivered);
+	atomic_fetch_add(&dev->seen->irqs_held, now.held - dev->irqs_seen.held);
+	dev->irqs_seen = now;
+}
+
 void pl_dev_close(struct pl_dev *dev)
 {
+	pl_watcher_release(&dev->watcher);
+	pl_dev_count_irqs(dev);
 	pthread_rwlock_wrlock(&dev->lock);
 	qsc_device_close(dev->dev);
 	dev->dev = NULL;
 	pthread_rwlock_unlock(&dev->lock);
 	pl_irqs_release(&dev->irqs);
+	pl_ioeventfds_release(&dev->ioeventfds);
 	atomic_store(&dev->seen->in_use, 0);
 	pthread_mutex_lock(&open_lock);
 	in_use[dev->index] = false;

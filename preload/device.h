@@ -16,7 +16,10 @@
 #include <quiesce/device.h>
 
 #include "handover.h"
+#include "ioeventfd.h"
 #include "irq.h"
+#include "pci.h"
+#include "watch.h"
 
 struct pl_dev {
 	atomic_uint refs; /* its file, and its sessions */
@@ -31,8 +34,12 @@ struct pl_dev {
 	struct qsc_region_info regions[VFIO_PCI_NUM_REGIONS];
 	atomic_bool memory_on;	    /* PCI_COMMAND_MEMORY */
 	pthread_mutex_t state_lock; /* a state change and the session it makes */
+	struct pl_pci pci;
+	struct pl_watcher watcher;
 	struct pl_irqs irqs;
+	struct pl_ioeventfds ioeventfds;
 	bool table_log; /* its log runs for the page table; guarded by the iommufd's lock */
+	struct qsc_irq_counts irqs_seen; /* counted already; guarded by state_lock */
 	struct handover_seen *seen;
 };
 
@@ -56,6 +63,9 @@ static inline void pl_dev_count(struct pl_dev *dev, enum qsc_action action)
 
 	atomic_fetch_add_explicit(&dev->seen->actions[action][state], 1, memory_order_relaxed);
 }
+
+/* Count the interrupts that there were since the last time. State lock held, or nobody else. */
+void pl_dev_count_irqs(struct pl_dev *dev);
 
 /* Ask for the true state and remember it. */
 int pl_dev_state(struct pl_dev *dev, enum qsc_state *state);

@@ -59,6 +59,7 @@ static void count_change(struct pl_dev *dev, uint32_t from, int result)
 	struct handover_seen *seen = dev->seen;
 	enum qsc_state state;
 
+	pl_dev_count_irqs(dev);
 	/* ORD-4: after a failure above all, ask. */
 	if (pl_dev_state(dev, &state) < 0)
 		return;

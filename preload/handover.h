@@ -69,6 +69,9 @@ struct handover_seen {
 	_Atomic uint64_t saved_bytes;
 	_Atomic uint64_t loaded_bytes;
 	_Atomic uint64_t reported; /* violations that the device itself found */
+	_Atomic uint64_t irqs_delivered;
+	_Atomic uint64_t irqs_held;
+	_Atomic uint32_t irqs_known; /* not of a device that signals them in another process */
 	_Atomic uint32_t state;
 	_Atomic uint32_t in_use;
 };

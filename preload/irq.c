@@ -18,11 +18,15 @@ void pl_irqs_init(struct pl_irqs *irqs)
 	pthread_mutex_init(&irqs->lock, NULL);
 	irqs->index = PL_IRQ_NONE;
 	irqs->count = 0;
+	irqs->unmask = NULL;
+	irqs->error_fd = -1;
 	irqs->request_fd = -1;
 }
 
 void pl_irqs_release(struct pl_irqs *irqs)
 {
+	if (irqs->error_fd >= 0)
+		close(irqs->error_fd);
 	if (irqs->request_fd >= 0)
 		close(irqs->request_fd);
 	pthread_mutex_destroy(&irqs->lock);
@@ -32,9 +36,11 @@ void pl_irqs_release(struct pl_irqs *irqs)
 static int describe(struct pl_dev *dev, uint32_t index, struct qsc_irq_info *info)
 {
 	memset(info, 0, sizeof(*info));
-	if (index >= VFIO_PCI_NUM_IRQS || index == VFIO_PCI_ERR_IRQ_INDEX)
-		return -EINVAL; /* errors are reported by PCI Express, and this is none */
-	if (index == VFIO_PCI_REQ_IRQ_INDEX) {
+	if (index >= VFIO_PCI_NUM_IRQS)
+		return -EINVAL;
+	if (index == VFIO_PCI_ERR_IRQ_INDEX && !dev->pci.express)
+		return -EINVAL;
+	if (index == VFIO_PCI_ERR_IRQ_INDEX || index == VFIO_PCI_REQ_IRQ_INDEX) {
 		info->count = 1;
 		return 0;
 	}
@@ -104,33 +110,46 @@ static int validate(struct pl_dev *dev, const struct vfio_irq_set *set)
 	return set->start >= info.count || set->start + set->count > info.count ? -EINVAL : 0;
 }
 
-/* The request index: kept here, raised by nobody but the user. Lock held. */
-static int set_request(struct pl_irqs *irqs, const struct vfio_irq_set *set, const void *data)
+/* The error or the request index: kept here, raised by nobody but the user. Lock held. */
+static int set_own(int *own, const struct vfio_irq_set *set, const void *data)
 {
-	const int32_t *wanted = set->flags & VFIO_IRQ_SET_DATA_EVENTFD ? data : NULL;
-	const uint8_t *bools = set->flags & VFIO_IRQ_SET_DATA_BOOL ? data : NULL;
+	const uint8_t *bools = data;
+	const int32_t *fds = data;
 	const uint64_t one = 1;
 	int fd = -1;
+	int result;
 
 	if ((set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) != VFIO_IRQ_SET_ACTION_TRIGGER)
 		return -ENOTTY;
-	if (!set->count && !(set->flags & VFIO_IRQ_SET_DATA_NONE))
+	if (set->flags & VFIO_IRQ_SET_DATA_NONE) {
+		if (*own < 0)
+			return -EINVAL;
+		if (set->count)
+			goto raise;
+	} else if (!set->count || !data) {
 		return -EINVAL;
-	if (set->count && !wanted) {
-		if (irqs->request_fd >= 0 && (!bools || *bools))
-			(void)!write(irqs->request_fd, &one, sizeof(one));
-		return 0;
+	} else if (set->flags & VFIO_IRQ_SET_DATA_BOOL) {
+		if (!*bools || *own < 0)
+			return 0;
+		goto raise;
+	} else {
+		if (*fds < -1)
+			return 0; /* the kernel does not mind */
+		if (*fds >= 0) {
+			result = pl_eventfd_check(*fds);
+			if (result < 0)
+				return result;
+			fd = fcntl(*fds, F_DUPFD_CLOEXEC, 3);
+			if (fd < 0)
+				return -errno;
+		}
 	}
-	if (wanted && *wanted < -1)
-		return -EINVAL;
-	if (wanted && *wanted >= 0) {
-		fd = fcntl(*wanted, F_DUPFD_CLOEXEC, 3);
-		if (fd < 0)
-			return -EBADF;
-	}
-	if (irqs->request_fd >= 0)
-		close(irqs->request_fd);
-	irqs->request_fd = fd;
+	if (*own >= 0)
+		close(*own);
+	*own = fd;
+	return 0;
+raise:
+	(void)!write(*own, &one, sizeof(one));
 	return 0;
 }
 
@@ -151,44 +170,138 @@ static int pass_on(struct pl_dev *dev, const struct vfio_irq_set *set, const voi
 	return qsc_device_set_irqs(dev->dev, &inner);
 }
 
-/* Lock held. One kind at a time, as the device can signal only one way. */
-static int set_vectors(struct pl_dev *dev, const struct vfio_irq_set *set, const void *data)
+static int check_fds(const struct vfio_irq_set *set, const int32_t *fds)
 {
-	uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
-	uint32_t type = set->flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
+	int result = 0;
+
+	if (!(set->flags & VFIO_IRQ_SET_DATA_EVENTFD) || !fds)
+		return 0;
+	for (uint32_t i = 0; i < set->count && !result; i++)
+		if (fds[i] >= 0)
+			result = pl_eventfd_check(fds[i]);
+	return result;
+}
+
+/* Lock held. The kind is no longer set up. */
+static int tear_down(struct pl_dev *dev, const struct vfio_irq_set *set)
+{
+	int result = pass_on(dev, set, NULL);
+
+	if (result < 0)
+		return result;
+	if (dev->irqs.unmask)
+		pl_watch_remove(&dev->watcher, dev->irqs.unmask);
+	dev->irqs.unmask = NULL;
+	dev->irqs.index = PL_IRQ_NONE;
+	return 0;
+}
+
+static void unmask_signalled(void *ctx, uint64_t count)
+{
+	const struct vfio_irq_set unmask = {
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
+		.index = VFIO_PCI_INTX_IRQ_INDEX,
+		.count = 1,
+	};
+
+	(void)count;
+	(void)pass_on(ctx, &unmask, NULL);
+}
+
+/* Lock held. One eventfd at a time, which is waited for here: to the device it is an unmask. */
+static int set_unmask(struct pl_dev *dev, int fd)
+{
 	struct pl_irqs *irqs = &dev->irqs;
-	bool intx = set->index == VFIO_PCI_INTX_IRQ_INDEX;
-	bool on = irqs->index == set->index;
 	int result;
 
-	if (action != VFIO_IRQ_SET_ACTION_TRIGGER && !intx)
+	if (fd >= 0) {
+		result = pl_eventfd_check(fd);
+		if (!result && irqs->unmask)
+			result = -EBUSY;
+		return result < 0 ? result
+				  : pl_watch_add(&dev->watcher, fd, unmask_signalled, dev,
+						 &irqs->unmask);
+	}
+	if (irqs->unmask)
+		pl_watch_remove(&dev->watcher, irqs->unmask);
+	irqs->unmask = NULL;
+	return 0;
+}
+
+/* Lock held. */
+static int set_intx(struct pl_dev *dev, const struct vfio_irq_set *set, const void *data)
+{
+	uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
+	bool eventfd = set->flags & VFIO_IRQ_SET_DATA_EVENTFD;
+	struct pl_irqs *irqs = &dev->irqs;
+	bool on = irqs->index == VFIO_PCI_INTX_IRQ_INDEX;
+	bool enable = action == VFIO_IRQ_SET_ACTION_TRIGGER && eventfd;
+	int result;
+
+	if (action != VFIO_IRQ_SET_ACTION_TRIGGER && action != VFIO_IRQ_SET_ACTION_MASK &&
+	    action != VFIO_IRQ_SET_ACTION_UNMASK)
 		return -ENOTTY;
 	if (action == VFIO_IRQ_SET_ACTION_TRIGGER && on && !set->count &&
-	    type == VFIO_IRQ_SET_DATA_NONE) {
+	    (set->flags & VFIO_IRQ_SET_DATA_NONE))
+		return tear_down(dev, set);
+	if (!on && !(enable && irqs->index == PL_IRQ_NONE))
+		return -EINVAL;
+	if (set->start || set->count != 1)
+		return -EINVAL;
+	if (eventfd && action == VFIO_IRQ_SET_ACTION_MASK)
+		return -ENOTTY;
+	if (eventfd && action == VFIO_IRQ_SET_ACTION_UNMASK && data)
+		return set_unmask(dev, *(const int32_t *)data);
+	result = check_fds(set, data);
+	if (!result)
 		result = pass_on(dev, set, data);
-		if (!result)
-			irqs->index = PL_IRQ_NONE;
-		return result;
-	}
-	if (!on && irqs->index != PL_IRQ_NONE)
+	if (!result && enable)
+		irqs->index = VFIO_PCI_INTX_IRQ_INDEX;
+	return result;
+}
+
+/* Lock held. One kind at a time, as the device can signal only one way. */
+static int set_messages(struct pl_dev *dev, const struct vfio_irq_set *set, const void *data)
+{
+	bool eventfd = set->flags & VFIO_IRQ_SET_DATA_EVENTFD;
+	struct pl_irqs *irqs = &dev->irqs;
+	bool on = irqs->index == set->index;
+	uint32_t end = set->start + set->count;
+	int result;
+
+	if ((set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) != VFIO_IRQ_SET_ACTION_TRIGGER)
+		return -ENOTTY;
+	if (on && !set->count && (set->flags & VFIO_IRQ_SET_DATA_NONE))
+		return tear_down(dev, set);
+	if (!on && (!eventfd || irqs->index != PL_IRQ_NONE))
 		return -EINVAL;
-	if (!set->count || (intx && (set->start || set->count != 1)))
-		return -EINVAL;
-	if (type != VFIO_IRQ_SET_DATA_EVENTFD && !on)
+	if (!set->count)
 		return -EINVAL;
 	/* What is enabled later than the rest: only MSI-X can. */
-	if (on && set->index == VFIO_PCI_MSI_IRQ_INDEX && set->start + set->count > irqs->count)
+	if (on && (!eventfd || set->index == VFIO_PCI_MSI_IRQ_INDEX) && end > irqs->count)
 		return -EINVAL;
-	if (type != VFIO_IRQ_SET_DATA_EVENTFD && !intx && set->start + set->count > irqs->count)
-		return -EINVAL;
-	result = pass_on(dev, set, data);
-	if (!result && type == VFIO_IRQ_SET_DATA_EVENTFD && action == VFIO_IRQ_SET_ACTION_TRIGGER) {
-		uint32_t end = set->start + set->count;
-
+	result = check_fds(set, data);
+	if (!result)
+		result = pass_on(dev, set, data);
+	if (!result && eventfd) {
 		irqs->count = on && irqs->count > end ? irqs->count : end;
 		irqs->index = set->index;
 	}
 	return result;
+}
+
+static int set_locked(struct pl_dev *dev, const struct vfio_irq_set *set, const void *data)
+{
+	switch (set->index) {
+	case VFIO_PCI_INTX_IRQ_INDEX:
+		return set_intx(dev, set, data);
+	case VFIO_PCI_ERR_IRQ_INDEX:
+		return set_own(&dev->irqs.error_fd, set, data);
+	case VFIO_PCI_REQ_IRQ_INDEX:
+		return set_own(&dev->irqs.request_fd, set, data);
+	default:
+		return set_messages(dev, set, data);
+	}
 }
 
 int pl_irq_set(struct pl_dev *dev, void *arg)
@@ -204,8 +317,7 @@ int pl_irq_set(struct pl_dev *dev, void *arg)
 	if (result < 0)
 		return result;
 	pthread_mutex_lock(&dev->irqs.lock);
-	result = set.index == VFIO_PCI_REQ_IRQ_INDEX ? set_request(&dev->irqs, &set, data)
-						     : set_vectors(dev, &set, data);
+	result = set_locked(dev, &set, data);
 	pthread_mutex_unlock(&dev->irqs.lock);
 	free(data);
 	return result;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interrupts as vfio-pci sets them up: one of INTx, MSI and MSI-X at a time, with the kernel's
- * refusals, and the request index, which every PCI device has and which nothing here ever raises
- * but the user.
+ * refusals; and the request index, which every PCI device has, and the error index, which those of
+ * PCI Express have. Nothing here ever raises these two but the user.
  */
 #ifndef PRELOAD_IRQ_H
 #define PRELOAD_IRQ_H
@@ -11,13 +11,16 @@
 #include <stdint.h>
 
 struct pl_dev;
+struct pl_watch;
 
 #define PL_IRQ_NONE UINT32_MAX
 
 struct pl_irqs {
 	pthread_mutex_t lock;
-	uint32_t index; /* set up, or PL_IRQ_NONE */
-	uint32_t count; /* vectors that were enabled with it */
+	uint32_t index;		 /* set up, or PL_IRQ_NONE */
+	uint32_t count;		 /* vectors that were enabled with it */
+	struct pl_watch *unmask; /* an eventfd unmasks INTx; or NULL */
+	int error_fd;
 	int request_fd;
 };
 

@@ -150,6 +150,8 @@ static int check(struct pl_dev *dev, uint32_t index, uint64_t at, size_t *size)
 ssize_t pl_region_read(struct pl_dev *dev, void *buf, size_t size, uint64_t offset)
 {
 	uint32_t index = pl_region_index(offset);
+	uint64_t value;
+	ssize_t n;
 	int result;
 
 	if (!size)
@@ -157,8 +159,16 @@ ssize_t pl_region_read(struct pl_dev *dev, void *buf, size_t size, uint64_t offs
 	result = check(dev, index, pl_region_offset(offset), &size);
 	if (result < 0)
 		return result;
+	/* A register is read and then handed over; more of it only where it can be. */
+	result = size > sizeof(value) ? pl_can_write(buf, size) : 0;
+	if (result < 0)
+		return result;
 	pl_dev_count(dev, index == CONFIG ? QSC_ACTION_CONFIG_READ : QSC_ACTION_REGISTER_ACCESS);
-	return qsc_device_region_read(dev->dev, index, pl_region_offset(offset), buf, size);
+	n = qsc_device_region_read(dev->dev, index, pl_region_offset(offset),
+				   size > sizeof(value) ? buf : &value, size);
+	if (n > 0 && size <= sizeof(value))
+		result = pl_copy_out(buf, &value, (size_t)n);
+	return result < 0 ? result : n;
 }
 
 ssize_t pl_region_write(struct pl_dev *dev, const void *buf, size_t size, uint64_t offset)
@@ -166,16 +176,20 @@ ssize_t pl_region_write(struct pl_dev *dev, const void *buf, size_t size, uint64
 	uint32_t index = pl_region_index(offset);
 	uint64_t at = pl_region_offset(offset);
 	uint16_t command;
+	uint64_t value;
 	ssize_t n;
 	int result;
 
 	if (!size)
 		return 0;
 	result = check(dev, index, at, &size);
+	if (!result)
+		result = size > sizeof(value) ? pl_can_read(buf, size)
+					      : pl_copy_in(&value, buf, size);
 	if (result < 0)
 		return result;
 	pl_dev_count(dev, index == CONFIG ? QSC_ACTION_CONFIG_WRITE : QSC_ACTION_REGISTER_ACCESS);
-	n = qsc_device_region_write(dev->dev, index, at, buf, size);
+	n = qsc_device_region_write(dev->dev, index, at, size > sizeof(value) ? buf : &value, size);
 	if (n > 0 && index == CONFIG && at < PCI_COMMAND + 2 && at + (uint64_t)n > PCI_COMMAND)
 		(void)read_command(dev, &command);
 	return n;

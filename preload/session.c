@@ -49,7 +49,10 @@ static ssize_t session_read(struct pl_file *file, void *buf, size_t size)
 	if (!dev)
 		return -ENODEV;
 	pl_dev_count(session->dev, QSC_ACTION_DATA_READ);
-	n = qsc_device_session_read(dev, atomic_load(&session->session), buf, size);
+	/* Before anything leaves the stream. */
+	n = pl_can_write(buf, size);
+	if (!n)
+		n = qsc_device_session_read(dev, atomic_load(&session->session), buf, size);
 	if (n > 0)
 		atomic_fetch_add(&session->dev->seen->saved_bytes, (uint64_t)n);
 	leave(session);
@@ -68,7 +71,9 @@ static ssize_t session_write(struct pl_file *file, const void *buf, size_t size)
 	if (!dev)
 		return -ENODEV;
 	pl_dev_count(session->dev, QSC_ACTION_DATA_WRITE);
-	n = qsc_device_session_write(dev, atomic_load(&session->session), buf, size);
+	n = pl_can_read(buf, size);
+	if (!n)
+		n = qsc_device_session_write(dev, atomic_load(&session->session), buf, size);
 	if (n > 0)
 		atomic_fetch_add(&session->dev->seen->loaded_bytes, (uint64_t)n);
 	leave(session);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory that a caller of ioctl() points at. A pointer to nowhere is an errno, as it is to the
- * kernel, and not the end of the process.
+ * Memory that a caller of ioctl(), read() or write() points at. A pointer to nowhere is an errno,
+ * as it is to the kernel, and not the end of the process.
  */
 #ifndef PRELOAD_USER_H
 #define PRELOAD_USER_H
@@ -14,7 +14,8 @@
 int pl_copy_in(void *to, const void *user, size_t size);
 int pl_copy_out(void *user, const void *from, size_t size);
 
-/* Whether `size` bytes there can be written: what is there stays. 0 or -EFAULT. */
+/* Whether `size` bytes there can be read, or written: what is there stays. 0 or -EFAULT. */
+int pl_can_read(const void *user, size_t size);
 int pl_can_write(void *user, size_t size);
 
 /*

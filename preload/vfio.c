@@ -14,6 +14,7 @@
 #include "feature.h"
 #include "group.h"
 #include "ioas.h"
+#include "ioeventfd.h"
 #include "iommufd.h"
 #include "irq.h"
 #include "region.h"
@@ -231,6 +232,8 @@ static int vfio_ioctl(struct pl_file *file, unsigned long command, void *arg)
 		return hot_reset_info(vfio, arg);
 	case VFIO_DEVICE_PCI_HOT_RESET:
 		return hot_reset(vfio, dev, arg);
+	case VFIO_DEVICE_IOEVENTFD:
+		return pl_ioeventfd(dev, arg);
 	case VFIO_DEVICE_FEATURE:
 		return pl_feature(dev, arg);
 	default:

@@ -76,6 +76,9 @@ struct qsc_device_info {
 
 #define QSC_MAX_MMAP_AREAS 8
 
+/* Of the operation region_change: see qsc_device_region_withdraw(). */
+#define QSC_PROT_WITHDRAWN (-1)
+
 struct qsc_mmap_area {
 	uint64_t offset; /* bytes from the start of the region, page aligned */
 	uint64_t size;	 /* bytes, page aligned */
@@ -110,6 +113,12 @@ struct qsc_irq_set {
 	uint32_t count;
 	const uint8_t *bools; /* count values, with DATA_BOOL */
 	const int *fds; /* count eventfds or -1, with DATA_EVENTFD; the device duplicates them */
+};
+
+/* What became of interrupts since the device was made. Both only grow. */
+struct qsc_irq_counts {
+	uint64_t delivered; /* eventfds of the user's were signalled */
+	uint64_t held;	    /* had to wait: the device was not fully running (DEV-6) */
 };
 
 #define QSC_DMA_READ  1U /* the device may read */
@@ -198,10 +207,13 @@ struct qsc_device_ops {
 	int (*region_map)(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
 			  int prot, void **addr);
 	int (*region_unmap)(struct qsc_device *dev, void *addr, size_t size);
+	/* prot: PROT_*, or QSC_PROT_WITHDRAWN. */
+	int (*region_change)(struct qsc_device *dev, void *addr, size_t size, int prot);
 	int (*region_fd)(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset);
 	int (*region_io_fds)(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
 			     size_t max);
 	int (*set_irqs)(struct qsc_device *dev, const struct qsc_irq_set *set);
+	int (*irq_counts)(struct qsc_device *dev, struct qsc_irq_counts *counts);
 	int (*dma_map)(struct qsc_device *dev, const struct qsc_dma_mapping *mapping);
 	int (*dma_unmap)(struct qsc_device *dev, uint64_t iova, uint64_t size);
 	int (*get_migration)(struct qsc_device *dev, struct qsc_migration_info *info);
@@ -288,6 +300,22 @@ QSC_API int qsc_device_region_map(struct qsc_device *dev, uint32_t region, uint6
 QSC_API int qsc_device_region_map_at(struct qsc_device *dev, uint32_t region, uint64_t offset,
 				     size_t size, int prot, void **addr);
 QSC_API int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t size);
+/*
+ * mprotect(2) for whole pages of what is mapped: prot of PROT_READ and PROT_WRITE, or PROT_NONE. It
+ * holds over a revocation and the return from it, which mprotect(2) itself does not. -EACCES for a
+ * direction that the region does not have, -EINVAL where not all of the pages are mapped, and
+ * nothing has changed; -ENOMEM, and some of them may have. Part of a mapping may be changed:
+ * region_unmap() takes the pieces one by one, or all that a mapping has been cut into. Legal in
+ * every state.
+ */
+QSC_API int qsc_device_region_protect(struct qsc_device *dev, void *addr, size_t size, int prot);
+/*
+ * Whole pages of what is mapped are the region's no longer. Unlike after region_unmap() their
+ * addresses are still taken, by memory that cannot be accessed, so that no other thread is given
+ * them before the caller has unmapped them or put something else there. Errors as of
+ * region_protect().
+ */
+QSC_API int qsc_device_region_withdraw(struct qsc_device *dev, void *addr, size_t size);
 
 /*
  * The file behind a mappable region, to hand to another device or process; the region starts at
@@ -322,6 +350,12 @@ QSC_API int qsc_device_set_irqs(struct qsc_device *dev, const struct qsc_irq_set
  */
 QSC_API int qsc_device_set_eventfds(struct qsc_device *dev, uint32_t index, const int *fds,
 				    uint32_t count);
+
+/*
+ * How many interrupts there were; of a vector that was not set up there are none. -ENOTTY where the
+ * device signals them in another process, and does not say. Legal in every state.
+ */
+QSC_API int qsc_device_irq_counts(struct qsc_device *dev, struct qsc_irq_counts *counts);
 
 /* ---- DMA mappings: legal in every state ---- */
 

@@ -36,6 +36,7 @@ static const struct qsc_device_ops client_ops = {
 	.region_write_multi = qsc_client_region_write_multi,
 	.region_map = qsc_client_region_map,
 	.region_unmap = qsc_client_region_unmap,
+	.region_change = qsc_client_region_change,
 	.region_fd = qsc_client_region_fd,
 	.region_io_fds = qsc_client_region_io_fds,
 	.set_irqs = qsc_client_set_irqs,

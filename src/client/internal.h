@@ -113,6 +113,7 @@ int qsc_client_region_write_multi(struct qsc_device *dev, const struct qsc_regio
 int qsc_client_region_map(struct qsc_device *dev, uint32_t region, uint64_t offset, size_t size,
 			  int prot, void **addr);
 int qsc_client_region_unmap(struct qsc_device *dev, void *addr, size_t size);
+int qsc_client_region_change(struct qsc_device *dev, void *addr, size_t size, int prot);
 int qsc_client_region_fd(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset);
 int qsc_client_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
 			     size_t max);

@@ -326,6 +326,7 @@ int qsc_client_region_map(struct qsc_device *dev, uint32_t region, uint64_t offs
 			!qsc_range_within(entry->fd_offset, entry->info.size, INT64_MAX)))
 		result = qsc_client_distrust(client, "DEVICE_GET_REGION_INFO");
 	if (!result) {
+		source.denied = qsc_mapping_denied(&entry->info);
 		source.fd = entry->fd;
 		source.fd_offset = entry->fd_offset + offset;
 	}
@@ -336,6 +337,11 @@ int qsc_client_region_map(struct qsc_device *dev, uint32_t region, uint64_t offs
 int qsc_client_region_unmap(struct qsc_device *dev, void *addr, size_t size)
 {
 	return qsc_mappings_remove(&qsc_client_of(dev)->mappings, addr, size);
+}
+
+int qsc_client_region_change(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	return qsc_mappings_change(&qsc_client_of(dev)->mappings, addr, size, prot);
 }
 
 void qsc_client_release_regions(struct qsc_client *client)

@@ -141,6 +141,26 @@ int qsc_device_region_unmap(struct qsc_device *dev, void *addr, size_t size)
 	return dev->ops->region_unmap(dev, addr, size);
 }
 
+static int change(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	if (!dev->ops->region_change)
+		return -ENOTTY;
+	if (!size || size % QSC_PAGE_SIZE || (uintptr_t)addr % QSC_PAGE_SIZE ||
+	    (uintptr_t)addr > UINTPTR_MAX - size)
+		return -EINVAL;
+	return dev->ops->region_change(dev, addr, size, prot);
+}
+
+int qsc_device_region_protect(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	return prot & ~(PROT_READ | PROT_WRITE) ? -EINVAL : change(dev, addr, size, prot);
+}
+
+int qsc_device_region_withdraw(struct qsc_device *dev, void *addr, size_t size)
+{
+	return change(dev, addr, size, QSC_PROT_WITHDRAWN);
+}
+
 int qsc_device_region_fd(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset)
 {
 	*fd = -1;
@@ -207,6 +227,11 @@ static bool source_valid(const struct qsc_dma_mapping *mapping)
 		       ((mapping->flags & QSC_DMA_WRITE) && !access->write)))
 		return false;
 	return mapping->vaddr || mapping->fd >= 0 || access;
+}
+
+int qsc_device_irq_counts(struct qsc_device *dev, struct qsc_irq_counts *counts)
+{
+	return dev->ops->irq_counts ? dev->ops->irq_counts(dev, counts) : -ENOTTY;
 }
 
 int qsc_device_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping)

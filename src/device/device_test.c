@@ -181,6 +181,10 @@ static void test_missing_operations_answer_enotty(void **state)
 	assert_int_equal(qsc_device_region_map(dev, 0, 0, 4096, PROT_READ, &addr), -ENOTTY);
 	assert_null(addr);
 	assert_int_equal(qsc_device_region_unmap(dev, &bits, 4096), -ENOTTY);
+	assert_int_equal(qsc_device_region_protect(dev, &bits, 4096, PROT_NONE), -ENOTTY);
+	assert_int_equal(qsc_device_region_protect(dev, &bits, 4096, 99), -EINVAL);
+	assert_int_equal(qsc_device_region_withdraw(dev, &bits, 4096), -ENOTTY);
+	assert_int_equal(qsc_device_irq_counts(dev, &(struct qsc_irq_counts){0}), -ENOTTY);
 	assert_int_equal(qsc_device_region_fd(dev, 0, &fd, &bits), -ENOTTY);
 	assert_int_equal(fd, -1);
 	assert_int_equal(qsc_device_region_io_fds(dev, 0, NULL, 0), -ENOTTY);

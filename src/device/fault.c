@@ -119,6 +119,14 @@ static int fault_region_unmap(struct qsc_device *dev, void *addr, size_t size)
 	return qsc_device_region_unmap(fault_of(dev)->inner, addr, size);
 }
 
+static int fault_region_change(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	struct qsc_device *inner = fault_of(dev)->inner;
+
+	return prot == QSC_PROT_WITHDRAWN ? qsc_device_region_withdraw(inner, addr, size)
+					  : qsc_device_region_protect(inner, addr, size, prot);
+}
+
 static int fault_region_fd(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset)
 {
 	return qsc_device_region_fd(fault_of(dev)->inner, region, fd, fd_offset);
@@ -182,6 +190,11 @@ static int fault_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	struct fault *fault = fault_of(dev);
 
 	return THROUGH(fault, FAULT_SET_IRQS, set->index, set_relayed(fault, set));
+}
+
+static int fault_irq_counts(struct qsc_device *dev, struct qsc_irq_counts *counts)
+{
+	return qsc_device_irq_counts(fault_of(dev)->inner, counts);
 }
 
 static int fault_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping)
@@ -253,9 +266,11 @@ static const struct qsc_device_ops fault_ops = {
 	.region_write_multi = fault_region_write_multi,
 	.region_map = fault_region_map,
 	.region_unmap = fault_region_unmap,
+	.region_change = fault_region_change,
 	.region_fd = fault_region_fd,
 	.region_io_fds = fault_region_io_fds,
 	.set_irqs = fault_set_irqs,
+	.irq_counts = fault_irq_counts,
 	.dma_map = fault_dma_map,
 	.dma_unmap = fault_dma_unmap,
 	.get_migration = qsc_fault_get_migration,

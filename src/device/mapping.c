@@ -71,13 +71,18 @@ static int get_ones(void)
 	return fd;
 }
 
+int qsc_mapping_denied(const struct qsc_region_info *info)
+{
+	return (info->flags & VFIO_REGION_INFO_FLAG_READ ? 0 : PROT_READ) |
+	       (info->flags & VFIO_REGION_INFO_FLAG_WRITE ? 0 : PROT_WRITE);
+}
+
 int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint64_t size, int prot)
 {
 	if (!(info->flags & VFIO_REGION_INFO_FLAG_MMAP) ||
 	    !qsc_range_within(offset, size, info->size))
 		return -EINVAL;
-	if (((prot & PROT_READ) && !(info->flags & VFIO_REGION_INFO_FLAG_READ)) ||
-	    ((prot & PROT_WRITE) && !(info->flags & VFIO_REGION_INFO_FLAG_WRITE)))
+	if (prot & qsc_mapping_denied(info))
 		return -EPERM;
 	if (!info->num_areas)
 		return 0;
@@ -233,21 +238,177 @@ int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_sou
 	return result;
 }
 
-int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size)
+/* Lock held. The mapping that an address is in. */
+static struct qsc_mapping *find(const struct qsc_mappings *mappings, uintptr_t at)
+{
+	struct qsc_mapping *mapping = mappings->first;
+
+	while (mapping && at - (uintptr_t)mapping->addr >= mapping->size)
+		mapping = mapping->next;
+	return mapping;
+}
+
+static void unlink_one(struct qsc_mappings *mappings, const struct qsc_mapping *mapping)
 {
 	struct qsc_mapping **link;
-	struct qsc_mapping *found;
+
+	for (link = &mappings->first; *link != mapping; link = &(*link)->next)
+		;
+	*link = mapping->next;
+}
+
+/* Lock held. It keeps the first `size` bytes; what is behind them is the next one in the list. */
+static int split(struct qsc_mapping *mapping, size_t size)
+{
+	struct qsc_mapping *rest = calloc(1, sizeof(*rest));
+	struct qsc_guard *guard = NULL;
+	int result = rest ? 0 : -ENOMEM;
+
+	if (result < 0)
+		return result;
+	rest->addr = (char *)mapping->addr + size;
+	rest->size = mapping->size - size;
+	rest->prot = mapping->prot;
+	atomic_store(&rest->revoked, atomic_load(&mapping->revoked));
+	rest->source = mapping->source;
+	rest->source.fd_offset += size;
+	if (mapping->guard) {
+		result = qsc_guard_add(mapping->addr, size, &guard);
+		if (!result)
+			result = qsc_guard_add(rest->addr, rest->size, &rest->guard);
+	}
+	if (result < 0) {
+		qsc_guard_remove(guard);
+		free(rest);
+		return result;
+	}
+	qsc_guard_remove(mapping->guard);
+	mapping->guard = guard;
+	pthread_mutex_lock(&all_lock);
+	mapping->size = size;
+	pthread_mutex_unlock(&all_lock);
+	enlist(rest);
+	rest->next = mapping->next;
+	mapping->next = rest;
+	return 0;
+}
+
+/* Lock held. What can be seen there is nothing, but the addresses are not anybody's yet. */
+static int withdraw(struct qsc_mappings *mappings, struct qsc_mapping *mapping)
+{
+	int result = replace(mapping->addr, mapping->size, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (result < 0)
+		return result;
+	unlink_one(mappings, mapping);
+	strike(mapping);
+	qsc_guard_remove(mapping->guard);
+	free(mapping);
+	return 0;
+}
+
+/* Lock held. From `at` on, as far as it is in one mapping: *part. 0 or -errno. */
+static int change_one(struct qsc_mappings *mappings, uintptr_t at, size_t size, int prot,
+		      size_t *part)
+{
+	struct qsc_mapping *mapping = find(mappings, at);
+	size_t before = at - (uintptr_t)mapping->addr;
+	int result;
+
+	*part = qsc_min_u64(size, mapping->size - before);
+	if (before) {
+		result = split(mapping, before);
+		if (result < 0)
+			return result;
+		mapping = mapping->next;
+	}
+	if (*part < mapping->size) {
+		result = split(mapping, *part);
+		if (result < 0)
+			return result;
+	}
+	if (prot == QSC_PROT_WITHDRAWN)
+		return withdraw(mappings, mapping);
+	if (mprotect(mapping->addr, mapping->size, prot) < 0)
+		return -errno;
+	mapping->prot = prot;
+	return 0;
+}
+
+int qsc_mappings_change(struct qsc_mappings *mappings, void *addr, size_t size, int prot)
+{
+	uintptr_t end = (uintptr_t)addr + size;
+	uintptr_t at = (uintptr_t)addr;
+	int result = 0;
+	size_t part;
 
 	pthread_mutex_lock(&mappings->lock);
-	for (link = &mappings->first; (found = *link) != NULL; link = &found->next)
-		if (found->addr == addr && found->size == size)
+	while (at < end && !result) {
+		const struct qsc_mapping *mapping = find(mappings, at);
+
+		if (!mapping)
+			result = -EINVAL;
+		else if (prot != QSC_PROT_WITHDRAWN && (prot & mapping->source.denied))
+			result = -EACCES;
+		else
+			at = (uintptr_t)mapping->addr + mapping->size;
+	}
+	for (at = (uintptr_t)addr; at < end && !result; at += part)
+		result = change_one(mappings, at, end - at, prot, &part);
+	pthread_mutex_unlock(&mappings->lock);
+	return result;
+}
+
+/*
+ * Lock held. Take out what begins in the range, when that is one mapping of just that size, or
+ * pieces that are all of it without a gap; else NULL.
+ */
+static struct qsc_mapping *take_out(struct qsc_mappings *mappings, uintptr_t start, size_t size)
+{
+	struct qsc_mapping *found = NULL;
+	struct qsc_mapping **link;
+	struct qsc_mapping *one;
+	bool exact = false;
+	size_t covered = 0;
+
+	for (one = mappings->first; one && !exact; one = one->next) {
+		uintptr_t at = (uintptr_t)one->addr - start;
+
+		exact = !at && one->size == size;
+		if (at < size)
+			covered += qsc_range_within(at, one->size, size) ? one->size : size + 1;
+	}
+	for (link = &mappings->first; (exact || covered == size) && (one = *link);) {
+		uintptr_t at = (uintptr_t)one->addr - start;
+
+		if (exact ? at || one->size != size : at >= size) {
+			link = &one->next;
+			continue;
+		}
+		*link = one->next;
+		one->next = found;
+		found = one;
+		if (exact)
 			break;
-	if (found)
-		*link = found->next;
+	}
+	return found;
+}
+
+int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size)
+{
+	struct qsc_mapping *found;
+	struct qsc_mapping *one;
+
+	pthread_mutex_lock(&mappings->lock);
+	found = take_out(mappings, (uintptr_t)addr, size);
 	pthread_mutex_unlock(&mappings->lock);
 	if (!found)
 		return -EINVAL;
-	drop(found);
+	while ((one = found)) {
+		found = one->next;
+		drop(one);
+	}
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct qsc_mappings {
 struct qsc_mapping_source {
 	int fd;
 	uint64_t fd_offset; /* of the part to be mapped, page aligned */
+	int denied;	    /* PROT_* that the region does not have */
 	bool foreign;	    /* another process can take it away: the mapping is guarded */
 };
 
@@ -42,6 +43,9 @@ struct qsc_mapping_source {
  */
 int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint64_t size, int prot);
 
+/* PROT_READ or PROT_WRITE, if the region does not have them. */
+int qsc_mapping_denied(const struct qsc_region_info *info);
+
 /*
  * Map `size` bytes at *addr, in place of what is mapped there, or anywhere when it is NULL. While
  * revoked, the mapping begins its life revoked. 0 or -errno.
@@ -49,8 +53,12 @@ int qsc_mapping_check(const struct qsc_region_info *info, uint64_t offset, uint6
 int qsc_mappings_add(struct qsc_mappings *mappings, const struct qsc_mapping_source *source,
 		     size_t size, int prot, void **addr);
 
-/* Unmap exactly one mapping made before; -EINVAL when there is none such. */
+/* Unmap exactly one mapping made before, in one piece or all its pieces; -EINVAL for another range.
+ */
 int qsc_mappings_remove(struct qsc_mappings *mappings, void *addr, size_t size);
+
+/* qsc_device_region_protect(), or with QSC_PROT_WITHDRAWN qsc_device_region_withdraw(). */
+int qsc_mappings_change(struct qsc_mappings *mappings, void *addr, size_t size, int prot);
 
 /* Whether a mapping of that fd is given out; `writable` asks for one with PROT_WRITE. */
 bool qsc_mappings_any(struct qsc_mappings *mappings, int fd, bool writable);

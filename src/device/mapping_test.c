@@ -230,6 +230,84 @@ static void test_which_are_revoked(void **state)
 	assert_false(qsc_mapping_is_revoked(other, 4096));
 }
 
+/* Pages of a mapping keep the protection that they were given, over a revocation. */
+static void test_protecting(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *map = give(f, 4096, 5 * 4096, PROT_READ | PROT_WRITE);
+
+	assert_int_equal(qsc_mappings_change(&f->mappings, map + 4096, 2 * 4096, PROT_READ), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map + 2 * 4096, 4096, PROT_NONE), 0);
+	for (int round = 0; round < 2; round++) {
+		assert_true(writable(map) && writable(map + 3 * 4096));
+		assert_false(writable(map + 4096) || writable(map + 2 * 4096));
+		assert_int_equal(map[4096], VALUE);
+		assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
+		assert_true(writable(map) && writable(map + 3 * 4096));
+		assert_false(writable(map + 4096) || writable(map + 2 * 4096));
+		assert_int_equal(map[4096], 0xff);
+		assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
+	}
+	/* Also while it is revoked, and all pieces at once. */
+	assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 5 * 4096, PROT_READ | PROT_WRITE),
+			 0);
+	assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
+	assert_filled(map + 4096, VALUE, 2 * 4096);
+	map[3 * 4096] = 1;
+	assert_int_equal(f->memory[4 * 4096], 1);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 6 * 4096, PROT_READ), -EINVAL);
+	assert_true(writable(map));
+	/* Gone in one go, though in pieces. */
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096), -EINVAL);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 5 * 4096), 0);
+	assert_false(qsc_mappings_any(&f->mappings, f->fd, false));
+}
+
+static void test_protecting_what_a_region_does_not_have(void **state)
+{
+	struct fixture *f = *state;
+	struct qsc_mapping_source source = {.fd = f->fd, .denied = PROT_WRITE, .foreign = true};
+	void *addr = NULL;
+
+	assert_int_equal(qsc_mappings_add(&f->mappings, &source, 8192, PROT_READ, &addr), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, addr, 4096, PROT_READ | PROT_WRITE),
+			 -EACCES);
+	assert_int_equal(qsc_mappings_change(&f->mappings, addr, 4096, PROT_NONE), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, addr, 4096, PROT_READ), 0);
+	assert_filled(addr, VALUE, 8192);
+}
+
+/* What is withdrawn is nobody's: neither the device's, nor there for others to be given. */
+static void test_withdrawing(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *map = give(f, 0, 4 * 4096, PROT_READ | PROT_WRITE);
+	unsigned char in_core[1];
+
+	assert_int_equal(qsc_mappings_change(&f->mappings, map + 4096, 4096, QSC_PROT_WITHDRAWN),
+			 0);
+	assert_false(writable(map + 4096));
+	assert_int_equal(mincore(map + 4096, 4096, in_core), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 2 * 4096, QSC_PROT_WITHDRAWN),
+			 -EINVAL);
+	assert_ptr_equal(mmap(map + 4096, 4096, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 map + 4096);
+	map[4096] = 7;
+	assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
+	assert_int_equal(map[0], 0xff);
+	assert_int_equal(map[4096], 7);
+	assert_int_equal(map[2 * 4096], 0xff);
+	assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
+	assert_int_equal(map[0], VALUE);
+	assert_int_equal(map[4096], 7);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096), -EINVAL);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4096), 0);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map + 2 * 4096, 2 * 4096), 0);
+	munmap(map + 4096, 4096);
+}
+
 static void test_removing(void **state)
 {
 	struct fixture *f = *state;
@@ -374,12 +452,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_protection_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mapped_while_revoked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_which_are_revoked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_protecting, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_withdrawing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failures_keep_what_can_be_kept, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_peer_takes_its_memory_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_access_while_it_changes, setup, teardown),
 		cmocka_unit_test(test_what_may_be_mapped),
+		cmocka_unit_test_setup_teardown(test_protecting_what_a_region_does_not_have, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -243,6 +243,25 @@ static int trace_region_unmap(struct qsc_device *dev, void *addr, size_t size)
 	return result;
 }
 
+static int trace_region_change(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	struct trace *trace = trace_of(dev);
+	struct call call = begin(trace);
+	bool withdraw = prot == QSC_PROT_WITHDRAWN;
+	int result = withdraw ? qsc_device_region_withdraw(trace->inner, addr, size)
+			      : qsc_device_region_protect(trace->inner, addr, size, prot);
+
+	if (!traced(&call))
+		return result;
+	if (withdraw)
+		write_line(trace, &call, "region-withdraw", result, " addr=%p size=0x%zx", addr,
+			   size);
+	else
+		write_line(trace, &call, "region-protect", result, " addr=%p size=0x%zx prot=%d",
+			   addr, size, prot);
+	return result;
+}
+
 static int trace_region_fd(struct qsc_device *dev, uint32_t region, int *fd, uint64_t *fd_offset)
 {
 	struct trace *trace = trace_of(dev);
@@ -293,6 +312,12 @@ static int trace_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 			   " index=%u start=%u count=%u data=%s action=%s", set->index, set->start,
 			   set->count, irq_data_text(set->flags), irq_action_text(set->flags));
 	return result;
+}
+
+/* No action on the device: no line. */
+static int trace_irq_counts(struct qsc_device *dev, struct qsc_irq_counts *counts)
+{
+	return qsc_device_irq_counts(trace_of(dev)->inner, counts);
 }
 
 static int trace_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping)
@@ -543,9 +568,11 @@ static const struct qsc_device_ops trace_ops = {
 	.region_write_multi = trace_region_write_multi,
 	.region_map = trace_region_map,
 	.region_unmap = trace_region_unmap,
+	.region_change = trace_region_change,
 	.region_fd = trace_region_fd,
 	.region_io_fds = trace_region_io_fds,
 	.set_irqs = trace_set_irqs,
+	.irq_counts = trace_irq_counts,
 	.dma_map = trace_dma_map,
 	.dma_unmap = trace_dma_unmap,
 	.get_migration = trace_get_migration,

@@ -155,6 +155,7 @@ int qsc_runtime_op_region_write_multi(struct qsc_device *dev, const struct qsc_r
 int qsc_runtime_op_region_map(struct qsc_device *dev, uint32_t index, uint64_t offset, size_t size,
 			      int prot, void **addr);
 int qsc_runtime_op_region_unmap(struct qsc_device *dev, void *addr, size_t size);
+int qsc_runtime_op_region_change(struct qsc_device *dev, void *addr, size_t size, int prot);
 int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t index, int *fd, uint64_t *fd_offset);
 int qsc_runtime_op_region_io_fds(struct qsc_device *dev, uint32_t region, struct qsc_io_fd *fds,
 				 size_t max);

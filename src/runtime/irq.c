@@ -64,15 +64,18 @@ void qsc_irqs_info(const struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_i
  * The line of INTx is masked by its delivery and stays so until the user unmasks it. A line knows
  * no count: however often it was raised meanwhile, it is delivered once more.
  */
-static void deliver(uint32_t index, struct qsc_irq_vector *vector, uint64_t count)
+static void deliver(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector *vector,
+		    uint64_t count)
 {
 	if (index == VFIO_PCI_INTX_IRQ_INDEX) {
 		vector->masked = true;
 		count = 1;
 	}
 	/* One by one: see irq.h. */
-	while (count && qsc_eventfd_signal(vector->fd, 1) == 0)
+	while (count && qsc_eventfd_signal(vector->fd, 1) == 0) {
+		irqs->seen.delivered++;
 		count--;
+	}
 }
 
 /* Deliver what is held where nothing is in the way. The caller holds the lock. */
@@ -83,7 +86,7 @@ static void flush(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector *
 	if ((!vector->held && !asserted) || irqs->mode != QSC_VERDICT_ALLOW || vector->fd < 0 ||
 	    vector->masked)
 		return;
-	deliver(index, vector, vector->held);
+	deliver(irqs, index, vector, vector->held);
 	vector->held = 0;
 	vector->asked = 0;
 }
@@ -93,13 +96,15 @@ static void raise_locked(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_v
 	if (irqs->mode == QSC_VERDICT_DROP)
 		return;
 	if (irqs->mode == QSC_VERDICT_HOLD || vector->masked) {
-		if (vector->held < QSC_IRQ_MAX_HELD)
+		if (vector->held < QSC_IRQ_MAX_HELD) {
 			vector->held++;
+			irqs->seen.held += irqs->mode == QSC_VERDICT_HOLD;
+		}
 		return;
 	}
 	/* Not set up: as on hardware with the vector disabled, nothing happens. */
 	if (vector->fd >= 0)
-		deliver(index, vector, 1);
+		deliver(irqs, index, vector, 1);
 }
 
 void qsc_irqs_raise(struct qsc_irqs *irqs, uint32_t index, uint32_t vector)
@@ -255,6 +260,13 @@ int qsc_irqs_set(struct qsc_irqs *irqs, const struct qsc_irq_set *set)
 		return set_eventfds(irqs, set);
 	act(irqs, set);
 	return 0;
+}
+
+void qsc_irqs_count(struct qsc_irqs *irqs, struct qsc_irq_counts *counts)
+{
+	pthread_mutex_lock(&irqs->lock);
+	*counts = irqs->seen;
+	pthread_mutex_unlock(&irqs->lock);
 }
 
 void qsc_irqs_forget(struct qsc_irqs *irqs)

@@ -39,6 +39,7 @@ struct qsc_irqs {
 	bool line;	       /* INTx is asserted by level */
 	uint32_t counts[QSC_IRQ_INDICES];
 	struct qsc_irq_vector *vectors[QSC_IRQ_INDICES];
+	struct qsc_irq_counts seen;
 };
 
 /* A number of interrupts of one vector, as it stands in a stream. */
@@ -71,6 +72,9 @@ void qsc_irqs_set_mode(struct qsc_irqs *irqs, enum qsc_verdict mode);
 
 /* Whether an interrupt of that vector waits: its bit in the pending bit array. */
 bool qsc_irqs_pending(struct qsc_irqs *irqs, uint32_t index, uint32_t vector);
+
+/* Since the beginning. */
+void qsc_irqs_count(struct qsc_irqs *irqs, struct qsc_irq_counts *counts);
 
 /* Forget what is held, and the level of INTx. */
 void qsc_irqs_forget(struct qsc_irqs *irqs);

@@ -52,6 +52,7 @@ static int act(struct qsc_irqs *irqs, uint32_t index, uint32_t vector, uint32_t 
 
 static void test_DEV_6_held_and_delivered_once(void **unused)
 {
+	struct qsc_irq_counts seen;
 	struct qsc_irqs irqs;
 	int fd = new_eventfd();
 	int late = new_eventfd();
@@ -80,6 +81,10 @@ static void test_DEV_6_held_and_delivered_once(void **unused)
 	assert_int_equal(set_up(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 3, late), 0);
 	assert_int_equal(qsc_eventfd_drain(late), 1);
 	assert_false(qsc_irqs_pending(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 3));
+
+	qsc_irqs_count(&irqs, &seen);
+	assert_int_equal(seen.delivered, 5);
+	assert_int_equal(seen.held, 4);
 
 	qsc_irqs_set_mode(&irqs, QSC_VERDICT_DROP);
 	qsc_irqs_raise(&irqs, VFIO_PCI_MSIX_IRQ_INDEX, 1);

@@ -223,6 +223,7 @@ int qsc_runtime_op_region_map(struct qsc_device *dev, uint32_t index, uint64_t o
 		result = qsc_mapping_check(&info, offset, size, prot);
 	if (result < 0)
 		return result;
+	source.denied = qsc_mapping_denied(&info);
 	source.fd = rt->regions[index].block->fd;
 	qsc_runtime_begin(rt);
 	result = qsc_block_give_out(rt->regions[index].block);
@@ -235,6 +236,11 @@ int qsc_runtime_op_region_map(struct qsc_device *dev, uint32_t index, uint64_t o
 int qsc_runtime_op_region_unmap(struct qsc_device *dev, void *addr, size_t size)
 {
 	return qsc_mappings_remove(&qsc_runtime_of(dev)->mappings, addr, size);
+}
+
+int qsc_runtime_op_region_change(struct qsc_device *dev, void *addr, size_t size, int prot)
+{
+	return qsc_mappings_change(&qsc_runtime_of(dev)->mappings, addr, size, prot);
 }
 
 int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t index, int *fd, uint64_t *fd_offset)

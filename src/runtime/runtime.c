@@ -489,6 +489,12 @@ static int op_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	return qsc_irqs_set(&rt->irqs, set);
 }
 
+static int op_irq_counts(struct qsc_device *dev, struct qsc_irq_counts *counts)
+{
+	qsc_irqs_count(&qsc_runtime_of(dev)->irqs, counts);
+	return 0;
+}
+
 static int op_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *mapping)
 {
 	return qsc_dma_space_map(&qsc_runtime_of(dev)->dma, mapping);
@@ -545,9 +551,11 @@ static const struct qsc_device_ops device_ops = {
 	.region_write_multi = qsc_runtime_op_region_write_multi,
 	.region_map = qsc_runtime_op_region_map,
 	.region_unmap = qsc_runtime_op_region_unmap,
+	.region_change = qsc_runtime_op_region_change,
 	.region_fd = qsc_runtime_op_region_fd,
 	.region_io_fds = qsc_runtime_op_region_io_fds,
 	.set_irqs = op_set_irqs,
+	.irq_counts = op_irq_counts,
 	.dma_map = op_dma_map,
 	.dma_unmap = op_dma_unmap,
 	.get_migration = op_get_migration,

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -145,6 +146,114 @@ void test_vectors(void)
 	CHECK(statx(AT_FDCWD, "/sys/bus/pci/devices/5153:01:00.0", 0, STATX_TYPE, &stx) == 0);
 	CHECK(S_ISDIR(stx.stx_mode));
 	FAILS(ENOENT, statx(AT_FDCWD, "/dev/vfio/devices/vfio7", 0, STATX_TYPE, &stx));
+	vmm_end(&vmm);
+}
+
+/* Fortified calls, declared here as no header does. */
+extern ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+extern ssize_t __pread_chk(int fd, void *buf, size_t size, off_t offset, size_t room);
+extern ssize_t __pread64_chk(int fd, void *buf, size_t size, off64_t offset, size_t room);
+extern ssize_t __readlink_chk(const char *path, char *buf, size_t size, size_t room);
+extern int __open64_2(const char *path, int flags);
+extern int __openat_2(int folder, const char *path, int flags);
+extern int __openat64_2(int folder, const char *path, int flags);
+
+static void fortified(const struct vmm *vmm, int session)
+{
+	char text[64] = "";
+	uint32_t value = 0;
+	int fd;
+
+	CHECK(__pread_chk(vmm->device, &value, 4, DMACOPY_REG_ID, 4) == 4 && value == DMACOPY_ID);
+	value = 0;
+	CHECK(__pread64_chk(vmm->device, &value, 4, DMACOPY_REG_ID, 4) == 4);
+	CHECK(value == DMACOPY_ID && __read_chk(session, &value, 4, 4) == 4);
+	CHECK(__readlink_chk("/sys/bus/pci/devices/5153:02:00.0/iommu_group", text, 63, 64) > 0);
+	CHECK(strrchr(text, '/') && !strcmp(strrchr(text, '/'), "/1"));
+	CHECK(readlinkat(AT_FDCWD, "/sys/bus/pci/devices/5153:02:00.0/iommu_group", text, 63) > 0);
+	fd = __open64_2("/dev/vfio/devices/vfio1", O_RDWR);
+	FAILS(EINVAL, ioctl(fd, VFIO_DEVICE_RESET));
+	CHECK(close(fd) == 0);
+	fd = __openat_2(AT_FDCWD, "/dev/vfio/devices/vfio1", O_RDWR);
+	FAILS(EINVAL, ioctl(fd, VFIO_DEVICE_RESET));
+	CHECK(close(fd) == 0);
+	fd = __openat64_2(AT_FDCWD, "/dev/vfio/devices/vfio1", O_RDWR);
+	FAILS(EINVAL, ioctl(fd, VFIO_DEVICE_RESET));
+	CHECK(close(fd) == 0);
+	CHECK(faccessat(AT_FDCWD, "/dev/vfio/devices/vfio1", R_OK, 0) == 0);
+	CHECK(euidaccess("/dev/iommu", R_OK) == 0);
+}
+
+/* Pointers to nowhere are EFAULT, and take nothing from a stream. */
+static void nowhere(const struct vmm *vmm, int session)
+{
+	uint8_t *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
+	struct iovec iov[2] = {{.iov_base = page, .iov_len = 4}, {.iov_base = page, .iov_len = 4}};
+	struct iovec *gone = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t bytes[64];
+
+	CHECK(munmap(page + 4096, 4096) == 0);
+#define BAR_AT ((off_t)REGION(DMACOPY_BAR_LOCAL, 0))
+	for (size_t size = 4; size <= 4096; size *= 32) {
+		void *const bad[] = {NULL, (void *)8, page + 4094, (void *)-4L};
+
+		for (size_t i = 0; i < 4; i++) {
+			FAILS(EFAULT, pread(vmm->device, bad[i], size, BAR_AT));
+			FAILS(EFAULT, pwrite(vmm->device, bad[i], size, BAR_AT));
+			FAILS(EFAULT, pread(vmm->device, bad[i], 4, DMACOPY_REG_ID));
+			FAILS(EFAULT, pwrite(vmm->device, bad[i], 4, DMACOPY_REG_SCRATCH));
+			FAILS(EFAULT, read(session, bad[i], size));
+		}
+	}
+	iov[1].iov_base = page + 4095;
+	CHECK(preadv(vmm->device, iov, 1, DMACOPY_REG_ID) == 4);
+	CHECK(preadv(vmm->device, iov, 2, DMACOPY_REG_ID) == 4);
+	FAILS(EFAULT, preadv(vmm->device, iov + 1, 1, DMACOPY_REG_ID));
+	FAILS(EFAULT, pwritev(vmm->device, iov + 1, 1, DMACOPY_REG_SCRATCH));
+	CHECK(munmap(gone, 4096) == 0);
+	FAILS(EFAULT, preadv(vmm->device, gone, 1, DMACOPY_REG_ID));
+	FAILS(EFAULT, readv(session, iov + 1, 1));
+	/* Memory that may only be read. */
+	CHECK(mprotect(page, 4096, PROT_READ) == 0);
+	FAILS(EFAULT, pread(vmm->device, page, 4, DMACOPY_REG_ID));
+	FAILS(EFAULT, pread(vmm->device, page, 64, BAR_AT));
+	CHECK(pwrite(vmm->device, page, 4, BAR_AT) == 4 &&
+	      pwrite(vmm->device, page, 64, BAR_AT) == 64);
+	/* The stream is still whole. */
+	CHECK(read(session, bytes, 4) == 4 && memcmp(bytes, page, 4) != 0);
+	CHECK(munmap(page, 4096) == 0);
+}
+
+void test_pointers(void)
+{
+	struct iovec iov = {.iov_len = 4};
+	uint32_t value = 0;
+	struct vmm vmm;
+	int session;
+	int ends[2];
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	session = vmm_set_state(vmm.device, QSC_STATE_PRE_COPY);
+	nowhere(&vmm, session);
+	fortified(&vmm, session);
+	iov.iov_base = &value;
+	CHECK(preadv2(vmm.device, &iov, 1, DMACOPY_REG_ID, 0) == 4 && value == DMACOPY_ID);
+	CHECK(preadv64v2(vmm.device, &iov, 1, DMACOPY_REG_ID, RWF_HIPRI) == 4);
+	FAILS(EOPNOTSUPP, preadv2(vmm.device, &iov, 1, DMACOPY_REG_ID, RWF_NOWAIT));
+	CHECK(preadv2(session, &iov, 1, -1, 0) == 4);
+	value = 77;
+	CHECK(pwritev2(vmm.device, &iov, 1, DMACOPY_REG_SCRATCH, 0) == 4);
+	CHECK(vmm_read(vmm.device, DMACOPY_REG_SCRATCH) == 77);
+	/* What the files behind ours could do, and a device or a session cannot. */
+	FAILS(ESPIPE, lseek(vmm.device, 0, SEEK_SET));
+	FAILS(ESPIPE, lseek64(session, 0, SEEK_END));
+	CHECK(pipe(ends) == 0);
+	FAILS(EINVAL, splice(session, NULL, ends[1], NULL, 4, 0));
+	FAILS(EINVAL, sendfile(ends[1], session, NULL, 4));
+	FAILS(EINVAL, copy_file_range(session, NULL, vmm.device, NULL, 4, 0));
+	CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_RUNNING) == -1 && close(session) == 0);
 	vmm_end(&vmm);
 }
 

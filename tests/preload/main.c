@@ -21,6 +21,12 @@ static const struct {
 	{"sockets", test_sockets},
 	{"kvm", test_kvm},
 	{"vectors", test_vectors},
+	{"mappings", test_mappings},
+	{"foreign", test_foreign},
+	{"pointers", test_pointers},
+	{"ioeventfd", test_ioeventfd},
+	{"intx", test_intx},
+	{"request", test_request},
 };
 
 int main(int argc, char **argv)

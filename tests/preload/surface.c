@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,7 +34,9 @@ struct run {
 	size_t size;
 	int fds[MAX_FILES];
 	unsigned int num_fds;
-	void *bar;
+	uint8_t *bar;
+	int event;
+	int memory; /* a file */
 };
 
 static const struct {
@@ -65,6 +68,7 @@ static const struct {
 	{VFIO_DEVICE_RESET, 0},
 	{VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, 40},
 	{VFIO_DEVICE_PCI_HOT_RESET, 16},
+	{VFIO_DEVICE_IOEVENTFD, 28},
 	{VFIO_DEVICE_FEATURE, 16},
 	{VFIO_DEVICE_FEATURE, 40},
 	{VFIO_GET_API_VERSION, 0},
@@ -168,10 +172,42 @@ static uint8_t *make_arg(struct run *run, uint32_t size)
 	return arg;
 }
 
+/* Flags of which one in a million would mean something: mostly those that do. */
+static void fill_in_flags(struct run *run, unsigned long command, uint8_t *arg)
+{
+	uint8_t how = byte(run);
+	uint32_t words[3];
+	uint32_t flags;
+
+	if (how & 0x80)
+		return;
+	if (command == VFIO_DEVICE_FEATURE) {
+		flags = how % 12 | (uint32_t)byte(run) % 8 << 16;
+		memcpy(arg + 4, &flags, 4);
+	}
+	if (command == VFIO_DEVICE_SET_IRQS) {
+		flags = 1U << how % 3 | 8U << (how >> 2) % 3;
+		memcpy(arg + 4, &flags, 4);
+		words[0] = byte(run) % 6;
+		words[1] = byte(run) % 4;
+		words[2] = byte(run) % 4;
+		memcpy(arg + 8, words, sizeof(words)); /* index, start, count */
+	}
+	if (command == VFIO_DEVICE_IOEVENTFD)
+		memcpy(arg + 4, &(uint32_t){1U << how % 5}, 4);
+}
+
 static void fill_in_fds(struct run *run, unsigned long command, uint8_t *arg)
 {
 	int32_t fd = fd_of(run);
+	int32_t event = byte(run) & 3 ? run->event : -1;
 
+	for (unsigned int at = 20; command == VFIO_DEVICE_SET_IRQS && at < 36; at += 4)
+		memcpy(arg + at, &event, 4);
+	if (command == VFIO_DEVICE_IOEVENTFD)
+		memcpy(arg + 24, &event, 4);
+	if (command == ABI_IOMMUFD(ABI_IOAS_MAP_FILE))
+		memcpy(arg + 12, &run->memory, 4);
 	if (command == ABI_BIND_IOMMUFD)
 		memcpy(arg + 8, &fd, 4);
 	if (command == VFIO_GROUP_SET_CONTAINER)
@@ -190,6 +226,7 @@ static void do_ioctl(struct run *run, int fd)
 	int result;
 	int error;
 
+	fill_in_flags(run, command, arg);
 	fill_in_fds(run, command, arg);
 	if (command == VFIO_SET_IOMMU || command == VFIO_CHECK_EXTENSION)
 		arg = (uint8_t *)(uintptr_t)(byte(run) % 12);
@@ -235,25 +272,45 @@ static void do_access(struct run *run, int fd, uint8_t what)
 	pl_file_put(file);
 }
 
+#define BAR_SIZE 16384UL
+
+/* Map it, also over what is mapped already; or write to what may be written. */
 static void do_map(struct run *run, int fd)
 {
 	struct pl_file *file = pl_file_get(fd);
-	void *addr = NULL;
+	uint8_t how = byte(run);
+	void *addr = run->bar;
 
 	if (!file)
 		return;
-	if (!run->bar && file->ops->mmap &&
-	    !file->ops->mmap(file, &addr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 2ULL << 40))
-		run->bar = addr;
-	else if (run->bar)
-		*(volatile uint32_t *)run->bar = byte(run);
+	if (file->ops->mmap && (!run->bar || how & 1)) {
+		if (!file->ops->mmap(file, &addr, BAR_SIZE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | (run->bar ? MAP_FIXED : 0), 2ULL << 40))
+			run->bar = addr;
+	} else if (run->bar && !pl_bar_protect(run->bar, 4096, PROT_READ | PROT_WRITE)) {
+		*(volatile uint32_t *)(void *)run->bar = how;
+	}
 	pl_file_put(file);
+}
+
+/* What is mapped, or parts of it, in other ways. */
+static void change_map(struct run *run)
+{
+	size_t at = byte(run) % 4 * 4096UL;
+	size_t size = (byte(run) % 4 + 1) * 4096UL;
+
+	if (!run->bar || at + size > BAR_SIZE)
+		return;
+	if (byte(run) & 1)
+		(void)pl_bar_protect(run->bar + at, size, (int)byte(run) % 4);
+	else
+		(void)pl_bar_withdraw(run->bar + at, size);
 }
 
 static void unmap(struct run *run)
 {
-	if (run->bar)
-		(void)pl_bar_unmap(run->bar, 4096, true);
+	if (run->bar && !pl_bar_withdraw(run->bar, BAR_SIZE))
+		(void)munmap(run->bar, BAR_SIZE);
 	run->bar = NULL;
 }
 
@@ -284,6 +341,12 @@ static void step(struct run *run)
 	case 8:
 		unmap(run);
 		break;
+	case 9:
+		change_map(run);
+		break;
+	case 10:
+		(void)!write(run->event, &(uint64_t){1 + byte(run) % 3}, 8);
+		break;
 	default:
 		do_ioctl(run, fd);
 		break;
@@ -301,6 +364,10 @@ void surface_run(const uint8_t *data, size_t size)
 	};
 	struct run run = {.data = data, .size = size};
 
+	run.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	run.memory = memfd_create("memory", MFD_CLOEXEC);
+	(void)!ftruncate(run.memory, ARENA);
+
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		keep(&run, pl_path_open(files[i].kind, files[i].index, O_CLOEXEC));
 	for (unsigned int i = 0; i < MAX_STEPS && run.size; i++)
@@ -308,4 +375,6 @@ void surface_run(const uint8_t *data, size_t size)
 	unmap(&run);
 	while (run.num_fds)
 		(void)pl_file_close(run.fds[--run.num_fds]);
+	close(run.event);
+	close(run.memory);
 }

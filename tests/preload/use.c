@@ -115,10 +115,9 @@ void test_revoke(void)
 	vmm_write(vmm.device, REGION(DMACOPY_BAR_LOCAL, 20), 2);
 	CHECK(vmm_set_state(vmm.device, QSC_STATE_RUNNING) == -1);
 	CHECK(local[5] == 0x12345678);
-	/* The device's file may be closed before its mapping, and only all of that may go. */
+	/* The device's file may be closed before its mapping. */
 	CHECK(close(vmm.device) == 0);
 	CHECK(local[5] == 0x12345678);
-	FAILS(EINVAL, munmap(place + 65536, 4096));
 	/* What the kernel refuses changes nothing, and half a page is a page to it. */
 	FAILS(EINVAL, munmap(place + 100, 3 * 65536 - 100));
 	FAILS(EBADF, mmap(place, 3 * 65536, PROT_READ, MAP_SHARED | MAP_FIXED, 1 << 19, 0));

@@ -96,5 +96,11 @@ void test_paths(void);
 void test_sockets(void);
 void test_kvm(void);
 void test_vectors(void);
+void test_mappings(void);
+void test_foreign(void);
+void test_pointers(void);
+void test_ioeventfd(void);
+void test_intx(void);
+void test_request(void);
 
 #endif

@@ -30,6 +30,17 @@ static uint64_t in_state(const struct handover_seen *seen, unsigned int state)
 	return total;
 }
 
+static void print_irqs(const struct handover_seen *seen, FILE *out)
+{
+	if (atomic_load(&seen->irqs_known))
+		(void)fprintf(out,
+			      "  interrupts: %" PRIu64 " delivered, %" PRIu64
+			      " held back while it did not run\n",
+			      atomic_load(&seen->irqs_delivered), atomic_load(&seen->irqs_held));
+	else
+		(void)fprintf(out, "  interrupts: signalled by its server, and not counted here\n");
+}
+
 static void print_states(const struct handover_seen *seen, FILE *out)
 {
 	const char *before = "  actions by state:";
@@ -67,6 +78,7 @@ void seen_print(const struct launch *launch, FILE *out)
 			      atomic_load(&seen->loaded_bytes), atomic_load(&seen->failed),
 			      qsc_state_name((enum qsc_state)atomic_load(&seen->state)));
 		print_states(seen, out);
+		print_irqs(seen, out);
 		(void)fprintf(
 			out,
 			"  against the contract: %" PRIu64 " violations, %" PRIu64 " stretches\n",
@@ -102,6 +114,19 @@ static struct json_object *actions_json(const struct handover_seen *seen)
 	return actions;
 }
 
+/* NULL where nobody here knows. */
+static struct json_object *irqs_json(const struct handover_seen *seen)
+{
+	struct json_object *object;
+
+	if (!atomic_load(&seen->irqs_known))
+		return NULL;
+	object = json_object_new_object();
+	add(object, "delivered", atomic_load(&seen->irqs_delivered));
+	add(object, "held", atomic_load(&seen->irqs_held));
+	return object;
+}
+
 static struct json_object *device_json(const struct launch *launch, uint32_t index)
 {
 	const struct handover_seen *seen = &launch->seen[index];
@@ -127,6 +152,7 @@ static struct json_object *device_json(const struct launch *launch, uint32_t ind
 			    atomic_load(&seen->entered[s]));
 	json_object_object_add(object, "entered", entered);
 	json_object_object_add(object, "actions", actions_json(seen));
+	json_object_object_add(object, "interrupts", irqs_json(seen));
 	add(object, "violations",
 	    seen_verdicts(seen, QSC_VERDICT_DISCARD) + atomic_load(&seen->reported));
 	add(object, "stretches", seen_verdicts(seen, QSC_VERDICT_TOLERATE));
