@@ -9,7 +9,8 @@ import sys
 KEYS = {"register_read_one_cpu", "register_read_spinning", "state_data_read",
         "state_data_read_memcpy", "state_data_write", "log_report", "mark_page", "mark_run",
         "dma_write", "quiesce_device", "quiesce_device_vfio_user",
-        "audit_added", "fault_added"}
+        "audit_added", "audit_dma_added", "audit_dma_file_added", "audit_log_added", "audit_data_read_added",
+        "audit_data_write_added", "fault_added"}
 FIELDS = {"key", "name", "unit", "value", "against", "against_value", "ratio"}
 
 

@@ -7,7 +7,8 @@
  *
  * Memory is bounded: a device keeps its last actions and its mappings, the audit each kind of
  * finding once with a count. An action in which nothing is found costs two clock readings' worth
- * of time.
+ * of time (`make bench`); a mapping of a file, where the set has memory that can be mapped, a
+ * system call more.
  *
  * Threads: any, for everything but destroy.
  */

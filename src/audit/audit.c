@@ -265,14 +265,13 @@ static int audit_dma_map(struct qsc_device *dev, const struct qsc_dma_mapping *m
 		    result);
 	if (result)
 		return result;
-	pthread_mutex_lock(&a->audit->lock);
 	kept.peer = audit_group_peer(a, mapping);
 	pthread_mutex_lock(&a->lock);
 	/* Without memory for it the audit sees less; the user's mapping stands. */
 	(void)audit_mappings_add(&a->mappings, &kept);
 	pthread_mutex_unlock(&a->lock);
-	audit_mapped(a, state, mapping);
-	pthread_mutex_unlock(&a->audit->lock);
+	if (a->dma_late || a->num_revoked)
+		JUDGED(a, audit_mapped(a, state, mapping));
 	return 0;
 }
 

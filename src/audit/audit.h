@@ -99,13 +99,13 @@ struct audited {
 	uint32_t saved_vectors;
 	size_t saved_mappings;
 	bool irqs_late;
-	bool dma_late;
+	_Atomic bool dma_late;
 	/* As a member of a set. */
 	bool moving;
 	struct audit_memory memory[AUDIT_MEMORIES]; /* behind its regions */
 	size_t num_memory;
 	struct qsc_dma_range revoked[AUDIT_REVOKED];
-	size_t num_revoked;
+	_Atomic size_t num_revoked;
 };
 
 struct qsc_audit {
@@ -159,10 +159,11 @@ void audit_group_stop(struct audited *a, uint32_t target);
 void audit_group_run(struct audited *a, uint32_t target);
 void audit_group_mapped(struct audited *a, const struct qsc_dma_mapping *mapping);
 void audit_group_unmapped(struct audited *a, const struct audit_mapping *mapping);
-/* Number of the device whose memory a file is, or 0. */
-uint32_t audit_group_peer(struct audited *a, const struct qsc_dma_mapping *mapping);
 /* What memory stands behind its regions. */
 void audit_group_learn(struct audited *a);
+
+/* Number of the device of the set whose memory a file is, or 0. No lock is held. */
+uint32_t audit_group_peer(struct audited *a, const struct qsc_dma_mapping *mapping);
 
 /* ---- mappings.c; the device's lock is held ---- */
 

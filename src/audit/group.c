@@ -141,17 +141,29 @@ void audit_group_unmapped(struct audited *a, const struct audit_mapping *mapping
 		a->revoked[a->num_revoked++] = (struct qsc_dma_range){mapping->iova, mapping->size};
 }
 
+/* The number of the device of the set that has this memory, or any; or 0. */
+static uint32_t find_memory(struct audited *a, const struct audit_memory *wanted)
+{
+	uint32_t number = 0;
+
+	pthread_mutex_lock(&a->audit->lock);
+	for (struct audited *b = a->audit->devices; b && !number; b = b->next)
+		for (size_t i = 0; i < b->num_memory && together(a, b); i++)
+			if (!wanted ||
+			    (b->memory[i].dev == wanted->dev && b->memory[i].ino == wanted->ino))
+				number = b->number;
+	pthread_mutex_unlock(&a->audit->lock);
+	return number;
+}
+
 uint32_t audit_group_peer(struct audited *a, const struct qsc_dma_mapping *mapping)
 {
 	struct stat st;
 
-	if (mapping->fd < 0 || fstat(mapping->fd, &st) < 0)
+	/* Which file it is costs a system call: only where it may be a peer's. */
+	if (mapping->fd < 0 || !find_memory(a, NULL) || fstat(mapping->fd, &st) < 0)
 		return 0;
-	for (struct audited *b = a->audit->devices; b; b = b->next)
-		for (size_t i = 0; i < b->num_memory && !b->gone; i++)
-			if (b->memory[i].dev == st.st_dev && b->memory[i].ino == st.st_ino)
-				return b->number;
-	return 0;
+	return find_memory(a, &(struct audit_memory){st.st_dev, st.st_ino});
 }
 
 void audit_group_learn(struct audited *a)
