@@ -130,7 +130,7 @@ static void report_log(struct qsc_device *dev, uint32_t i)
 {
 	uint64_t bitmap = 0;
 
-	must(qsc_device_log_report(dev, i % 2 * 4096, 4096, 4096, &bitmap));
+	must(qsc_device_log_report(dev, i % 2 * 4096ULL, 4096, 4096, &bitmap));
 }
 
 static struct qsc_dma_mapping mapping_of(uint32_t i)
