@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "bitmap.h"
 #include "device.h"
 #include "ioas.h"

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "bitmap.h"
 #include "device.h"
 #include "file.h"

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "device.h"
 #include "hwpt.h"
 #include "ioas.h"

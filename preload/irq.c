@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "device.h"
 #include "user.h"
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "device.h"
 #include "user.h"
 

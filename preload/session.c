@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "device.h"
 #include "user.h"
 

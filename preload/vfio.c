@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "abi.h"
+#include "abi/vfio.h"
 #include "bar.h"
 #include "device.h"
 #include "feature.h"

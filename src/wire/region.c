@@ -5,6 +5,7 @@
 
 #include <linux/vfio.h>
 
+#include "abi/vfio.h"
 #include "base/cleanup.h"
 #include "wire/wire.h"
 
@@ -21,13 +22,8 @@ struct cap_sparse {
 	/* struct qsc_mmap_area follow */
 };
 
-struct cap_stopped {
-	struct cap_header header;
-	uint32_t verdict;
-	uint32_t reserved;
-};
-
 _Static_assert(sizeof(struct cap_header) == 8, "wire layout");
+_Static_assert(sizeof(struct abi_region_cap_stopped) == 16, "wire layout");
 _Static_assert(sizeof(struct cap_sparse) == 16, "wire layout");
 _Static_assert(sizeof(struct qsc_mmap_area) == 16, "areas are laid out as on the wire");
 
@@ -74,10 +70,11 @@ size_t qsc_wire_encode_region_info(uint32_t index, const struct qsc_region_info 
 	}
 	if (info->stopped_known) {
 		uint32_t verdict = info->stopped;
-		uint8_t *cap = add_cap(body, &end, sizeof(struct cap_stopped), QSC_WIRE_CAP_STOPPED,
-				       &link);
+		uint8_t *cap = add_cap(body, &end, sizeof(struct abi_region_cap_stopped),
+				       ABI_REGION_CAP_STOPPED, &link);
 
-		memcpy(cap + offsetof(struct cap_stopped, verdict), &verdict, sizeof(verdict));
+		memcpy(cap + offsetof(struct abi_region_cap_stopped, verdict), &verdict,
+		       sizeof(verdict));
 	}
 	needed = (uint32_t)end;
 	memcpy(body, &needed, sizeof(needed));
@@ -140,11 +137,11 @@ static int decode_sparse(const uint8_t *cap, size_t size, struct qsc_region_info
 static int decode_cap(const uint8_t *cap, size_t size, const struct cap_header *header,
 		      struct qsc_region_info *info)
 {
-	struct cap_stopped stopped;
+	struct abi_region_cap_stopped stopped;
 
 	if (header->id == QSC_WIRE_CAP_SPARSE_MMAP && header->version == 1)
 		return decode_sparse(cap, size, info);
-	if (header->id != QSC_WIRE_CAP_STOPPED || header->version != 1)
+	if (header->id != ABI_REGION_CAP_STOPPED || header->version != 1)
 		return 0;
 	if (size < sizeof(stopped))
 		return -EINVAL;

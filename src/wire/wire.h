@@ -268,9 +268,6 @@ uint64_t qsc_wire_bitmap_size(uint64_t length, uint64_t page_size);
 /* ---- region info with its chain of capabilities ---- */
 
 #define QSC_WIRE_CAP_SPARSE_MMAP 1U /* VFIO_REGION_INFO_CAP_SPARSE_MMAP */
-/* Vendor-defined: u32 verdict of an access while the device is stopped, u32 zero. */
-#define QSC_WIRE_CAP_STOPPED 0x5153U
-
 #define QSC_WIRE_REGION_INFO_MAX \
 	(sizeof(struct qsc_wire_region_info) + 16 + QSC_MAX_MMAP_AREAS * 16UL + 16)
 

@@ -185,13 +185,13 @@ static void precopy_end(struct raw *raw)
 
 static void precopy_flags(struct raw *raw)
 {
-	struct qsc_uapi_precopy_info info = {.argsz = sizeof(info), .flags = 0x5a};
+	struct abi_precopy_info info = {.argsz = sizeof(info), .flags = 0x5a};
 	qsc_autoclose int fd = -1;
 	int result;
 
 	begin(raw, "precopy-flags");
 	set_said(raw, QSC_STATE_PRE_COPY, &fd);
-	result = qsc_kernel_ioctl(fd, VFIO_MIG_GET_PRECOPY_INFO, &info);
+	result = qsc_kernel_ioctl(fd, ABI_MIG_GET_PRECOPY_INFO, &info);
 	said(raw, "pre-copy info with flags 0x5a: %s, flags %#x", outcome(result), info.flags);
 	conclude(raw, !result && info.flags == 0x5a);
 }

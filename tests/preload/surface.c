@@ -17,11 +17,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../preload/abi.h"
 #include "../../preload/bar.h"
 #include "../../preload/device.h"
 #include "../../preload/file.h"
 #include "../../preload/paths.h"
+#include "abi/vfio.h"
 
 #define ARENA	  65536U
 #define MAX_FILES 24U

@@ -16,7 +16,7 @@
 
 #include <quiesce/contract.h>
 
-#include "../../preload/abi.h"
+#include "abi/vfio.h"
 
 #define REGION(index, offset) (((uint64_t)(index) << 40) + (offset))
 

@@ -100,21 +100,23 @@ static int open_file(const char *path, const char *missing, struct qsc_error *er
  */
 static uint32_t make_tracking_table(int iommufd, uint32_t device, uint32_t ioas)
 {
-	struct qsc_uapi_hwpt_alloc alloc = {
+	struct abi_hwpt_alloc alloc = {
 		.size = sizeof(alloc),
-		.flags = QSC_UAPI_HWPT_DIRTY_TRACKING,
+		.flags = ABI_HWPT_DIRTY_TRACKING,
 		.dev_id = device,
 		.pt_id = ioas,
 	};
 
-	return qsc_kernel_ioctl(iommufd, QSC_UAPI_HWPT_ALLOC, &alloc) < 0 ? 0 : alloc.out_id;
+	return qsc_kernel_ioctl(iommufd, ABI_IOMMUFD(ABI_HWPT_ALLOC), &alloc) < 0
+		       ? 0
+		       : alloc.out_hwpt_id;
 }
 
 static int attach_to(int device, uint32_t table)
 {
-	struct qsc_uapi_attach attach = {.argsz = sizeof(attach), .pt_id = table};
+	struct abi_attach attach = {.argsz = sizeof(attach), .pt_id = table};
 
-	return qsc_kernel_ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+	return qsc_kernel_ioctl(device, ABI_ATTACH_IOMMUFD_PT, &attach);
 }
 
 static int explain_attach(int result, struct qsc_error *err)
@@ -180,14 +182,14 @@ static int explain_bind(const struct qsc_kernel_place *place, int result, struct
 static int attach_new(struct qsc_kernel_space *space, int device, uint32_t id,
 		      struct qsc_error *err)
 {
-	struct qsc_uapi_ioas_alloc ioas = {.size = sizeof(ioas)};
-	int result = qsc_kernel_ioctl(space->iommufd, QSC_UAPI_IOAS_ALLOC, &ioas);
+	struct abi_ioas_alloc ioas = {.size = sizeof(ioas)};
+	int result = qsc_kernel_ioctl(space->iommufd, ABI_IOMMUFD(ABI_IOAS_ALLOC), &ioas);
 
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "iommufd makes no address space: %s",
 				     strerror(-result));
-	space->ioas = ioas.out_id;
-	space->hwpt = make_tracking_table(space->iommufd, id, ioas.out_id);
+	space->ioas = ioas.out_ioas_id;
+	space->hwpt = make_tracking_table(space->iommufd, id, ioas.out_ioas_id);
 	if (space->hwpt && attach_to(device, space->hwpt) >= 0)
 		return 0;
 	space->hwpt = 0;
@@ -198,8 +200,8 @@ static int attach_new(struct qsc_kernel_space *space, int device, uint32_t id,
 static int bind_and_attach(const struct qsc_kernel_place *place, struct qsc_kernel_space *space,
 			   int device, struct qsc_error *err)
 {
-	struct qsc_uapi_bind bind = {.argsz = sizeof(bind), .iommufd = space->iommufd};
-	int result = qsc_kernel_ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	struct abi_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = space->iommufd};
+	int result = qsc_kernel_ioctl(device, ABI_BIND_IOMMUFD, &bind);
 
 	if (result < 0)
 		return explain_bind(place, result, err);

@@ -17,8 +17,8 @@
 
 #include <quiesce/device.h>
 
+#include "abi/vfio.h"
 #include "base/gate.h"
-#include "client/kernel/uapi.h"
 #include "device/mapping.h"
 #include "rpc/table.h"
 

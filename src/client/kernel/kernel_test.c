@@ -255,9 +255,9 @@ static int on_device(unsigned long request, void *arg)
 		return -fake.reset_fail;
 	case VFIO_DEVICE_FEATURE:
 		return feature(arg);
-	case VFIO_DEVICE_BIND_IOMMUFD:
+	case ABI_BIND_IOMMUFD:
 		return -fake.bind_fail;
-	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
+	case ABI_ATTACH_IOMMUFD_PT:
 		return 0;
 	default:
 		return -ENOTTY;
@@ -266,17 +266,17 @@ static int on_device(unsigned long request, void *arg)
 
 static int on_iommufd(unsigned long request, void *arg)
 {
-	struct qsc_uapi_get_bitmap *get = arg;
+	struct abi_get_dirty_bitmap *get = arg;
 
 	switch (request) {
-	case QSC_UAPI_IOAS_ALLOC:
-		((struct qsc_uapi_ioas_alloc *)arg)->out_id = 3;
+	case ABI_IOMMUFD(ABI_IOAS_ALLOC):
+		((struct abi_ioas_alloc *)arg)->out_ioas_id = 3;
 		return 0;
-	case QSC_UAPI_IOAS_MAP:
+	case ABI_IOMMUFD(ABI_IOAS_MAP):
 		if (fake.map_fail)
 			return -fake.map_fail;
 		fake.maps++;
-		fake.last_va = ((struct qsc_uapi_ioas_map *)arg)->user_va;
+		fake.last_va = ((struct abi_ioas_map *)arg)->user_va;
 		if (fake.stop_in_map) {
 			struct qsc_device *dev = fake.stop_in_map;
 			uint64_t session;
@@ -285,13 +285,13 @@ static int on_iommufd(unsigned long request, void *arg)
 			return qsc_device_set_state(dev, QSC_STATE_STOP, &session);
 		}
 		return 0;
-	case QSC_UAPI_IOAS_UNMAP:
+	case ABI_IOMMUFD(ABI_IOAS_UNMAP):
 		fake.unmaps++;
 		return 0;
-	case QSC_UAPI_HWPT_SET_DIRTY:
-		fake.tracking = ((struct qsc_uapi_set_dirty *)arg)->flags;
+	case ABI_IOMMUFD(ABI_HWPT_SET_DIRTY_TRACKING):
+		fake.tracking = ((struct abi_set_dirty_tracking *)arg)->flags;
 		return 0;
-	case QSC_UAPI_HWPT_GET_BITMAP:
+	case ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP):
 		assert_int_equal(get->page_size, 4096);
 		/* As the kernel: nothing outside of a mapping. */
 		if (get->iova < MEMORY_IOVA || get->iova + get->length > MEMORY_IOVA + MEMORY_SIZE)
@@ -299,7 +299,7 @@ static int on_iommufd(unsigned long request, void *arg)
 		if (fake.dirty_iova >= get->iova && fake.dirty_iova < get->iova + get->length) {
 			uint64_t bit = (fake.dirty_iova - get->iova) / 4096;
 
-			((uint64_t *)(uintptr_t)get->bitmap)[bit / 64] |= 1ULL << (bit % 64);
+			((uint64_t *)(uintptr_t)get->data)[bit / 64] |= 1ULL << (bit % 64);
 			fake.dirty_iova = 0;
 		}
 		return 0;

@@ -68,13 +68,14 @@ static int report_device(struct qsc_kernel *kernel, uint64_t iova, uint64_t size
 
 static int switch_iommu(struct qsc_kernel *kernel, bool on)
 {
-	struct qsc_uapi_set_dirty set = {
+	struct abi_set_dirty_tracking set = {
 		.size = sizeof(set),
-		.flags = on ? QSC_UAPI_DIRTY_ENABLE : 0,
+		.flags = on ? ABI_DIRTY_TRACKING_ENABLE : 0,
 		.hwpt_id = kernel->files.space->hwpt,
 	};
 
-	return qsc_kernel_ioctl(kernel->files.space->iommufd, QSC_UAPI_HWPT_SET_DIRTY, &set);
+	return qsc_kernel_ioctl(kernel->files.space->iommufd,
+				ABI_IOMMUFD(ABI_HWPT_SET_DIRTY_TRACKING), &set);
 }
 
 /* Every bit of `from`, one for 4 KiB from `iova` on, into the user's bitmap. */
@@ -94,19 +95,19 @@ static int report_pages(struct qsc_kernel *kernel, uint64_t iova, uint64_t size,
 {
 	while (size) {
 		uint64_t part = qsc_min_u64(size, PIECE_BITS * QSC_PAGE_SIZE);
-		struct qsc_uapi_get_bitmap get = {
+		struct abi_get_dirty_bitmap get = {
 			.size = sizeof(get),
 			.hwpt_id = kernel->files.space->hwpt,
 			.iova = iova,
 			.length = part,
 			.page_size = QSC_PAGE_SIZE,
-			.bitmap = (uint64_t)(uintptr_t)scratch,
+			.data = (uint64_t)(uintptr_t)scratch,
 		};
 		int result;
 
 		memset(scratch, 0, PIECE_BITS / 8);
-		result = qsc_kernel_ioctl(kernel->files.space->iommufd, QSC_UAPI_HWPT_GET_BITMAP,
-					  &get);
+		result = qsc_kernel_ioctl(kernel->files.space->iommufd,
+					  ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP), &get);
 		if (result < 0)
 			return result;
 		fold(scratch, part / QSC_PAGE_SIZE, iova, base, page_size, bitmap);

@@ -113,7 +113,7 @@ int qsc_kernel_session_precopy_info(struct qsc_device *dev, uint64_t session,
 {
 	struct qsc_kernel *kernel = qsc_kernel_of(dev);
 	/* No flags in: drivers that know of none hand them back as they came. */
-	struct qsc_uapi_precopy_info query = {.argsz = sizeof(query)};
+	struct abi_precopy_info query = {.argsz = sizeof(query)};
 	int result;
 
 	pthread_mutex_lock(&kernel->state_lock);
@@ -122,7 +122,7 @@ int qsc_kernel_session_precopy_info(struct qsc_device *dev, uint64_t session,
 	if (!result && (session != kernel->session || kernel->session_fd < 0))
 		result = -ENODEV;
 	if (!result)
-		result = qsc_kernel_ioctl(kernel->session_fd, VFIO_MIG_GET_PRECOPY_INFO, &query);
+		result = qsc_kernel_ioctl(kernel->session_fd, ABI_MIG_GET_PRECOPY_INFO, &query);
 	pthread_mutex_unlock(&kernel->state_lock);
 	/* One of RESUMING knows no such question. */
 	if (result == -ENOTTY)

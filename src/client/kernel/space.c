@@ -179,17 +179,17 @@ static int map_range(const struct qsc_kernel_space *space, const struct range *r
 	uint64_t vaddr = (uint64_t)(uintptr_t)range->vaddr;
 
 	if (space->iommufd >= 0) {
-		struct qsc_uapi_ioas_map map = {
+		struct abi_ioas_map map = {
 			.size = sizeof(map),
-			.flags = QSC_UAPI_MAP_FIXED_IOVA | (r ? QSC_UAPI_MAP_READABLE : 0) |
-				 (w ? QSC_UAPI_MAP_WRITEABLE : 0),
+			.flags = ABI_MAP_FIXED_IOVA | (r ? ABI_MAP_READABLE : 0) |
+				 (w ? ABI_MAP_WRITEABLE : 0),
 			.ioas_id = space->ioas,
 			.user_va = vaddr,
 			.length = range->size,
 			.iova = range->iova,
 		};
 
-		return qsc_kernel_ioctl(space->iommufd, QSC_UAPI_IOAS_MAP, &map);
+		return qsc_kernel_ioctl(space->iommufd, ABI_IOMMUFD(ABI_IOAS_MAP), &map);
 	}
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
@@ -204,7 +204,7 @@ static int map_range(const struct qsc_kernel_space *space, const struct range *r
 
 static int unmap_range(const struct qsc_kernel_space *space, const struct range *range)
 {
-	struct qsc_uapi_ioas_unmap unmap = {
+	struct abi_ioas_unmap unmap = {
 		.size = sizeof(unmap),
 		.ioas_id = space->ioas,
 		.iova = range->iova,
@@ -217,7 +217,7 @@ static int unmap_range(const struct qsc_kernel_space *space, const struct range 
 	};
 
 	return space->iommufd >= 0
-		       ? qsc_kernel_ioctl(space->iommufd, QSC_UAPI_IOAS_UNMAP, &unmap)
+		       ? qsc_kernel_ioctl(space->iommufd, ABI_IOMMUFD(ABI_IOAS_UNMAP), &unmap)
 		       : qsc_kernel_ioctl(space->container, VFIO_IOMMU_UNMAP_DMA, &legacy);
 }
 

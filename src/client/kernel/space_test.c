@@ -66,12 +66,11 @@ static int on_device(unsigned long request, void *arg)
 {
 	switch (request) {
 	case VFIO_DEVICE_GET_INFO:
-	case VFIO_DEVICE_BIND_IOMMUFD:
+	case ABI_BIND_IOMMUFD:
 		return 0;
-	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
+	case ABI_ATTACH_IOMMUFD_PT:
 		/* One table for all of a group. */
-		return ((struct qsc_uapi_attach *)arg)->pt_id == (fake.tracks ? 5U : 3U) ? 0
-											 : -EINVAL;
+		return ((struct abi_attach *)arg)->pt_id == (fake.tracks ? 5U : 3U) ? 0 : -EINVAL;
 	case VFIO_DEVICE_FEATURE:
 		return on_feature(arg);
 	default:
@@ -82,20 +81,20 @@ static int on_device(unsigned long request, void *arg)
 static int on_space(unsigned long request, void *arg)
 {
 	switch (request) {
-	case QSC_UAPI_IOAS_ALLOC:
-		((struct qsc_uapi_ioas_alloc *)arg)->out_id = 3;
+	case ABI_IOMMUFD(ABI_IOAS_ALLOC):
+		((struct abi_ioas_alloc *)arg)->out_ioas_id = 3;
 		return 0;
-	case QSC_UAPI_HWPT_ALLOC:
-		((struct qsc_uapi_hwpt_alloc *)arg)->out_id = 5;
+	case ABI_IOMMUFD(ABI_HWPT_ALLOC):
+		((struct abi_hwpt_alloc *)arg)->out_hwpt_id = 5;
 		return fake.tracks ? 0 : -EOPNOTSUPP;
-	case QSC_UAPI_HWPT_SET_DIRTY:
-		fake.tracking = ((struct qsc_uapi_set_dirty *)arg)->flags;
+	case ABI_IOMMUFD(ABI_HWPT_SET_DIRTY_TRACKING):
+		fake.tracking = ((struct abi_set_dirty_tracking *)arg)->flags;
 		return 0;
-	case QSC_UAPI_IOAS_MAP:
+	case ABI_IOMMUFD(ABI_IOAS_MAP):
 	case VFIO_IOMMU_MAP_DMA:
 		fake.maps++;
 		return 0;
-	case QSC_UAPI_IOAS_UNMAP:
+	case ABI_IOMMUFD(ABI_IOAS_UNMAP):
 	case VFIO_IOMMU_UNMAP_DMA:
 		fake.unmaps++;
 		return 0;

@@ -335,8 +335,8 @@ int qsc_kernel_data_size(struct qsc_device *dev, uint64_t *size_bytes)
 	if (current(kernel) == QSC_STATE_ERROR && !kernel->raw)
 		return -EIO;
 	result = qsc_kernel_feature(kernel->files.device,
-				    VFIO_DEVICE_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET,
-				    size_bytes, sizeof(*size_bytes));
+				    ABI_FEATURE_MIG_DATA_SIZE | VFIO_DEVICE_FEATURE_GET, size_bytes,
+				    sizeof(*size_bytes));
 	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
@@ -396,9 +396,9 @@ int qsc_kernel_learn_migration(struct qsc_kernel *kernel, struct qsc_error *err)
 	kernel->migration = (uint32_t)flags;
 	/* Without it the driver may not tell that there are new initial bytes. */
 	if (flags & QSC_MIGRATION_PRE_COPY)
-		(void)qsc_kernel_feature(
-			kernel->files.device,
-			VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 | VFIO_DEVICE_FEATURE_SET, NULL, 0);
+		(void)qsc_kernel_feature(kernel->files.device,
+					 ABI_FEATURE_MIG_PRECOPY_INFO_V2 | VFIO_DEVICE_FEATURE_SET,
+					 NULL, 0);
 	return make_running(kernel, err);
 }
 

@@ -2,10 +2,11 @@
 /*
  * The parts of the kernel's interface that the oldest <linux/vfio.h> we build against does not
  * describe: iommufd as of Linux 6.12, devices as files of their own, and later device features.
- * Layouts and numbers are the kernel's; the names are ours, so that a newer header is no clash.
+ * Layouts and numbers are the kernel's; the names are ours, so that a newer header is no clash. For
+ * those who ask a kernel, and those who stand in for one.
  */
-#ifndef PRELOAD_ABI_H
-#define PRELOAD_ABI_H
+#ifndef QSC_ABI_VFIO_H
+#define QSC_ABI_VFIO_H
 
 #include <linux/ioctl.h>
 #include <linux/vfio.h>
@@ -43,12 +44,16 @@ struct abi_precopy_info {
 	uint64_t dirty_bytes;
 };
 
-#define ABI_FEATURE_MIG_DATA_SIZE 9U
+#define ABI_FEATURE_MIG_DATA_SIZE	9U
+#define ABI_FEATURE_MIG_PRECOPY_INFO_V2 12U
 
 #define ABI_HOT_RESET_DEV_ID	   1U /* entries hold iommufd device ids */
 #define ABI_HOT_RESET_DEV_ID_OWNED 2U
 
-/* Region capability that tells the verdict on accesses while the device is stopped. */
+/*
+ * Ours, not the kernel's: a vendor-defined capability of a region, which tells the verdict on
+ * accesses while the device is stopped.
+ */
 #define ABI_REGION_CAP_STOPPED 0x5153U
 
 struct abi_region_cap_stopped {
