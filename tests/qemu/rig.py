@@ -28,7 +28,9 @@ disk() {{
 	done
 }}
 ! {files} || mount -t ext4 $(disk files) /mnt || echo "WRONG cannot mount it"
-/bin/judge {folder} $(disk {blocks}) {offset}
+blocks=$(disk {blocks})
+[ {patience} = 0 ] || for file in /sys/block/*/queue/io_timeout; do echo {patience} >$file; done
+/bin/judge {folder} $blocks {offset}
 ! {files} || umount /mnt
 echo "GUEST done"
 poweroff -f
@@ -48,6 +50,8 @@ class Devices:
     files = True
     blocks = "blocks"
     offset = 0
+    # Milliseconds after which the guest's driver gives up on a disk; 0 leaves it at 30 s.
+    patience_ms = 0
 
     def __init__(self, rig):
         self.rig = rig
@@ -100,6 +104,7 @@ class Rig:
         disk.program("bin/judge", self.judge)
         disk.file("init", INIT.format(
             blocks=self.devices.blocks, offset=self.devices.offset,
+            patience=self.devices.patience_ms,
             files=str(self.devices.files).lower(),
             folder="/mnt" if self.devices.files else "-"), 0o755)
         return disk.write(self.guest.path("initrd"))
@@ -125,10 +130,10 @@ class Rig:
         said = self.guest.console.wait(rf"{answer} (wrong=.*)", refuse=refuse)[1]
         return {name: int(value) for name, value in (part.split("=") for part in said.split())}
 
-    def beats(self, count=3):
+    def beats(self, count=3, refuse=BAD):
         """Wait until the guest has beaten so many times more: it lives."""
         for _ in range(count):
-            self.guest.console.wait(r"BEAT \d+", refuse=BAD)
+            self.guest.console.wait(r"BEAT \d+", refuse=refuse)
 
     def destination(self, **capabilities):
         """A QEMU that waits for the guest; both it and the one that runs the guest have these
