@@ -203,7 +203,7 @@ struct qsc_migrate_report {
 	/* Source: the last prediction before the stop began, and what the stop then took. */
 	struct qsc_downtime predicted;
 	struct qsc_downtime measured;
-	/* (measured - predicted) / measured of the totals; 0 where there was no stop. */
+	/* (measured - predicted) / measured of the totals; 0 unless the set has moved. */
 	int32_t prediction_error_permille;
 	char outcome[512]; /* one sentence: what state everything is in and what to do */
 };

@@ -104,7 +104,9 @@ static void print_downtime(struct json_object *plan)
 	struct json_object *parts = get(plan, "predicted");
 	char total[TEXT_SIZE], limit[TEXT_SIZE], time[TEXT_SIZE], reason[512];
 
-	printf("predicted downtime  %s, limit %s\n", text_time(total, number(parts, "total_us")),
+	/* Used devices write meanwhile, which no plan has seen. */
+	printf("predicted downtime  at least %s, limit %s\n",
+	       text_time(total, number(parts, "total_us")),
 	       text_time(limit, number(plan, "downtime_limit_us")));
 	json_object_object_foreach(parts, key, value)
 	{

@@ -165,7 +165,9 @@ static void put_parts(FILE *out, const struct move *move)
 			 predicted->part_us[i], measured->part_us[i]);
 	put_part(out, " class=\"sum\"", "all of it", predicted->total_us, measured->total_us);
 	(void)fputs("</tbody></table></div>\n", out);
-	if (predicted->total_us && measured->total_us)
+	if (measured->total_us && move->report.owner != QSC_OWNER_DESTINATION)
+		(void)fputs("<p>The stop was not seen to its end.</p>\n", out);
+	else if (predicted->total_us && measured->total_us)
 		(void)fprintf(out, "<p>The prediction was %.1f %% too %s.</p>\n",
 			      error < 0 ? -error : error, error < 0 ? "long" : "short");
 }

@@ -92,7 +92,9 @@ static void print_parts(FILE *out, const struct move *move)
 			   predicted->part_us[i], measured->part_us[i], measured->total_us);
 	print_part(out, "all of it", predicted->total_us, measured->total_us, measured->total_us);
 	(void)fprintf(out, "     ");
-	if (predicted->total_us && measured->total_us)
+	if (measured->total_us && move->report.owner != QSC_OWNER_DESTINATION)
+		(void)fprintf(out, "the stop was not seen to its end; ");
+	else if (predicted->total_us && measured->total_us)
 		(void)fprintf(out, "the prediction was %.1f %% too %s; ",
 			      (error < 0 ? -(double)error : (double)error) / 10,
 			      error < 0 ? "long" : "short");

@@ -421,6 +421,12 @@ static void test_report(void **state)
 	text = shown(view_report, &plain, &move);
 	assert_non_null(strstr(text, "the prediction was 5.5 % too long"));
 	free(text);
+	/* What was broken off says nothing about the prediction. */
+	move.report.owner = QSC_OWNER_SOURCE;
+	text = shown(view_report, &plain, &move);
+	assert_non_null(strstr(text, "     the stop was not seen to its end; the limit was 300 ms\n"));
+	assert_null(strstr(text, "the prediction was"));
+	free(text);
 	/* Nothing was stopped, so there is nothing to be seen of it. */
 	move.report.measured = (struct qsc_downtime){.total_us = 0};
 	text = shown(view_report, &plain, &move);
@@ -442,6 +448,7 @@ static void test_failure(void **state)
 	(void)snprintf(move.error_text, sizeof(move.error_text), "device 'nic0' dirties\033 fast");
 	(void)snprintf(move.report.outcome, sizeof(move.report.outcome), "the source runs on");
 	move.report.downtime_us = 0;
+	move.report.measured = (struct qsc_downtime){.total_us = 0};
 	text = shown(view_report, &plain, &move);
 	assert_shows(text, (const char *const[]){"Failed to send 2 devices to tcp:venus:7000",
 						 "nothing was stopped\n", "     while all run ",
