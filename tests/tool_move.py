@@ -250,6 +250,7 @@ def check_usage(here):
                  ["save", "--to", "x", model, "--report", here.path("x" * 250)],
                  ["send", "--to", "unix:/x", "--host", control, "--report", "/proc/x.html"],
                  ["plan", model, "--report", here.path("plan.html")],
+                 ["save", "--to", here.path("x"), "--report", here.path("x"), model],
                  ["plan"], ["plan", "--to", "unix:/x"], ["plan", "nonsense"], ["plan", nobody],
                  ["ask"], ["ask", "status"], ["ask", "nonsense", "--host", control],
                  ["ask", "status", "finish", "--host", control],
@@ -853,6 +854,17 @@ def check_file(here):
     path = saved(here)
     assert sorted(name for name in os.listdir(here.folder) if "saved" in name) == [
         os.path.basename(path)]
+    # It may be the only copy: nothing else is written over it, however it is called.
+    for args in (["save", "--to", here.path("other")], ["restore", "--from", here.path("other")]):
+        done = run(*args, "model:dmacopy", "--report", path, code=2)
+        assert f"does not replace '{path}', which holds a saved set" in done.stderr, done.stderr
+    folder, name = os.path.split(here.fresh("saved"))
+    done = run("save", "--to", f"{folder}/{name}", "model:dmacopy", "--memory", "1M", "--report",
+               f"{folder}/./{name}")
+    assert "which holds a saved set" in done.stderr, done.stderr
+    done = run("restore", "--from", f"{folder}/{name}", "model:dmacopy", "--memory", "2M",
+               "--quiet", code=1)
+    assert done.stderr.startswith("quiesce restore: 1 difference"), done.stderr
     empty = here.host(here.devices(), "--empty", *TENANT)
     run("restore", "--from", path, "--host", empty.control)
     assert status(empty)["state"] == "running"

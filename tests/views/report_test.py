@@ -138,6 +138,7 @@ def test_good(program, folder):
         assert f"nic{devices - 1}: stop-copy, 9.0 ms" in text
         assert "The prediction was 7.5 % too short." in page.text
         assert len(text) < 40000 + devices * 5000
+    move = moves.good(1)
     move["report"]["owner"] = "source"
     _, page = check_page(program, move, folder)
     assert "The stop was not seen to its end." in page.text, "nobody measured the end"

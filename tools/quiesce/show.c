@@ -21,7 +21,8 @@ enum {
 static const struct argp_option options[] = {
 	{"report", KEY_REPORT, "FILE", 0, "Write a page (HTML) that shows what happened when", 3},
 	{"json", KEY_JSON, NULL, 0, "Print one JSON object at the end", 3},
-	{"quiet", KEY_QUIET, NULL, 0, "Show nothing but what goes wrong, and where a set is waited for", 3},
+	{"quiet", KEY_QUIET, NULL, 0,
+	 "Show nothing but what goes wrong, and where a set is waited for", 3},
 	{0},
 };
 
@@ -82,12 +83,14 @@ static void on_begin(struct show *show, struct json_object *event)
 		show->view = move_view_create(show->quiet);
 }
 
-/* Also when quiet: a source cannot come before, nor find a port that was free. */
-static void on_listening(struct json_object *event)
+/* Also when quiet: a source cannot come before, nor find a port that was free. Not so a file. */
+static void on_listening(const struct show *show, struct json_object *event)
 {
 	char address[256];
 
 	get_text(event, "address", address, sizeof(address));
+	if (show->quiet && (!strncmp(address, "file:", 5) || !strncmp(address, "fd:", 3)))
+		return;
 	(void)fprintf(stderr, "%s: waiting at %s\n", tool_name, address);
 }
 
@@ -169,7 +172,7 @@ void show_event(void *ctx, struct json_object *event)
 	if (!strcmp(name, "begin"))
 		on_begin(show, event);
 	else if (!strcmp(name, "listening"))
-		on_listening(event);
+		on_listening(show, event);
 	else if (!strcmp(name, "progress"))
 		on_progress(show, event);
 	else if (!strcmp(name, "end"))

@@ -101,6 +101,9 @@ static void check(struct transfer *transfer, const char *option)
 		tool_usage("standard output is a terminal; name a FILE or a pipe");
 	if (pipe && request->verb == REQUEST_RESTORE && isatty(STDIN_FILENO))
 		tool_usage("standard input is a terminal; name a FILE or a pipe");
+	if (file && transfer->show.report && transfer->where &&
+	    !strcmp(transfer->where, transfer->show.report))
+		tool_usage("%s and --report name the same FILE", option);
 	if (transfer->where && file)
 		request_set_file(request, transfer->where,
 				 request->verb == REQUEST_SAVE ? STDOUT_FILENO : STDIN_FILENO);

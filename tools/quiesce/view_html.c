@@ -367,6 +367,20 @@ static int cannot_write(const char *path, int number, struct qsc_error *err)
 			     strerrordesc_np(number));
 }
 
+/* As docs/transports.rst tells how one begins: it may be the only copy of a set. */
+static bool is_saved_set(const char *path)
+{
+	static const char head[8] = "QSCSAVE";
+	char found[sizeof(head)];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool saved = fd >= 0 && read(fd, found, sizeof(found)) == (ssize_t)sizeof(found) &&
+		     !memcmp(found, head, sizeof(head));
+
+	if (fd >= 0)
+		close(fd);
+	return saved;
+}
+
 /* The file that becomes the report: its number, or -errno. */
 static int open_temporary(const char *path, char temporary[PATH_MAX], struct qsc_error *err)
 {
@@ -376,6 +390,10 @@ static int open_temporary(const char *path, char temporary[PATH_MAX], struct qsc
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
 		return qsc_error_set(err, EINVAL, NULL,
 				     "the report cannot replace '%s', which is no file", path);
+	if (is_saved_set(path))
+		return qsc_error_set(err, EEXIST, NULL,
+				     "the report does not replace '%s', which holds a saved set",
+				     path);
 	if (snprintf(temporary, PATH_MAX, "%s.%d.tmp", path, (int)getpid()) >= PATH_MAX)
 		return qsc_error_set(err, ENAMETOOLONG, NULL, "the report's name is too long");
 	/* One that a process of this number left when it died. */
