@@ -1039,6 +1039,42 @@ def check_control(here):
     host.end(number=signal.SIGTERM)
 
 
+def check_false_host(here):
+    """What answers at a socket may be anything: no success without a code, no control characters."""
+    path = here.path("false")
+    begun = b'{"event":"begin","move":{}}\n'
+    evil = json.dumps({"event": "end", "code": 1, "error": {
+        "errno": 1, "clause": "\x1b[2J", "text": "a\x1b]0;x\x07b"}}).encode() + b"\n"
+    state = json.dumps({"event": "status", "state": "\x1b[2J", "devices": [{"name": "\x07"}]})
+    for data, code, words in (
+            (b"nonsense\n[]\n", 1, "went away before"), (begun, 3, "went away before"),
+            (b'{"event":"end"}\n', 1, "an answer that is none"),
+            (b'{"event":"end","code":"0"}\n', 1, "an answer that is none"),
+            (begun + b'{"event":"end","code":99}\n', 3, "look whether the other side does"),
+            (b'{"event":' + b"[" * 100000 + b"\n", 1, "went away before"),
+            (evil, 1, "a?]0;x?b"), (state.encode() + b"\n", 0, "")):
+        for args in (["send", "--to", "unix:/x"], ["plan"], ["ask", "status"]):
+            if not code and args[0] != "ask":
+                continue
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(path)
+                listener.listen()
+
+                def answer_it(listener=listener, data=data):
+                    client = listener.accept()[0]
+                    with contextlib.suppress(OSError), client:
+                        client.recv(1 << 16)
+                        client.sendall(data)
+
+                thread = threading.Thread(target=answer_it)
+                thread.start()
+                done = run(*args, "--host", path, code=code)
+                thread.join()
+            os.unlink(path)
+            assert words in done.stderr, done
+            assert not re.search("[\x1b\x07]", done.stdout + done.stderr), done
+
+
 def read_until(client, words):
     data = b""
     while words not in data or not data.endswith(b"\n"):
@@ -1050,7 +1086,7 @@ def read_until(client, words):
 
 CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
           check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
-          check_cancelled_silence, check_busy, check_control, check_plaintext, check_plan_asks,
+          check_cancelled_silence, check_busy, check_control, check_false_host, check_plaintext, check_plan_asks,
           check_file, check_bad_file, check_pipe, check_full_pipe, check_full_disk, check_file_limit,
           check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
           check_silent, check_unproved_commands)

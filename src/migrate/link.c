@@ -239,6 +239,11 @@ int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 				     "the %s ended the connection before it sent %s: what it says "
 				     "there tells why",
 				     other, qsc_frame_name(type));
+	if (result == -EPROTO || result == -EBADMSG)
+		return qsc_error_set(err, -result, NULL,
+				     "what came from the %s where %s was due is no message of a "
+				     "migration (%s): is it a %s that answers there?",
+				     other, qsc_frame_name(type), strerrordesc_np(-result), other);
 	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
 			     qsc_frame_name(type), other, strerrordesc_np(-result));
 }

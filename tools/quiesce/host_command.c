@@ -9,6 +9,7 @@
 #include "host.h"
 #include "remote.h"
 #include "show.h"
+#include "text.h"
 #include "tool.h"
 
 enum {
@@ -61,6 +62,14 @@ static const char *text_of(struct json_object *object, const char *key, const ch
 
 	return json_object_is_type(value, json_type_string) ? json_object_get_string(value)
 							    : otherwise;
+}
+
+/* For a person to read; it may come from another process. */
+static const char *shown(struct json_object *object, const char *key, const char *otherwise,
+			 char text[512])
+{
+	text_clean(text, 512, text_of(object, key, otherwise), true);
+	return text;
 }
 
 /* A line on stderr for every request that ended: the log of a host. */
@@ -154,28 +163,31 @@ static error_t parse_ask(int key, char *arg, struct argp_state *state)
 /* How it ended stands behind it once it has. */
 static void print_move(struct json_object *move, bool now)
 {
-	const char *outcome = text_of(get(move, "report"), "outcome", "");
+	char outcome[512], verb[512], result[512];
 
-	printf("%s %s: %s%s%s\n", now ? "now     " : "last    ", text_of(move, "verb", "?"),
-	       text_of(move, "result", "?"), *outcome ? "; " : "", outcome);
+	shown(get(move, "report"), "outcome", "", outcome);
+	printf("%s %s: %s%s%s\n", now ? "now     " : "last    ", shown(move, "verb", "?", verb),
+	       shown(move, "result", "?", result), *outcome ? "; " : "", outcome);
 }
 
 static void print_status(struct json_object *status)
 {
 	struct json_object *devices = get(status, "devices"), *move = get(status, "move");
-	char size[32];
+	char size[32], text[512], uri[512], state[512];
 
-	printf("state    %s%s\n", text_of(status, "state", "?"),
+	printf("state    %s%s\n", shown(status, "state", "?", text),
 	       json_object_get_boolean(get(status, "finishing")) ? ", finishing" : "");
-	printf("request  %s\n", text_of(status, "request", "none"));
+	printf("request  %s\n", shown(status, "request", "none", text));
 	printf("memory   %s\n",
 	       tool_size_text((uint64_t)json_object_get_int64(get(status, "memory_bytes")), size));
-	printf("tenant   %s\n", text_of(status, "tenant", "?"));
+	printf("tenant   %s\n", shown(status, "tenant", "?", text));
+	if (!json_object_is_type(devices, json_type_array))
+		devices = NULL;
 	for (size_t i = 0; devices && i < json_object_array_length(devices); i++) {
 		struct json_object *device = json_object_array_get_idx(devices, i);
 
-		printf("device   %s  %s  %s\n", text_of(device, "name", "?"),
-		       text_of(device, "uri", "?"), text_of(device, "state", "-"));
+		printf("device   %s  %s  %s\n", shown(device, "name", "?", text),
+		       shown(device, "uri", "?", uri), shown(device, "state", "-", state));
 	}
 	if (move)
 		print_move(move, get(status, "request") != NULL);
@@ -196,6 +208,7 @@ static bool on_answer(void *ctx, struct json_object *event)
 {
 	struct asking *asking = ctx;
 	const char *name = text_of(event, "event", "");
+	char text[512];
 
 	if (asking->request.verb == REQUEST_WATCH) {
 		print_line(event);
@@ -212,7 +225,7 @@ static bool on_answer(void *ctx, struct json_object *event)
 		return true;
 	asking->code = json_object_get_int(get(event, "code"));
 	if (get(event, "error"))
-		(void)tool_fail("%s", text_of(get(event, "error"), "text", "?"));
+		(void)tool_fail("%s", shown(get(event, "error"), "text", "?", text));
 	return false;
 }
 

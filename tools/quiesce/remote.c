@@ -27,7 +27,8 @@ struct remote {
 	size_t room;
 	bool (*event)(void *ctx, struct json_object *event);
 	void *ctx;
-	bool begun; /* something is moving */
+	bool begun;  /* something is moving */
+	bool broken; /* it ended, and nobody can tell how */
 	bool over;
 };
 
@@ -64,17 +65,34 @@ static int send_line(struct remote *remote, const struct request *request)
 	return sent == size && size > 0 ? 0 : -EPIPE;
 }
 
+static bool is_event(struct json_object *object, const char *wanted)
+{
+	struct json_object *name;
+
+	return json_object_object_get_ex(object, "event", &name) &&
+	       json_object_is_type(name, json_type_string) &&
+	       !strcmp(json_object_get_string(name), wanted);
+}
+
+/* An end without an exit code must not pass for success. */
+static bool has_code(struct json_object *end)
+{
+	struct json_object *code;
+
+	return json_object_object_get_ex(end, "code", &code) &&
+	       json_object_is_type(code, json_type_int) && json_object_get_int64(code) >= TOOL_OK &&
+	       json_object_get_int64(code) <= TOOL_UNPROVED;
+}
+
 static void take_line(struct remote *remote, const char *line, size_t size)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *object = tokener ? json_tokener_parse_ex(tokener, line, (int)size)
 					     : NULL;
-	struct json_object *name;
 
-	if (json_object_object_get_ex(object, "event", &name) &&
-	    json_object_is_type(name, json_type_string))
-		remote->begun |= !strcmp(json_object_get_string(name), "begin");
-	if (object && !remote->event(remote->ctx, object))
+	remote->begun |= is_event(object, "begin");
+	remote->broken = is_event(object, "end") && !has_code(object);
+	if (remote->broken || (object && !remote->event(remote->ctx, object)))
 		remote->over = true;
 	json_object_put(object);
 	if (tokener)
@@ -164,11 +182,12 @@ int remote_ask(const char *path, const struct request *request,
 	if (remote.signal_fd >= 0)
 		close(remote.signal_fd);
 	free(remote.line);
-	if (!result)
+	if (!result && !remote.broken)
 		return TOOL_OK;
-	(void)tool_fail("the host at %s went away before it had an answer%s", path,
-			remote.begun
-				? "; nothing runs here any more: look whether the other side does"
-				: "");
+	(void)tool_fail(
+		"the host at %s %s%s", path,
+		remote.broken ? "gave an answer that is none" : "went away before it had an answer",
+		remote.begun ? "; nothing runs here any more: look whether the other side does"
+			     : "");
 	return remote.begun ? TOOL_UNPROVED : TOOL_FAILED;
 }
