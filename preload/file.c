@@ -26,6 +26,23 @@ static uint64_t image;		/* this process image, as marks know it */
 static pid_t owner;		/* whose table this is */
 static pl_file_make *make_file;
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+/*
+ * Not by close(), which asks this file. ThreadSanitizer keeps book of descriptors by the calls that
+ * it sees, and where it is, close() is not caught.
+ */
+static int close_really(int fd)
+{
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+	return close(fd);
+#else
+	return (int)syscall(SYS_close, fd);
+#endif
+}
+
 /* What a child of fork() finds where files were: nothing works, and closing is harmless. */
 static int orphan_ioctl(struct pl_file *file, unsigned long command, void *arg)
 {
@@ -201,13 +218,13 @@ int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, 
 	file->index = index;
 	pl_file_hold(file); /* the table's */
 	if (fd >= MAX_FD) {
-		(void)syscall(SYS_close, fd);
+		(void)close_really(fd);
 		fd = -EMFILE;
 	}
 	if (fd >= 0) {
 		file->mark = handover_find(fd);
 		if (!file->mark) {
-			(void)syscall(SYS_close, fd);
+			(void)close_really(fd);
 			fd = -ENOMEM;
 		}
 	}
@@ -231,11 +248,11 @@ int pl_file_close(int fd)
 	int result;
 
 	if (!pl_file_is(fd) || borrowed())
-		return syscall(SYS_close, fd) < 0 ? -errno : 0;
+		return close_really(fd) < 0 ? -errno : 0;
 	/* Nobody gets the number before it has left the table. */
 	pthread_mutex_lock(&lock);
 	file = atomic_exchange(&table[fd], NULL);
-	result = syscall(SYS_close, fd) < 0 ? -errno : 0;
+	result = close_really(fd) < 0 ? -errno : 0;
 	pthread_mutex_unlock(&lock);
 	if (file)
 		pl_file_put(file);
@@ -249,7 +266,7 @@ int pl_file_copied(int fd, int copy)
 	if (!file || copy < 0 || copy == fd || borrowed())
 		goto out;
 	if (copy >= MAX_FD) {
-		(void)syscall(SYS_close, copy);
+		(void)close_really(copy);
 		copy = -EMFILE;
 		goto out;
 	}

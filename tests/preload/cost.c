@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROUNDS 400
+#define ROUNDS 150
 #define CALLS  250
 
 static int null_fd;

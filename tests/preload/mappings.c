@@ -133,8 +133,8 @@ static _Atomic int stop;
 static void *map_own(void *arg)
 {
 	while (!stop) {
-		uint8_t *own = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		uint8_t *own = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				    -1, 0);
 
 		CHECK(own != MAP_FAILED);
 		for (unsigned int round = 1; round < 8; round++) {
