@@ -48,7 +48,7 @@ class Bench:
             wrapper += ["--device", device]
             arguments += ["-device", f"vfio-pci,id=v{i},iommufd=iommufd0,fd={{vfio{i}}},"
                           "enable-migration=on,migration-events=on"]
-        vm = guest.start(self.qemu, ["-kernel", self.kernel.image, "-initrd", initrd,
+        vm = guest.start(self.qemu, ["-kernel", self.kernel.unpacked, "-initrd", initrd,
                                      "-append", APPEND, *arguments, *more],
                          wrapper=[*wrapper, "--"] if devices else [], environment=environment)
         vm.capabilities(events=True)

@@ -49,6 +49,8 @@ class QuiesceDisks(Devices):
         self.served = served
         self.faults = [word for fault in faults for word in ("--fault", fault)]
         self.ways = itertools.cycle(ways)
+        self.way_of = {}
+        self.left = []  # the way of each QEMU that has ended by itself
         self.servers = {}
         self.reports = []
         if len(specs) == 1:
@@ -60,7 +62,8 @@ class QuiesceDisks(Devices):
         command = [self.rig.quiesce, "run", "--json", report]
         if not self.served:
             command += self.faults
-        iommufd, way = WAYS[next(self.ways)]
+        self.way_of[name] = next(self.ways)
+        iommufd, way = WAYS[self.way_of[name]]
         arguments = ["-object", iommufd] if iommufd else []
         for i, spec in enumerate(self.specs):
             device = spec.format(self.rig.images[i])
@@ -92,5 +95,6 @@ class QuiesceDisks(Devices):
         try:
             with open(self.rig.guest.path(f"{vm.name}.json"), encoding="utf-8") as file:
                 self.reports.append(json.load(file))
+            self.left.append(self.way_of[vm.name])
         except FileNotFoundError:
             pass  # it was killed

@@ -48,7 +48,7 @@ def measure(quiesce, reads, rounds, count):
             "-device", "vfio-pci,iommufd=iommufd0,fd={vfio0}",
             "-drive", f"file={image},if=none,id=theirs,format=raw,file.locking=off",
             "-device", "nvme,drive=theirs,serial=theirs",
-            "-kernel", kernel.image, "-initrd", disk.write(guest.path("initrd")),
+            "-kernel", kernel.unpacked, "-initrd", disk.write(guest.path("initrd")),
             "-append", COMMAND_LINE], wrapper=[
                 quiesce, "run", "--quiet", "--device",
                 f"nvme,file={image},readonly=on,name=ours", "--"], cpus=2)

@@ -5,7 +5,7 @@ guests' consoles and QEMU processes (machine). A test imports it with tests/ in 
     kernel = debian.kernel("6.12")
     qemu = debian.qemu()
     with machine.Guest() as guest:
-        guest.start(qemu, ["-kernel", kernel.image, ...])
+        guest.start(qemu, ["-kernel", kernel.unpacked, ...])
         guest.console.wait("ready")
 
 The accelerator is TCG unless QUIESCE_VM_ACCEL says otherwise. Nothing is ever downloaded twice: what

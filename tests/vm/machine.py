@@ -255,7 +255,7 @@ class Guest:
         name = name or f"vm{len(self.vms)}"
         log = self.path(f"{name}.log")
         command = [*map(str, wrapper), *qemu.command, "-accel", ACCELERATOR, "-machine", "q35",
-                   "-cpu", "host" if ACCELERATOR == "kvm" else "qemu64", "-smp", str(cpus),
+                   "-cpu", "host" if ACCELERATOR == "kvm" else "qemu64,+rdrand", "-smp", str(cpus),
                    "-m", self.memory, "-nodefaults", "-no-user-config", "-display", "none"]
         listeners = []
         for kind in ("serial", "qmp"):

@@ -31,7 +31,7 @@ def main():
                            lambda making: disk.write(making / "initrd"))
     command = ["env", f"LD_LIBRARY_PATH={qemu.environment['LD_LIBRARY_PATH']}", *qemu.command]
     print(f"qemu={shlex.quote(' '.join(command))}")
-    print(f"kernel={shlex.quote(str(kernel.image))}")
+    print(f"kernel={shlex.quote(str(kernel.unpacked))}")
     print(f"initrd={shlex.quote(str(folder / 'initrd'))}")
 
 

@@ -26,7 +26,7 @@ def main():
     disk.file("init", SCRIPT, 0o755)
     with machine.Guest() as guest:
         initrd = disk.write(guest.path("initrd"))
-        arguments = ["-kernel", kernel.image, "-initrd", initrd,
+        arguments = ["-kernel", kernel.unpacked, "-initrd", initrd,
                      "-append", "console=ttyS0 tsc=unstable nokaslr quiet"]
         here = guest.start(qemu, arguments)
         here.capabilities(events=True)
