@@ -4,12 +4,14 @@
  * and a buffer of its own, and raises its interrupt when told to. Not migratable.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vfio.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -269,6 +271,49 @@ int cmd_group(int argc, char **argv)
 	munmap(memory, MEMORY_SIZE);
 	close(fd);
 	close(other);
+	return 0;
+}
+
+/* A process that takes the device from its driver, and ends with 0 when it is gone. */
+static pid_t start_removal(const char *address)
+{
+	char path[128];
+	pid_t pid = fork();
+	int fd;
+
+	if (pid < 0)
+		give_up("no process");
+	if (pid)
+		return pid;
+	/* It holds nothing of its parent's, the device least of all. */
+	close_range(3, ~0U, 0);
+	(void)snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", address);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	_exit(fd >= 0 && write(fd, address, strlen(address)) > 0 ? 0 : 1);
+}
+
+/* Unplugged, or unbound, while it is held: its holder is asked, and until it lets go can use it. */
+int cmd_removal(int argc, char **argv)
+{
+	struct qsc_device *dev = open_device(argv[0]);
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int result = qsc_device_set_eventfds(dev, VFIO_PCI_REQ_IRQ_INDEX, &fd, 1);
+	int status = -1;
+	bool asked;
+	pid_t pid;
+
+	(void)argc;
+	if (result < 0)
+		give_up("the kernel's request cannot be heard: %s", strerror(-result));
+	enable(dev);
+	pid = start_removal(argv[1]);
+	asked = wait_event(fd, 10000);
+	check(asked && !waitpid(pid, &status, WNOHANG) && (peek(dev, 0, 4) & 0xffff) == 0xed,
+	      "the kernel asks for a device that is unbound, and waits", "%d", asked);
+	qsc_device_close(dev);
+	check(waitpid(pid, &status, 0) == pid && !status, "and has it when it is let go", "%d",
+	      status);
+	close(fd);
 	return 0;
 }
 

@@ -34,6 +34,6 @@ int load(struct qsc_device *dev, const void *buf, size_t size, size_t piece);
 
 typedef int guest_command(int argc, char **argv);
 guest_command cmd_raw, cmd_crash, cmd_matrix, cmd_move, cmd_refuse, cmd_files, cmd_rounds, cmd_pins,
-	cmd_measure, cmd_dma, cmd_group, cmd_vectors, cmd_hold, cmd_state;
+	cmd_measure, cmd_dma, cmd_group, cmd_removal, cmd_vectors, cmd_hold, cmd_state;
 
 #endif

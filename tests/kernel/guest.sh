@@ -102,6 +102,24 @@ killed() {
 	done
 }
 
+# A device that is removed while a program holds it stays until that has let go.
+removed() {
+	guest hold "vfio:${TWO}5" RESUMING >/tmp/held &
+	holder=$!
+	wait_for $holder /tmp/held HELD
+	echo 1 >/sys/bus/mdev/devices/"${TWO}5"/remove &
+	remover=$!
+	while [ -e /sys/bus/mdev/devices/"${TWO}5" ]; do usleep 20000; done
+	expect "a device that is being removed is not to be had" 2 "there is no mediated device" \
+		quiesce info "vfio:${TWO}5"
+	kill -0 $holder && kill -0 $remover
+	check $? "its removal waits for who holds it" "it does not"
+	kill -9 $holder
+	wait $holder
+	wait $remover
+	check $? "and ends when that is killed" "it does not"
+}
+
 # A set of two from one process to another, without any rights but to the devices.
 move_set() {
 	for device in "${TWO}1" "${TWO}2" "${TWO}3" "${TWO}4"; do
@@ -160,6 +178,7 @@ migrate() {
 	guest files "vfio:${TWO}1"
 	in_use
 	killed
+	removed
 	move_set
 	reexport
 	guest measure "vfio:${TWO}1"
@@ -192,6 +211,8 @@ guest dma "vfio:$EDU,via=$WAY"
 bind "$RNG" vfio-pci
 bind "$SHARED2" vfio-pci
 guest group "vfio:$SHARED,via=$WAY" "vfio:$SHARED2"
+guest removal "vfio:$SHARED,via=$WAY" $SHARED
+expect "a device that was taken away" 1 "bound to no driver" quiesce info "vfio:$SHARED"
 guest vectors "vfio:$NVME,via=$WAY"
 guest pins "vfio:$EDU" 20
 if [ $migrates = yes ]; then migrate; else echo "NOTE the mtty of this kernel does not migrate"; fi

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 		{"move", cmd_move, 2},	   {"refuse", cmd_refuse, 2},	{"files", cmd_files, 1},
 		{"rounds", cmd_rounds, 3}, {"pins", cmd_pins, 2},	{"measure", cmd_measure, 1},
 		{"dma", cmd_dma, 1},	   {"vectors", cmd_vectors, 1}, {"hold", cmd_hold, 2},
-		{"group", cmd_group, 2},   {"state", cmd_state, 1},
+		{"group", cmd_group, 2},   {"removal", cmd_removal, 2}, {"state", cmd_state, 1},
 	};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
