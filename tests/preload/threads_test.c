@@ -19,11 +19,11 @@
 
 #include <cmocka.h>
 
-#include "../../preload/abi.h"
 #include "../../preload/bar.h"
 #include "../../preload/file.h"
 #include "../../preload/ioas.h"
 #include "../../preload/paths.h"
+#include "abi/vfio.h"
 #include "dmacopy/dmacopy.h"
 #include "surface.h"
 
