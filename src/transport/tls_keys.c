@@ -86,7 +86,7 @@ static int load_authorities(struct qsc_tls *tls, const char *path, struct qsc_er
 		return qsc_error_set(
 			err, EINVAL, NULL,
 			"%.256s holds no certificate of an authority in PEM format (%s)", path,
-			result ? gnutls_strerror(result) : "it is empty");
+			result ? gnutls_strerror(result) : "nothing in it begins as one");
 	return 0;
 }
 
