@@ -29,7 +29,8 @@ def vmm_tests():
         done = run("--quiet", *DEVICES, "--", VMM, name)
         print(f"  {name}: ok {done.stderr.strip()}")
         # What a program should know of is said once.
-        said = {"fork": "opened before fork()", "sockets": "cannot be sent"}
+        said = {"fork": "opened before fork()", "ioeventfd": "opened before fork()",
+                "sockets": "cannot be sent"}
         assert said.get(name, "") in done.stderr, done.stderr
         assert bool(done.stderr) == (name in said), done.stderr
 

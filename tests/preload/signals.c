@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dmacopy/dmacopy.h"
@@ -92,6 +93,32 @@ static void refusals(int device, int fd)
 		CHECK(io(device, DMACOPY_REG_SCRATCH, i, 4, -1) == 0);
 }
 
+/* A child has the eventfd, and not the device: its signal is for its parent's. */
+static void signal_in_child(int device, int fd)
+{
+	int status;
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (!child) {
+		struct vmm vmm;
+
+		FAILS(ENODEV, io(device, DMACOPY_REG_SCRATCH, 1, 4, fd));
+		CHECK(close(device) == 0);
+		signal_fd(fd);
+		/* A device of its own has a thread of its own. */
+		fd = new_eventfd();
+		vmm_start(&vmm, "/dev/vfio/devices/vfio1");
+		CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 7, 4, fd) == 0);
+		signal_fd(fd);
+		wait_value(vmm.device, DMACOPY_REG_SCRATCH, 7);
+		vmm_end(&vmm);
+		_exit(0);
+	}
+	wait_value(device, DMACOPY_REG_SCRATCH, 0x77777777);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 void test_ioeventfd(void)
 {
 	int fd = new_eventfd();
@@ -111,6 +138,13 @@ void test_ioeventfd(void)
 	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x4444444433333333, 8, wide) == 0);
 	wait_value(vmm.device, DMACOPY_REG_SCRATCH, 0x33333333);
 	CHECK(vmm_read(vmm.device, DMACOPY_REG_SCRATCH + 4) == 0x44444444);
+	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x77777777, 4, wide) == 0);
+	vmm_write(vmm.device, DMACOPY_REG_SCRATCH, 0);
+	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x4444444433333333, 8, -1) == 0);
+	signal_in_child(vmm.device, wide);
+	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x77777777, 4, -1) == 0);
+	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x4444444433333333, 8, wide) == 0);
+	vmm_write(vmm.device, DMACOPY_REG_SCRATCH, 0x33333333);
 	/* Taken away, it does nothing, and the eventfd is its owner's again. */
 	CHECK(io(vmm.device, DMACOPY_REG_SCRATCH, 0x4444444433333333, 8, -1) == 0);
 	signal_fd(wide);
