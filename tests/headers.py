@@ -9,6 +9,11 @@ import sys
 def main():
     include = pathlib.Path(sys.argv[1])
     failed = 0
+    installed = set(sys.argv[2:])
+    headers = {header.name for header in include.rglob("*.h")}
+    if installed and installed != headers:
+        failed = 1
+        print(f"not installed: {headers - installed}; not there: {installed - headers}")
     for header in sorted(include.rglob("*.h")):
         name = header.relative_to(include)
         for compiler, language in (("cc", ["-x", "c", "-std=c11"]),

@@ -69,6 +69,13 @@ def check_usage(folder):
                  ["serve", "dmacopy", "--socket", sock, "more"],
                  ["serve", "dmacopy,nonsense=1", "--socket", sock]):
         run(*args, code=2)
+    # A file of a model is the person's too, whatever the command.
+    model = f"nvme,file={folder / 'nothing'}"
+    for args in (["serve", model, "--socket", sock], ["info", f"model:{model}"],
+                 ["check", f"model:{model}"], ["run", "--device", model, "--", "true"],
+                 ["audit", "--device", model, "--", "true"], ["plan", f"a=model:{model}"],
+                 ["host", f"a=model:{model}", "--control", sock]):
+        assert "make it with truncate" in run(*args, code=2).stderr, args
     plain = folder / "plain"
     plain.touch()
     for path, says in ((plain, "no socket"), (folder, "no socket"),

@@ -139,14 +139,14 @@ QSC_API int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_
 
 /*
  * The waves. Each brings all members to where its name says, side by side, reads the true state of
- * any that failed (ORD-4), and reports the first failure with member, state and clause; the set is
+ * any that failed (ORD-4), and reports the first failure with member and state; the set is
  * then as it is and qsc_set_run() brings it back where the devices allow.
  *
  * A device's state is read by the first wave, and again by qsc_set_run() and after a failure. In
  * between only the set changes it (STATE-3), so nobody else may request a state of a member.
  *
- * -errno of every wave: that of the first member's state change (ORD-4; ARC-5 when it is in ERROR,
- * SESS-6 when it refused what was loaded), or -ENOMEM. Those that quiesce first, and run, also
+ * -errno of every wave: that of the first member's state change (SESS-6 when it refused what was
+ * loaded; a device that fails breaks no clause by it), or -ENOMEM. Those that quiesce first, and run, also
  * answer as qsc_set_plan() (-EOPNOTSUPP, SET-3), before anything is touched; quiescing fails with
  * SET-3 when a mapping could not be taken away. run: -EIO with ORD-8 when a member is in ERROR,
  * with SET-4 the errno of a mapping that did not come back; no member was started then.

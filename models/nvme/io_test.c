@@ -517,8 +517,9 @@ static void says_why_a_file_cannot_be(void **unused)
 		const char *file;
 		const char *text;
 	} cases[] = {
-		{"/nowhere/at/all",
-		 "nvme cannot use the file /nowhere/at/all: No such file or directory"},
+		{"/nowhere/at/all", "nvme cannot use the file /nowhere/at/all: No such file or "
+				    "directory; make it with truncate "
+				    "first"},
 		{"/dev", "nvme cannot use /dev: it is no regular file"},
 	};
 	struct nvme_options options = {.manual = true};

@@ -32,8 +32,9 @@ int nvme_media_init(struct media *media, const struct nvme_options *options, str
 	media->path = realpath(options->file, NULL);
 	if (!media->path || access(media->path, media->readonly ? R_OK : R_OK | W_OK) < 0 ||
 	    stat(media->path, &status) < 0)
-		return qsc_error_set(err, errno, NULL, "nvme cannot use the file %s: %s",
-				     options->file, strerror(errno));
+		return qsc_error_set(err, errno, NULL, "nvme cannot use the file %s: %s%s",
+				     options->file, strerror(errno),
+				     errno == ENOENT ? "; make it with truncate first" : "");
 	if (!S_ISREG(status.st_mode))
 		return qsc_error_set(err, EINVAL, NULL, "nvme cannot use %s: it is no regular file",
 				     options->file);

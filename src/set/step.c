@@ -112,18 +112,17 @@ static int report_state(const struct qsc_step *step, struct qsc_error *err)
 	const char *from = qsc_state_name(step->before);
 	const char *to = qsc_state_name((enum qsc_state)step->target);
 	const char *why = strerrordesc_np(-step->result);
-	enum qsc_clause clause = QSC_CLAUSE_ORD_4;
+	const char *clause = NULL;
 
 	if (step->state_result < 0)
-		return qsc_error_set(err, -step->result, qsc_clause_id(clause),
+		return qsc_error_set(err, -step->result, qsc_clause_id(QSC_CLAUSE_STATE_4),
 				     "device '%s' failed to go from %s to %s (%s), and its state "
 				     "cannot be read (%s): its server or driver is gone",
 				     name, from, to, why, strerrordesc_np(-step->state_result));
+	/* A device may fail: of the contract that breaks nothing. */
 	if (step->before == QSC_STATE_RESUMING)
-		clause = QSC_CLAUSE_SESS_6;
-	else if (step->after == QSC_STATE_ERROR)
-		clause = QSC_CLAUSE_ARC_5;
-	return qsc_error_set(err, -step->result, qsc_clause_id(clause),
+		clause = qsc_clause_id(QSC_CLAUSE_SESS_6);
+	return qsc_error_set(err, -step->result, clause,
 			     "device '%s' failed to go from %s to %s (%s) and is in %s%s", name,
 			     from, to, why, qsc_state_name(step->after),
 			     step->after == QSC_STATE_ERROR

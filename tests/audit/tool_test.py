@@ -3,6 +3,7 @@
 """`quiesce audit` from outside: it stands before devices and runs commands, writes its reports, provokes, and
 refuses what is wrong. Usage: tool_test.py QUIESCE"""
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,9 +30,9 @@ wait $there
 """
 
 
-def run(*args, code=0):
+def run(*args, code=0, **env):
     done = subprocess.run([TOOL, "audit", *args], text=True, capture_output=True, check=False,
-                          timeout=100)
+                          timeout=100, env={**os.environ, **env})
     assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stdout}{done.stderr}"
     return done
 
@@ -48,8 +49,11 @@ def check_usage(folder):
             (["--device", DEVICE, "--provoke", "--", "true"], "takes no device"),
             (["--socket", str(folder / "none" / "x"), "--to", "model:dmacopy", "--", "true"],
              "cannot listen")):
-        done = run(*args, code=2)
+        done = run(*args, code=2, TMPDIR=str(folder))
         assert says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    # Nothing of a run that did not come about stays.
+    run("--device", DEVICE, "--", str(folder / "none"), code=2, TMPDIR=str(folder))
+    assert not list(folder.iterdir()), list(folder.iterdir())
 
 
 def check_socket(folder):

@@ -110,7 +110,7 @@ def command_line(folder):
                        (("--device", "dmacopy", "--trace", folder / "no/file", "--", "true"),
                         "cannot write the trace")):
         assert text in run(*args, code=2).stderr
-    done = run("--device", "dmacopy", "--", folder / "nothing", code=1)
+    done = run("--device", "dmacopy", "--", folder / "nothing", code=2)
     assert "cannot start" in done.stderr
     assert run("--device", "dmacopy", "--", "sh", "-c", "kill -9 $$", code=137).returncode == 137
 

@@ -264,8 +264,10 @@ static int run(struct command *command)
 				      : wait_for_signal(&ends);
 	}
 	audit_host_stop(host);
-	if (err.number && tool_path_is_wrong(err.number))
+	if (err.number && tool_path_is_wrong(err.number)) {
+		audit_host_release(host);
 		tool_usage("%s", err.text);
+	}
 	code = err.number ? tool_fail("%s", err.text) : report(command, code);
 	qsc_audit_destroy(host->audit);
 	free(fault);
@@ -289,7 +291,10 @@ int cmd_audit(int argc, char **argv)
 		       "wrong usage. A recipe for --provoke prints the lines 'outcome: TEXT', "
 		       "'reported: success' or 'failure', and 'data: right' or 'wrong'.",
 	};
-	static struct command command = {.profile_name = "strict"};
+	static struct command command = {
+		.profile_name = "strict",
+		.host = {.folder = FOLDER_NONE},
+	};
 	int code;
 
 	argc = split(argc, argv, &command);

@@ -11,6 +11,8 @@
 #include <quiesce/audit.h>
 #include <quiesce/runtime.h>
 
+#include "folder.h"
+
 #define AUDIT_MAX_DEVICES 32
 
 struct audit_host;
@@ -32,8 +34,8 @@ struct audit_connection;
 /* All devices of one run, each user under the audit. */
 struct audit_host {
 	struct qsc_audit *audit;
-	const char *fault; /* or NULL */
-	char folder[64];   /* of the sockets that nobody named; empty when there is none */
+	const char *fault;    /* or NULL */
+	struct folder folder; /* of the sockets that nobody named */
 	unsigned int num_devices;
 	struct audit_device devices[AUDIT_MAX_DEVICES];
 	pthread_mutex_t lock; /* all below */

@@ -210,23 +210,11 @@ static int listen_at(struct audit_device *device, struct qsc_error *err)
 						  : strerror(number));
 }
 
-static int make_folder(struct audit_host *host, struct qsc_error *err)
-{
-	if (host->folder[0])
-		return 0;
-	(void)snprintf(host->folder, sizeof(host->folder), "/tmp/quiesce-audit-XXXXXX");
-	if (mkdtemp(host->folder))
-		return 0;
-	host->folder[0] = '\0';
-	return qsc_error_set(err, errno, NULL, "cannot make a folder in /tmp: %s", strerror(errno));
-}
-
 int audit_host_add(struct audit_host *host, const char *name, const char *to, const char *socket,
 		   struct qsc_error *err)
 {
 	struct audit_device *device = &host->devices[host->num_devices];
 	const size_t most = sizeof(device->address.sun_path) - 1;
-	char path[96];
 
 	if (host->num_devices == AUDIT_MAX_DEVICES)
 		return qsc_error_set(err, EINVAL, NULL, "more than %d devices are not possible",
@@ -242,12 +230,9 @@ int audit_host_add(struct audit_host *host, const char *name, const char *to, co
 		(void)snprintf(device->name, sizeof(device->name), "%s", name);
 	else
 		(void)snprintf(device->name, sizeof(device->name), "vfio%u", host->num_devices);
-	if (!socket && make_folder(host, err) < 0)
-		return -err->number;
-	(void)snprintf(path, sizeof(path), "%s/%u", host->folder, host->num_devices);
 	device->address.sun_family = AF_UNIX;
 	(void)snprintf(device->address.sun_path, sizeof(device->address.sun_path), "%s",
-		       socket ? socket : path);
+		       socket ? socket : "");
 	device->host = host;
 	device->listener = -1;
 	device->to = strdup(to);
@@ -255,6 +240,24 @@ int audit_host_add(struct audit_host *host, const char *name, const char *to, co
 		return qsc_error_set(err, ENOMEM, NULL, "out of memory");
 	host->num_devices++;
 	return 0;
+}
+
+/* A socket in a folder of ours, for who named none. */
+static int choose_socket(struct audit_host *host, struct audit_device *device,
+			 struct qsc_error *err)
+{
+	const size_t most = sizeof(device->address.sun_path);
+	int result = host->folder.path[0] ? 0 : folder_make(&host->folder, err);
+
+	if (result < 0)
+		return result;
+	if ((size_t)snprintf(device->address.sun_path, most, "%s/%zu", host->folder.path,
+			     (size_t)(device - host->devices)) < most)
+		return 0;
+	device->address.sun_path[0] = '\0';
+	return qsc_error_set(err, EINVAL, NULL,
+			     "%s is too long for sockets in it; choose another TMPDIR",
+			     host->folder.path);
 }
 
 static int start_one(struct audit_device *device, struct qsc_error *err)
@@ -266,7 +269,9 @@ static int start_one(struct audit_device *device, struct qsc_error *err)
 	};
 	int result = 0;
 
-	if (!strncmp(device->to, "model:", 6))
+	if (!device->address.sun_path[0])
+		result = choose_socket(device->host, device, err);
+	if (!result && !strncmp(device->to, "model:", 6))
 		result = models_create(device->to + 6, &options, &device->rt, err);
 	if (!result)
 		result = listen_at(device, err);
@@ -324,7 +329,5 @@ void audit_host_release(struct audit_host *host)
 	for (unsigned int i = 0; i < host->num_devices; i++)
 		free(host->devices[i].to);
 	host->num_devices = 0;
-	if (host->folder[0])
-		(void)rmdir(host->folder);
-	host->folder[0] = '\0';
+	folder_remove(&host->folder);
 }

@@ -85,7 +85,7 @@ static void make(struct holder *holder, const char *uri)
 	if (strncmp(uri, "model:", 6) != 0)
 		return;
 	result = models_create(uri + 6, &options, &holder->rt, &err);
-	if (result == -EINVAL)
+	if (result < 0 && tool_path_is_wrong(-result))
 		tool_usage("%s", err.text);
 	if (result < 0)
 		exit(tool_fail_error(&err, "cannot make %s", uri));

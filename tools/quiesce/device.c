@@ -63,7 +63,7 @@ int tool_try_device(const char *uri, const struct qsc_client_options *options,
 	*wrong = false;
 	if (!strncmp(uri, "model:", 6)) {
 		result = models_open(uri + 6, NULL, dev, err);
-		*wrong = result == -EINVAL;
+		*wrong = result < 0 && tool_path_is_wrong(-result);
 		return result;
 	}
 	if (!strncmp(uri, "vfio:", 5)) {

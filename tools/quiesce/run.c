@@ -37,7 +37,7 @@ static void add(struct run *run, const char *spec, bool fault)
 	int result = fault ? launch_set_fault(&run->launch, spec, &err)
 			   : launch_add_device(&run->launch, spec, &err);
 
-	if (result == -EINVAL)
+	if (result < 0 && tool_path_is_wrong(-result))
 		tool_usage("%s", err.text);
 	if (result < 0)
 		exit(tool_fail("%s", err.text));
@@ -128,6 +128,10 @@ int cmd_run(int argc, char **argv)
 		if (!run.quiet)
 			launch_tell(&run.launch, stderr);
 		code = launch_run(&run.launch, &err);
+	}
+	if (code < 0 && tool_path_is_wrong(-code)) {
+		launch_release(&run.launch);
+		tool_usage("%s", err.text);
 	}
 	if (code < 0)
 		code = tool_fail("%s", err.text);

@@ -179,7 +179,7 @@ static int make(struct serve *serve, struct qsc_error *err)
 		return result;
 	}
 	result = models_create(serve->spec, &options, &serve->rt, err);
-	if (result == -EINVAL)
+	if (result < 0 && tool_path_is_wrong(-result))
 		tool_usage("%s", err->text);
 	return result;
 }

@@ -39,7 +39,7 @@ int tool_fail(const char *fmt, ...)
 	va_start(args, fmt);
 	complain(fmt, args);
 	va_end(args);
-	(void)fputc('\n', stderr);
+	(void)fputc('\n', complaints());
 	return TOOL_FAILED;
 }
 
@@ -50,10 +50,10 @@ int tool_fail_error(const struct qsc_error *err, const char *fmt, ...)
 	va_start(args, fmt);
 	complain(fmt, args);
 	va_end(args);
-	(void)fprintf(stderr, ": %s", err->text[0] ? err->text : strerror(err->number));
+	(void)fprintf(complaints(), ": %s", err->text[0] ? err->text : strerror(err->number));
 	if (err->clause)
-		(void)fprintf(stderr, " (clause %s)", err->clause);
-	(void)fputc('\n', stderr);
+		(void)fprintf(complaints(), " (clause %s)", err->clause);
+	(void)fputc('\n', complaints());
 	return TOOL_FAILED;
 }
 
