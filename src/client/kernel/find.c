@@ -59,7 +59,11 @@ static bool read_link(const char *path, char *name, size_t size)
 		return false;
 	target[n] = '\0';
 	last = strrchr(target, '/');
-	return (size_t)snprintf(name, size, "%s", last ? last + 1 : target) < size;
+	if ((size_t)snprintf(name, size, "%s", last ? last + 1 : target) < size)
+		return true;
+	/* Not half a name, which may be another's. */
+	name[0] = '\0';
+	return false;
 }
 
 /* The first entry of a folder that is not hidden; false where there is none. */
@@ -191,8 +195,7 @@ static int find_group(const char *root, const char *id, struct qsc_kernel_place 
 	DIR *dir;
 	int count = 0;
 
-	if (!has_form(id, "x") && !has_form(id, "xx") && !has_form(id, "xxx") &&
-	    !has_form(id, "xxxx"))
+	if (!*id || strspn(id, "0123456789") != strlen(id) || strlen(id) > 9)
 		return qsc_error_set(err, EINVAL, NULL, "a group is " GROUP_FOLDER "N");
 	(void)snprintf(folder, sizeof(folder), "%s/sys/kernel/iommu_groups/%s/devices", root, id);
 	dir = opendir(folder);
@@ -233,8 +236,12 @@ static int read_option(const char *option, size_t length, struct qsc_kernel_way 
 			continue;
 		if (known[i].way.raw)
 			way->raw = true;
-		else
+		else if (way->via == QSC_KERNEL_AUTO || way->via == known[i].way.via)
 			way->via = known[i].way.via;
+		else
+			return qsc_error_set(err, EINVAL, NULL,
+					     "a device is reached by one way: via=cdev or "
+					     "via=legacy, not both");
 		return 0;
 	}
 	return qsc_error_set(err, EINVAL, NULL,

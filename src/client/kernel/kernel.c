@@ -99,9 +99,11 @@ static int learn(struct qsc_kernel *kernel, struct qsc_error *err)
 		kernel->num_irqs = info.num_irqs;
 		result = qsc_kernel_learn_regions(kernel);
 	}
+	if (result >= 0 && kernel->num_irqs > MAX_IRQS)
+		result = -EPROTO;
 	if (result >= 0) {
 		kernel->vectors = calloc(kernel->num_irqs + 1U, sizeof(*kernel->vectors));
-		result = kernel->vectors && kernel->num_irqs <= MAX_IRQS ? 0 : -ENOMEM;
+		result = kernel->vectors ? 0 : -ENOMEM;
 	}
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "it does not describe itself: %s",

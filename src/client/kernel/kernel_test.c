@@ -59,6 +59,7 @@ static struct {
 	int bind_fail;			    /* errno of binding to iommufd */
 	int groups;			    /* how often the group's file was tried */
 	uint32_t areas;			    /* of the region that may be mapped, if it says so */
+	uint32_t regions, irqs;		    /* how many it says that it has; 0: one */
 	bool gone;			    /* pulled out of the machine */
 	_Atomic(struct qsc_device *) watch; /* accesses to this one are looked at: see look() */
 	_Atomic int looked, late;
@@ -234,8 +235,8 @@ static int on_device(unsigned long request, void *arg)
 		*(struct vfio_device_info *)arg = (struct vfio_device_info){
 			.argsz = sizeof(struct vfio_device_info),
 			.flags = VFIO_DEVICE_FLAGS_RESET,
-			.num_regions = 1,
-			.num_irqs = 1,
+			.num_regions = fake.regions ? fake.regions : 1,
+			.num_irqs = fake.irqs ? fake.irqs : 1,
 		};
 		return 0;
 	case VFIO_DEVICE_GET_REGION_INFO:
@@ -736,6 +737,25 @@ static void test_waiting_transfer(void **unused)
 	end(dev);
 }
 
+/* A description that no device can have is none. */
+static void test_wild_description(void **unused)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct qsc_device *dev;
+
+	(void)unused;
+	end(begin());
+	fake.irqs = UINT32_MAX;
+	assert_int_equal(open_fake(&dev, &err, false), -EPROTO);
+	assert_non_null(strstr(err.text, "does not describe itself"));
+	fake.irqs = 0;
+	fake.regions = UINT32_MAX;
+	assert_int_equal(open_fake(&dev, &err, false), -EPROTO);
+	fake.regions = 0;
+	assert_int_equal(open_fake(&dev, &err, false), 0);
+	end(dev);
+}
+
 /* ---- the stopped device ---- */
 
 static void test_discarded(void **unused)
@@ -1141,6 +1161,10 @@ static void test_names(void **unused)
 	put_folder("sys/bus/pci/devices/0000:3b:00.6/vfio-dev/vfio4");
 	put_link("sys/bus/pci/devices/0000:3b:00.6/driver", "../../drivers/vfio-pci");
 	put_link("sys/bus/pci/devices/0000:3b:00.6/iommu_group", "../../kernel/iommu_groups/16");
+	put_folder("sys/bus/pci/devices/0000:3b:00.8");
+	put_link("sys/bus/pci/devices/0000:3b:00.8/driver", "../../drivers/vfio-pci");
+	put_link("sys/bus/pci/devices/0000:3b:00.8/iommu_group",
+		 "../../kernel/iommu_groups/1234567890123456789");
 	put_folder("sys/kernel/iommu_groups/12/devices/0000:3b:00.2");
 	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.3");
 	put_folder("sys/kernel/iommu_groups/14/devices/0000:3b:00.5");
@@ -1157,15 +1181,22 @@ static void test_names(void **unused)
 	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio7");
 	assert_int_equal(find("0000:3b:00.3", &place, "bound to the driver 'nvme'"), -ENODEV);
 	assert_int_equal(find("0000:3b:00.4", &place, "behind no IOMMU"), -ENODEV);
+	assert_int_equal(find("0000:3b:00.8", &place, "behind no IOMMU"), -ENODEV);
+	assert_string_equal(place.group_id, "");
 	assert_int_equal(find("0000:3b:00.7", &place, "no PCI device"), -ENOENT);
 	assert_int_equal(find("/dev/vfio/14", &place, "has 2 devices"), -EINVAL);
 	assert_int_equal(find("/dev/vfio/15", &place, "no IOMMU group 15"), -ENOENT);
 	assert_int_equal(find("/dev/vfio/x", &place, "a group is"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/1f", &place, "a group is"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/1234567890", &place, "a group is"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/123456", &place, "no IOMMU group 123456"), -ENOENT);
 	assert_int_equal(find("/dev/vfio/devices/../vfio", &place, "a device file is"), -EINVAL);
 	assert_int_equal(find("11111111-2222-3333-4444-555555555555", &place, "no mediated"),
 			 -ENOENT);
 	assert_int_equal(find("/dev/vfio/devices/vfio7,raw,", &place, "no option"), -EINVAL);
 	assert_int_equal(find("0000:3b:00.2,via=magic", &place, "no option"), -EINVAL);
+	assert_int_equal(find("0000:3b:00.2,via=cdev,via=cdev", &place, NULL), 0);
+	assert_int_equal(find("0000:3b:00.2,via=cdev,via=legacy", &place, "not both"), -EINVAL);
 	assert_int_equal(find("nic0", &place, "no name of a kernel device"), -EINVAL);
 	assert_int_equal(find("", &place, "names no device"), -EINVAL);
 	{
@@ -1188,6 +1219,7 @@ int main(void)
 		cmocka_unit_test(test_refused_load),
 		cmocka_unit_test(test_let_go),
 		cmocka_unit_test(test_found_stopped),
+		cmocka_unit_test(test_wild_description),
 		cmocka_unit_test(test_access_and_stop),
 		cmocka_unit_test(test_waiting_transfer),
 		cmocka_unit_test(test_discarded),
