@@ -135,7 +135,8 @@ int qsc_rpc_reply(struct qsc_rpc *rpc, const struct qsc_wire_header *command, vo
 /*
  * The same in parts, at most 64, of which the first begins with those 16 bytes. Part i rests when
  * bit i of `resting` is set: it keeps its contents until the peer has received them, which may be
- * long after this has returned; so it need not be copied.
+ * long after this has returned; so it need not be copied. A peer that takes it by reference, into a
+ * pipe, sees what is written there later: nothing of another user's may ever be.
  */
 int qsc_rpc_reply_parts(struct qsc_rpc *rpc, const struct qsc_wire_header *command,
 			struct iovec *iov, size_t iovcnt, uint64_t resting, const int *fds,

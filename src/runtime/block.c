@@ -226,7 +226,7 @@ int qsc_block_take_back(struct qsc_block *block, bool keep)
 	int result = 0;
 	int old;
 
-	if (atomic_load(&block->by_fd)) {
+	if (atomic_load(&block->by_fd) || atomic_load(&block->lent)) {
 		fd = qsc_fd_memory(block->name, block->size);
 		if (fd < 0)
 			return fd;
@@ -241,6 +241,7 @@ int qsc_block_take_back(struct qsc_block *block, bool keep)
 		block->fd = qsc_fd_steal(&fd);
 		fd = old;
 		atomic_store(&block->by_fd, false);
+		atomic_store(&block->lent, false);
 	}
 	free(block->known);
 	free(block->stopped);

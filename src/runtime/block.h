@@ -35,6 +35,9 @@ struct qsc_block {
 	uint64_t *known;
 	uint64_t *stopped;
 	_Atomic bool by_fd; /* the file was handed out: the mappings cannot be revoked */
+	/* Pages were, in a session: who receives them by reference may keep them as long as he
+	 * likes. */
+	_Atomic bool lent;
 };
 
 /* -errno, and then nothing is to be destroyed. */
@@ -68,8 +71,8 @@ int qsc_block_give_out(struct qsc_block *block);
 
 /*
  * Nobody holds it any more who was given it, as far as mappings in this process go. A file that was
- * handed out is replaced by another at the same address, with the contents (`keep`) or zeroes. On
- * failure -errno, and the block is as it was. Nobody writes to it meanwhile.
+ * handed out, or pages of it, is replaced by another at the same address, with the contents
+ * (`keep`) or zeroes. On failure -errno, and the block is as it was. Nobody writes to it meanwhile.
  */
 int qsc_block_take_back(struct qsc_block *block, bool keep);
 

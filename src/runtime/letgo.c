@@ -2,7 +2,8 @@
 /*
  * Between two users (STATE-5): what the one who goes was given is taken from him, and the one who
  * comes shares nothing with him. Mappings in this process can be undone, but who holds a file of
- * the device's memory or the eventfd of a doorbell holds it for ever: the device moves to new ones.
+ * the device's memory, pages of it that a session lent, or the eventfd of a doorbell, holds it for
+ * ever: the device moves to new ones.
  */
 #include <errno.h>
 

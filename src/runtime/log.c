@@ -189,7 +189,7 @@ static void mark_range(const struct qsc_dirty_side *side, uint64_t bit, uint64_t
 
 void qsc_dirty_log_mark_pages(struct qsc_dirty_log *log, uint64_t first, uint64_t last)
 {
-	uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
+	uint32_t side = atomic_load_explicit(&log->active, memory_order_acquire);
 	size_t i;
 
 	for (i = first_range(log, first); i < log->num_ranges && log->ranges[i].first <= last;
@@ -238,7 +238,7 @@ static uint64_t take(_Atomic uint64_t *active, _Atomic uint64_t *resting, uint64
 	if (bits & mask)
 		atomic_store_explicit(resting, bits & ~mask, memory_order_relaxed);
 	bits &= mask;
-	if (!(atomic_load_explicit(active, memory_order_acquire) & mask))
+	if (!(atomic_load(active) & mask))
 		return bits;
 	if (mask == ~0ULL)
 		return bits | atomic_exchange_explicit(active, 0, memory_order_acq_rel);
@@ -299,13 +299,13 @@ static void report_resting(_Atomic uint64_t *words, uint64_t *restrict bitmap)
 	}
 }
 
-/* The same of the other side. */
+/* The same of the other side. The look at a word must not come before its byte was taken. */
 static void report_active(_Atomic uint64_t *words, uint64_t *bitmap)
 {
 	size_t i;
 
 	for (i = 0; i < QSC_DIRTY_CHUNK_WORDS; i++)
-		if (atomic_load_explicit(&words[i], memory_order_relaxed))
+		if (atomic_load(&words[i]))
 			bitmap[i] |= atomic_exchange_explicit(&words[i], 0, memory_order_acq_rel);
 }
 

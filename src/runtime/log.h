@@ -96,7 +96,7 @@ static inline void qsc_dirty_log_mark(struct qsc_dirty_log *log, uint64_t iova, 
 	if (__builtin_expect(first == last && first - range->first < range->count, true)) {
 		uint64_t bit = first - range->first;
 
-		uint32_t side = atomic_load_explicit(&log->active, memory_order_relaxed);
+		uint32_t side = atomic_load_explicit(&log->active, memory_order_acquire);
 
 		qsc_dirty_side_mark(&range->sides[side], bit, 1ULL << (bit % 64));
 		return;

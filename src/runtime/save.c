@@ -457,6 +457,7 @@ static void hand_out_run(struct qsc_save *save, struct qsc_save_sink *to, size_t
 {
 	if (save->frozen && size >= LEND_MIN && to->count + 2 <= to->max) {
 		(void)XXH3_64bits_update(save->hash, save->run, size);
+		atomic_store(&block_of(save, save->block)->lent, true);
 		add_piece(to, (void *)(uintptr_t)save->run, size);
 		to->done += size;
 	} else {

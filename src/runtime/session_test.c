@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of sessions: saving, loading, refusing, pre-copy of what was written since. */
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/bitmap.h"
@@ -205,6 +207,51 @@ static void test_lent_stream_is_the_same(void **unused)
 		free(got.bytes);
 	}
 	free(want.bytes);
+	test_end(device);
+}
+
+/* STATE-5: who keeps lent pages by reference sees nothing that the next user writes there. */
+static void test_STATE_5_lent_pages_are_not_the_next_users(void **unused)
+{
+	static const size_t SIZE = 65536;
+	struct test_device *device = test_new(7);
+	uint8_t *memory = qsc_block_data(device->rt, 0);
+	uint8_t *bytes = malloc(SIZE);
+	struct iovec pieces[64];
+	bool lent = false;
+	uint64_t session;
+	size_t count;
+	int ends[2];
+
+	assert_non_null(bytes);
+	memset(bytes, 0x5a, SIZE);
+	assert_int_equal(qsc_device_region_write(device->dev, 2, 0, bytes, SIZE), SIZE);
+	assert_int_equal(pipe(ends), 0);
+	session = enter(device, QSC_STATE_STOP_COPY);
+	while (!lent) {
+		static uint8_t buf[1 << 20];
+
+		assert_true(qsc_device_session_lend(device->dev, session, buf, sizeof(buf), pieces,
+						    64, &count) > 0);
+		for (size_t i = 0; i < count && !lent; i++)
+			if ((uint8_t *)pieces[i].iov_base == memory) {
+				pieces[i].iov_len = 4096;
+				assert_int_equal(vmsplice(ends[1], &pieces[i], 1, 0), 4096);
+				lent = true;
+			}
+	}
+	test_go(device, QSC_STATE_RUNNING);
+	qsc_device_close(device->dev);
+	assert_int_equal(qsc_runtime_open(device->rt, &device->dev), 0);
+	memset(bytes, 0xa5, SIZE);
+	assert_int_equal(qsc_device_region_write(device->dev, 2, 0, bytes, SIZE), SIZE);
+	assert_int_equal(memory[0], 0xa5);
+	assert_int_equal(read(ends[0], bytes, 4096), 4096);
+	for (size_t i = 0; i < 4096; i++)
+		assert_int_equal(bytes[i], 0x5a);
+	close(ends[0]);
+	close(ends[1]);
+	free(bytes);
 	test_end(device);
 }
 
@@ -653,6 +700,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_save_load_save_is_equal),
 		cmocka_unit_test(test_lent_stream_is_the_same),
+		cmocka_unit_test(test_STATE_5_lent_pages_are_not_the_next_users),
 		cmocka_unit_test(test_SESS_1_one_session_lives_through_the_saving_states),
 		cmocka_unit_test(test_SESS_4_precopy_follows_changes),
 		cmocka_unit_test(test_mapped_writes_are_found),
