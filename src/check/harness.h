@@ -51,6 +51,7 @@ struct harness {
 
 	/* What the survey has found. */
 	bool is_pci;
+	struct qsc_layout layout;
 	bool error_reachable; /* by loading nonsense; without it ERROR is no state to try */
 	uint32_t num_regions;
 	struct qsc_region_info regions[HARNESS_REGIONS];

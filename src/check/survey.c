@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "check/harness.h"
+#include "device/layout.h"
 
 static int shared_memory(const char *name, uint64_t size, int *fd, uint8_t **memory)
 {
@@ -209,6 +210,7 @@ static int look(struct harness *h, struct qsc_check_subject *subject, struct qsc
 	if (r)
 		return qsc_error_set(err, -r, NULL, "the device does not describe itself: %s",
 				     strerror(-r));
+	h->layout = info.layout;
 	h->is_pci = info.flags & VFIO_DEVICE_FLAGS_PCI;
 	h->num_regions = info.num_regions < HARNESS_REGIONS ? info.num_regions : HARNESS_REGIONS;
 	for (uint32_t i = 0; i < h->num_regions; i++)
@@ -239,6 +241,33 @@ static void look_for_error(struct harness *h)
 	h->error_reachable = false;
 }
 
+static void note_reason(void *ctx, const char *reason)
+{
+	char *first = ctx;
+
+	if (!first[0])
+		(void)snprintf(first, sizeof(((struct qsc_error *)NULL)->text) / 2, "%s", reason);
+}
+
+/* A destination that is another kind of device breaks nothing by refusing what the first one saves.
+ */
+static int look_at_destination(struct harness *h, struct qsc_error *err)
+{
+	char reason[sizeof(err->text) / 2] = "";
+	struct qsc_device_info info;
+	int r = harness_open(h);
+
+	if (!h->dev)
+		return qsc_error_set(err, -r, NULL, "destination: %s", h->trouble);
+	if (!qsc_device_get_info(h->dev, &info))
+		qsc_layout_compare(&info.layout, &h->layout, note_reason, reason);
+	harness_close(h);
+	return reason[0] ? qsc_error_set(err, EINVAL, NULL,
+					 "the destination cannot take what the device saves: %s",
+					 reason)
+			 : 0;
+}
+
 int harness_survey(struct harness *h, struct qsc_check_subject *subject, struct qsc_error *err)
 {
 	int r;
@@ -255,14 +284,8 @@ int harness_survey(struct harness *h, struct qsc_check_subject *subject, struct 
 	harness_close(h);
 	if (r || !h->options->to.open)
 		return r;
-	/* The destination is there, at least. */
 	h->opener = &h->options->to;
-	r = harness_open(h);
-	if (!h->dev)
-		r = qsc_error_set(err, -r, NULL, "destination: %s", h->trouble);
-	else
-		r = 0;
-	harness_close(h);
+	r = look_at_destination(h, err);
 	h->opener = &h->options->device;
 	return r;
 }

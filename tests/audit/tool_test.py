@@ -74,6 +74,13 @@ def check_socket(folder):
     assert suite.get("failures") == "0" and int(suite.get("tests")) == len(suite) == 14
     assert not sock.exists()
     run("--device", DEVICE, "--", "sh", "-c", ": {socket0}; exit 3", code=1)
+    # Nobody came: that is no good report.
+    done = run("--device", DEVICE, "--", "true", code=1)
+    assert "nothing was audited" in done.stderr, done.stderr
+    # A device of the kernel is none of our models.
+    done = run("--device", "vfio:0000:00:1f.7", "--", "sh", "-c", f"{TOOL} info vfio-user:{{socket0}}",
+               code=1)
+    assert "no model" not in done.stderr, done.stderr
 
 
 def check_provoke(folder):
@@ -88,6 +95,10 @@ def check_provoke(folder):
         (None, False, "right"), ("nic0.get-info=EIO", True, "silently lost"),
         ("nic0.log-stop=EIO", False, "right")], runs
     assert "silently lost in 1 of 3 runs" in done.stdout and "not reached" in done.stdout
+    # A recipe that is killed has said nothing.
+    done = run("--provoke", "--device", f"nic0={DEVICE}", "--fault", "nic0.log-stop=EIO", "--", "sh", "-c",
+               ": {socket0}; kill -9 $$", code=1)
+    assert "2 of 2 runs did not say what became of the data" in done.stderr, done.stderr
 
 
 def check_own_engine(folder):

@@ -54,7 +54,7 @@ def say(key, value):
 
 def data_is_right(rig):
     """The guest's word: it lives, and all that memory and disk hold is what it must be."""
-    refuse = rigs.BAD.replace("(timeout|", "(timeout, abort|")
+    refuse = rigs.BAD.replace("timeout|polled|", "timeout, abort|")
     try:
         rig.beats(refuse=refuse)
         wrong = rig.say("verify", "VERIFIED", refuse)["wrong"]

@@ -50,8 +50,7 @@ static void add_device(struct command *command, const char *name, const char *to
 	char *uri = NULL;
 	int result;
 
-	if (!strncmp(to, "vfio-user:", 10) || !strncmp(to, "model:", 6) ||
-	    !strncmp(to, "kernel:", 7))
+	if (!strncmp(to, "vfio-user:", 10) || !strncmp(to, "model:", 6) || !strncmp(to, "vfio:", 5))
 		uri = strdup(to);
 	else if (asprintf(&uri, "model:%s", to) < 0)
 		uri = NULL;
@@ -220,10 +219,15 @@ static int report(struct command *command, int code)
 	struct qsc_audit *audit = command->host.audit;
 	struct qsc_error err = QSC_ERROR_NONE;
 	bool failed = audit_report_count(audit).violations > 0 || code > 0;
+	struct qsc_audit_totals totals;
 
 	audit_report_print(audit, stdout);
 	if (code > 0)
 		printf("the command ended with exit code %d\n", code);
+	/* Who was not looked at has not been found to be right. */
+	qsc_audit_totals(audit, &totals);
+	if (!totals.devices)
+		failed = tool_fail("nobody used a device: nothing was audited");
 	if (command->json &&
 	    audit_report_json(audit, command->profile_name, code, command->json, &err) < 0)
 		failed = tool_fail("%s", err.text);

@@ -133,9 +133,15 @@ static void add_json(struct json_object *array, const struct run *run)
 	json_object_array_add(array, object);
 }
 
-/* 1 when data was lost silently in this run, -1 when it could not be run. */
+/* What became of all runs. */
+struct sums {
+	unsigned int lost; /* silently */
+	unsigned int undecided;
+};
+
+/* 0, or -1 when it could not be run. */
 static int next_run(struct audit_host *host, enum qsc_audit_profile profile, const char *fault,
-		    char *const command[], struct json_object *all)
+		    char *const command[], struct json_object *all, struct sums *sums)
 {
 	struct run run = {.fault = fault};
 	struct qsc_error err = QSC_ERROR_NONE;
@@ -146,7 +152,9 @@ static int next_run(struct audit_host *host, enum qsc_audit_profile profile, con
 	}
 	print_run(&run);
 	add_json(all, &run);
-	return !strcmp(verdict(&run), "silently lost");
+	sums->lost += !strcmp(verdict(&run), "silently lost");
+	sums->undecided += !strcmp(verdict(&run), "not decided");
+	return 0;
 }
 
 int audit_provoke(struct audit_host *host, enum qsc_audit_profile profile,
@@ -154,22 +162,22 @@ int audit_provoke(struct audit_host *host, enum qsc_audit_profile profile,
 {
 	struct json_object *all = json_object_new_array();
 	const char *const *list = *faults ? faults : all_faults;
-	unsigned int lost;
+	struct sums sums = {0};
 	int result;
 
 	printf("%-50s %-12s %-34s %-9s %-20s %s\n", "fault", "", "what the VMM did", "reported",
 	       "data", "broken");
-	result = next_run(host, profile, NULL, command, all);
-	lost = result > 0;
-	for (; *list && result >= 0; list++) {
-		result = next_run(host, profile, *list, command, all);
-		lost += result > 0;
-	}
+	result = next_run(host, profile, NULL, command, all, &sums);
+	for (; *list && result >= 0; list++)
+		result = next_run(host, profile, *list, command, all, &sums);
 	if (result >= 0)
-		printf("data was silently lost in %u of %zu runs\n", lost,
+		printf("data was silently lost in %u of %zu runs\n", sums.lost,
 		       (size_t)json_object_array_length(all));
+	if (sums.undecided)
+		result = -tool_fail("%u of %zu runs did not say what became of the data",
+				    sums.undecided, (size_t)json_object_array_length(all));
 	if (json && json_object_to_file_ext(json, all, JSON_C_TO_STRING_PRETTY) < 0)
 		result = -tool_fail("cannot write %s: %s", json, json_util_get_last_err());
 	json_object_put(all);
-	return result < 0 || lost ? TOOL_FAILED : TOOL_OK;
+	return result < 0 || sums.lost ? TOOL_FAILED : TOOL_OK;
 }
