@@ -110,17 +110,32 @@ def file():
 
 
 def preload():
-    """Steps: what, which file, then a command with its structure, or an access."""
-    bind = bytes([15, 1, 14, 0xcc]) + u32(0, 0, 0) + bytes([0])
-    alloc = bytes([15, 0, 1, 0xc8]) + u32(0, 0)
-    attach = bytes([15, 1, 15, 0xc8]) + u32(0, 1)
-    map_ = bytes([15, 0, 5, 0xe4]) + u32(7, 1, 0) + struct.pack("<QQQ", 0xaa << 56, 8192, 4096)
-    yield alloc + bind + attach + map_
+    """Whether a device is set up already, then steps: what, which file, then a command with its structure
+    and what is filled in, or an access."""
+    def call(file, number, body, filled=b"\x80", event=1):
+        return bytes([15, file, number, 0xc0 | len(body)]) + body + filled + bytes([0, event])
+
+    def feature(number, operation, body):
+        return call(1, 27, u32(0) + body, bytes([number, operation]))
+
+    def irqs(file, what, index, count, event=1):
+        return call(file, 21, b"", bytes([what, index, 0, count]), event)
+
+    bind = call(2, 14, u32(0, 0, 0))
+    map_ = call(0, 5, u32(7, 1, 0) + struct.pack("<QQQ", 0xaa << 56, 8192, 4096))
+    log = (feature(6, 2, struct.pack("<QIIQ", 4096, 1, 0, 0xaa << 56))
+           + feature(8, 1, struct.pack("<QQQQ", 0, 8192, 4096, 0xaa << 56)) + feature(7, 2, b""))
+    yield b"\1" + map_ + log + call(0, 7, u32(1) + struct.pack("<QQ", 4096, 8192))
     for state in (1, 3, 4, 6):
-        change = bytes([15, 1, 25, 0xcc]) + u32(1 << 17 | 2, state, 0)
-        yield bind + change + bytes([1, 6, 99, 2, 6, 9]) + bytes(9) + change
-    for number in range(38):
-        yield bind + bytes([15, number % 6, number, 0xff]) + bytes(63)
+        yield (b"\1" + map_ + feature(2, 2, u32(state, 0)) + bytes([1, 6, 99, 2, 6, 9]) + bytes(9)
+               + feature(2, 2, u32(2, 0)))
+    vectors = irqs(1, 8, 2, 2) + irqs(1, 9, 2, 1) + irqs(1, 9, 2, 0)
+    write = call(1, 25, u32(4) + struct.pack("<QQ", 0x40, 5) + u32(0), b"\2")
+    yield b"\1" + vectors + write + bytes([10, 0, 1]) + write
+    yield b"\0" + bind + irqs(2, 8, 0, 1) + irqs(2, 5, 0, 1) + bytes([10, 0, 1]) + irqs(2, 9, 0, 1)
+    yield b"\1" + irqs(1, 8, 4, 1) + irqs(1, 9, 4, 1) + bytes([7, 1, 0, 9, 0, 1, 1, 1, 7, 1, 1, 8, 0])
+    for number in range(39):
+        yield b"\1" + bytes([15, number % 6, number, 0xff]) + bytes(70)
 
 
 def nvme():

@@ -87,7 +87,7 @@ static const struct {
 
 int surface_init(void)
 {
-	static const struct handover_device device = {.spec = (char *)"dmacopy,memory=64K"};
+	static const char *const specs[] = {"dmacopy,memory=64K", "nvme,ram=1M"};
 	static struct handover_config config;
 	struct qsc_error err = QSC_ERROR_NONE;
 	char folder[] = "/tmp/quiesce-surface-XXXXXX";
@@ -102,7 +102,7 @@ int surface_init(void)
 	arena += ARENA;
 	config.num_devices = 2;
 	for (uint32_t i = 0; i < 2; i++) {
-		config.devices[i] = device;
+		config.devices[i].spec = (char *)(uintptr_t)specs[i];
 		(void)snprintf(config.devices[i].name, HANDOVER_NAME, "vfio%u", i);
 	}
 	if (!mkdtemp(folder))
@@ -353,6 +353,29 @@ static void step(struct run *run)
 	}
 }
 
+static int call(int fd, unsigned long command, void *arg)
+{
+	struct pl_file *file = pl_file_get(fd);
+	int result = file->ops->ioctl(file, command, arg);
+
+	pl_file_put(file);
+	return result;
+}
+
+/* Chance would hardly ever get to where most of it begins: a device that is bound and attached. */
+static void set_up(int iommufd, int device)
+{
+	struct abi_ioas_alloc alloc = {.size = sizeof(alloc)};
+	struct abi_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = iommufd};
+	struct abi_attach attach = {.argsz = sizeof(attach)};
+
+	if (call(iommufd, ABI_IOMMUFD(ABI_IOAS_ALLOC), &alloc) < 0 ||
+	    call(device, ABI_BIND_IOMMUFD, &bind) < 0)
+		return;
+	attach.pt_id = alloc.out_ioas_id;
+	(void)call(device, ABI_ATTACH_IOMMUFD_PT, &attach);
+}
+
 void surface_run(const uint8_t *data, size_t size)
 {
 	static const struct {
@@ -370,6 +393,8 @@ void surface_run(const uint8_t *data, size_t size)
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		keep(&run, pl_path_open(files[i].kind, files[i].index, O_CLOEXEC));
+	if (byte(&run) & 1 && run.num_fds > 1)
+		set_up(run.fds[0], run.fds[1]);
 	for (unsigned int i = 0; i < MAX_STEPS && run.size; i++)
 		step(&run);
 	unmap(&run);
