@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VFIO device as its user sees it: the one interface of Quiesce. The runtime and the vfio-user
- * client implement it; the server, the set and the migration engine use it; a layer (trace, fault)
- * implements it on top of another one.
+ * A VFIO device as its user sees it: the one interface of Quiesce. The runtime and the
+ * clients (vfio-user, the kernel) implement it; the server, the set, the migration engine and the
+ * check use it; a layer (trace, fault, audit) implements it on top of another one.
  *
  * A `struct qsc_device` is an open handle: the user holds the device from open to
  * qsc_device_close(). Closing it is "the last user lets go" of clause STATE-5.
@@ -432,8 +432,8 @@ QSC_API int qsc_device_session_close(struct qsc_device *dev, uint64_t session);
 /*
  * *page_size: wished in, chosen out; a power of two of at least 4096 bytes. -EINVAL for ranges that
  * are none, wrap or overlap (LOG-3), -EBUSY while a log is running; -E2BIG for more than can be
- * logged. In every state (LOG-4). stop ends the log and drops what it holds; -EINVAL when none is
- * running.
+ * logged. In every state (LOG-4) but ERROR, where it is -EIO. stop ends the log and drops what it
+ * holds; -EINVAL when none is running.
  */
 QSC_API int qsc_device_log_start(struct qsc_device *dev, uint64_t *page_size,
 				 const struct qsc_dma_range *ranges, size_t num_ranges);
@@ -511,8 +511,8 @@ QSC_API void qsc_trace_set(struct qsc_device *trace, qsc_trace_fn *line, void *c
  *
  * Several rules may strike the same action; of two of the same kind the later one counts. A region
  * that is mapped is accessed without the layer. `struck`, which may be NULL, gets the text of a
- *rule when it strikes for the first time; from any thread. *out takes over `inner` and closes it;
- *after a failure it is still the caller's. `name` may be NULL.
+ * rule when it strikes for the first time; from any thread. *out takes over `inner` and closes it;
+ * after a failure it is still the caller's. `name` may be NULL.
  *
  * -EINVAL: the specification is wrong; -ENOMEM; or what the rule at `open` says.
  */

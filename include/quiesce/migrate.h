@@ -195,7 +195,7 @@ struct qsc_migrate_report {
 	enum qsc_owner owner; /* as far as this side can prove */
 	uint64_t total_us;
 	uint64_t downtime_us;  /* source: from pause() to RUNNING heard or resume(); destination:
-				  from  STOPPING heard to resume() */
+				  from STOPPING heard to resume() */
 	uint64_t memory_bytes; /* moved, pre-copy included */
 	uint64_t device_bytes;
 	uint64_t stop_bytes; /* of both, while stopped */

@@ -58,7 +58,8 @@ QSC_API void qsc_set_destroy(struct qsc_set *set);
 /*
  * Add an open device; the set borrows it until it is destroyed. `name` is copied and stands in
  * every message. Returns the member's index, -ENOTTY with the reason for a device that cannot
- * migrate, -EINVAL for flags that are no valid set (STATE-1).
+ * migrate, -EINVAL for flags that are no valid set (STATE-1), -EEXIST for a device
+ * or a name that the set has already.
  */
 QSC_API int qsc_set_add(struct qsc_set *set, const char *name, struct qsc_device *dev,
 			struct qsc_error *err);
@@ -146,10 +147,10 @@ QSC_API int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_
  * between only the set changes it (STATE-3), so nobody else may request a state of a member.
  *
  * -errno of every wave: that of the first member's state change (SESS-6 when it refused what was
- * loaded; a device that fails breaks no clause by it), or -ENOMEM. Those that quiesce first, and run, also
- * answer as qsc_set_plan() (-EOPNOTSUPP, SET-3), before anything is touched; quiescing fails with
- * SET-3 when a mapping could not be taken away. run: -EIO with ORD-8 when a member is in ERROR,
- * with SET-4 the errno of a mapping that did not come back; no member was started then.
+ * loaded; a device that fails breaks no clause by it), or -ENOMEM. Those that quiesce first, and
+ * run, also answer as qsc_set_plan() (-EOPNOTSUPP, SET-3), before anything is touched; quiescing
+ * fails with SET-3 when a mapping could not be taken away. run: -EIO with ORD-8 when a member is in
+ * ERROR, with SET-4 the errno of a mapping that did not come back; no member was started then.
  */
 /* RUNNING to PRE_COPY, for the members that have it. */
 QSC_API int qsc_set_precopy(struct qsc_set *set, struct qsc_error *err);

@@ -71,8 +71,14 @@ int qsc_set_add(struct qsc_set *set, const char *name, struct qsc_device *dev,
 	struct qsc_migration_info info;
 	struct qsc_set_member *grown;
 	char *copy;
+	uint32_t i;
 	int result;
 
+	for (i = 0; i < set->count; i++)
+		if (set->members[i].dev == dev || !strcmp(set->members[i].name, name))
+			return qsc_error_set(err, EEXIST, NULL,
+					     "device '%s' is in the set already, as '%s'", name,
+					     set->members[i].name);
 	result = qsc_device_get_migration(dev, &info);
 	if (result == -ENOTTY)
 		return qsc_error_set(err, ENOTTY, NULL,

@@ -462,6 +462,19 @@ static void test_SET_4_mappings_come_back_on_rollback(void **state)
 	drop(&f);
 }
 
+static void test_a_device_stands_in_a_set_once(void **state)
+{
+	static const uint32_t flags[] = {7, 7};
+	struct qsc_error err = QSC_ERROR_NONE;
+	struct fixture f;
+
+	(void)state;
+	make(&f, flags, 2);
+	assert_int_equal(qsc_set_add(f.set, "c", &f.fakes[0]->base, &err), -EEXIST);
+	assert_non_null(strstr(err.text, "'c' is in the set already, as 'a'"));
+	drop(&f);
+}
+
 /* ---- failures ---- */
 
 static void test_ORD_4_failure_reports_the_true_state(void **state)
@@ -748,6 +761,7 @@ int main(void)
 		cmocka_unit_test(test_SET_3_nothing_is_revoked_unasked),
 		cmocka_unit_test(test_SET_3_mode_of_the_last_plan_stays),
 		cmocka_unit_test(test_SET_4_mappings_come_back_on_rollback),
+		cmocka_unit_test(test_a_device_stands_in_a_set_once),
 		cmocka_unit_test(test_ORD_4_failure_reports_the_true_state),
 		cmocka_unit_test(test_states_are_asked_for_once),
 		cmocka_unit_test(test_ORD_4_after_a_failure_all_are_asked),

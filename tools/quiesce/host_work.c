@@ -105,7 +105,8 @@ void host_advise(struct host *host, struct qsc_error *err)
 		 (strstr(text, "nothing moved ") || strstr(text, "waiting for ")))
 		advise(err, "; --stall-timeout says how long the other side is waited for");
 	else if (err->number == EMEDIUMTYPE && strstr(text, "the user is "))
-		advise(err, ": start both sides with the same --tenant");
+		advise(err, ": start both sides with the same --tenant, on devices of the "
+			    "same sizes");
 }
 
 /* ---- what is kept of a move ---- */
