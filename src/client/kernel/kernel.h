@@ -161,6 +161,7 @@ struct qsc_kernel {
 	pthread_cond_t turn;
 	unsigned int waiting;	   /* session calls that wait for the driver, without the lock */
 	unsigned int interrupting; /* those who are about to take a turn before them */
+	unsigned int queued;	   /* session calls that wait for the one that transfers */
 	bool transferring;	   /* a session call reads or writes */
 	int wake_fd;		   /* eventfd; readable while somebody interrupts */
 	_Atomic uint32_t state;	   /* read without the lock by those who ask what is legal */

@@ -701,12 +701,25 @@ static pthread_t start_transfer(struct transfer *transfer)
 	return thread;
 }
 
+static bool queued(struct qsc_device *dev)
+{
+	struct qsc_kernel *kernel = qsc_kernel_of(dev);
+	bool waits;
+
+	pthread_mutex_lock(&kernel->state_lock);
+	waits = kernel->queued;
+	pthread_mutex_unlock(&kernel->state_lock);
+	return waits;
+}
+
 /* Who waits for a driver's data keeps nobody from stopping the device. */
 static void test_waiting_transfer(void **unused)
 {
 	struct qsc_device *dev = begin();
 	struct transfer transfer = {.dev = dev, .session = enter(dev, QSC_STATE_PRE_COPY)};
 	struct qsc_precopy_info info;
+	struct transfer second;
+	pthread_t other;
 	pthread_t thread = start_transfer(&transfer);
 
 	(void)unused;
@@ -716,6 +729,18 @@ static void test_waiting_transfer(void **unused)
 	pthread_join(thread, NULL);
 	assert_int_equal(transfer.result, 4);
 	assert_int_equal(transfer.first, 'l');
+	/* Two at a time: one after the other. */
+	thread = start_transfer(&transfer);
+	second = transfer;
+	assert_int_equal(pthread_create(&other, NULL, run_transfer, &second), 0);
+	while (!queued(dev))
+		sched_yield();
+	assert_int_equal(write(fake.session, "a", 1), 1);
+	pthread_join(thread, NULL);
+	assert_int_equal(write(fake.session, "b", 1), 1);
+	pthread_join(other, NULL);
+	assert_int_equal(transfer.first, 'a');
+	assert_int_equal(second.first, 'b');
 	/* It ends (SESS-2): by a change of state, by its own end, by a reset. */
 	thread = start_transfer(&transfer);
 	assert_int_equal(qsc_device_session_precopy_info(dev, transfer.session, &info), -EINVAL);

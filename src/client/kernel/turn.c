@@ -35,15 +35,18 @@ void qsc_kernel_unlock_state(struct qsc_kernel *kernel)
 void qsc_kernel_begin_transfer(struct qsc_kernel *kernel)
 {
 	pthread_mutex_lock(&kernel->state_lock);
+	kernel->queued++;
 	while (kernel->transferring)
 		pthread_cond_wait(&kernel->turn, &kernel->state_lock);
+	kernel->queued--;
 	kernel->transferring = true;
 }
 
 void qsc_kernel_end_transfer(struct qsc_kernel *kernel)
 {
 	kernel->transferring = false;
-	pthread_cond_broadcast(&kernel->turn);
+	if (kernel->queued)
+		pthread_cond_broadcast(&kernel->turn);
 	pthread_mutex_unlock(&kernel->state_lock);
 }
 
