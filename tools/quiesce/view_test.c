@@ -424,7 +424,8 @@ static void test_report(void **state)
 	/* What was broken off says nothing about the prediction. */
 	move.report.owner = QSC_OWNER_SOURCE;
 	text = shown(view_report, &plain, &move);
-	assert_non_null(strstr(text, "     the stop was not seen to its end; the limit was 300 ms\n"));
+	assert_non_null(
+		strstr(text, "     the stop was not seen to its end; the limit was 300 ms\n"));
 	assert_null(strstr(text, "the prediction was"));
 	free(text);
 	/* Nothing was stopped, so there is nothing to be seen of it. */
