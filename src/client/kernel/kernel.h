@@ -162,10 +162,10 @@ struct qsc_kernel {
 	unsigned int waiting;	   /* session calls that wait for the driver, without the lock */
 	unsigned int interrupting; /* those who are about to take a turn before them */
 	unsigned int queued;	   /* session calls that wait for the one that transfers */
-	bool transferring;	   /* a session call reads or writes */
 	int wake_fd;		   /* eventfd; readable while somebody interrupts */
 	_Atomic uint32_t state;	   /* read without the lock by those who ask what is legal */
 	bool state_known;	   /* false: it has to be asked for (ORD-4) */
+	bool transferring;	   /* a session call reads or writes */
 	uint64_t session;	   /* the one that is open, or 0 */
 	uint64_t last_session;
 	int session_fd;
