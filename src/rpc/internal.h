@@ -147,6 +147,9 @@ qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t si
 	return qsc_rpc_take_fds(&message, input) < 0 ? -EPROTO : n;
 }
 
+/* Until the socket is ready for `events`, or about so: 0, -ETIMEDOUT at the deadline, -ENOTCONN. */
+int qsc_rpc_wait_for(int fd, short events, uint64_t deadline_us);
+
 /* Go on after a try that brought `n`, which is nothing. */
 int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64_t deadline_us,
 			   ssize_t n, struct qsc_rpc_input *input);

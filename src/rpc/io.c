@@ -23,7 +23,7 @@ uint64_t qsc_rpc_now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int wait_for(int fd, short events, uint64_t deadline_us)
+int qsc_rpc_wait_for(int fd, short events, uint64_t deadline_us)
 {
 	struct pollfd poll_fd = {.fd = fd, .events = events};
 	uint64_t now = qsc_rpc_now_us();
@@ -81,7 +81,7 @@ int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64
 		if (!(flags & MSG_DONTWAIT))
 			return -ETIMEDOUT;
 		if (!rpc->poll) {
-			result = wait_for(rpc->fd, POLLIN, deadline_us);
+			result = qsc_rpc_wait_for(rpc->fd, POLLIN, deadline_us);
 			if (result < 0)
 				return result;
 		} else if (deadline_us && ++spins % SPINS_PER_CLOCK == 0 &&
@@ -176,23 +176,23 @@ int qsc_rpc_transmit(struct qsc_rpc *rpc, const struct qsc_rpc_output *output, s
 	if (sent)
 		num_fds = 0;
 	while (iovcnt) {
-		/* The first try may sleep, for as long as SO_SNDTIMEO says. */
+		/* SO_SNDTIMEO would begin anew with every piece that the peer takes. */
 		ssize_t n = send_with_fds(rpc->fd, iov, iovcnt, output->fds, num_fds,
-					  MSG_NOSIGNAL | (deadline_us ? MSG_DONTWAIT : 0));
+					  MSG_NOSIGNAL | MSG_DONTWAIT);
+		int result = 0;
 
-		if (n < 0 && errno != EINTR && (errno != EAGAIN || !deadline_us))
-			return errno == EAGAIN ? -ETIMEDOUT : -ENOTCONN;
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return -ENOTCONN;
 		if (n > 0) {
 			skip(&iov, &iovcnt, (size_t)n);
 			num_fds = 0;
-		} else if (n < 0 && errno == EAGAIN) {
-			int result = wait_for(rpc->fd, POLLOUT, deadline_us);
-
-			if (result < 0)
-				return result;
 		}
 		if (iovcnt && !deadline_us)
 			deadline_us = qsc_rpc_now_us() + (uint64_t)rpc->message_timeout_ms * 1000;
+		if (iovcnt)
+			result = qsc_rpc_wait_for(rpc->fd, POLLOUT, deadline_us);
+		if (result < 0)
+			return result;
 	}
 	return 0;
 }

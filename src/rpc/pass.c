@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@
 
 /* Bytes in the pipe; as many as the system gives. A page of its own for every part. */
 #define PIPE_SIZE (512 << 10)
-/* From one look at the deadline to the next. */
+/* From one look at the deadline to the next; what a socket that can be written to has room for. */
 #define PASS_STEP (64U << 10)
 
 static bool have_pipe(struct qsc_rpc *rpc)
@@ -77,17 +78,19 @@ static size_t feed_pipe(const struct qsc_rpc *rpc, struct feed *feed)
 static int drain_pipe(const struct qsc_rpc *rpc, size_t *left, uint64_t deadline_us)
 {
 	while (*left) {
-		/* May sleep, for as long as SO_SNDTIMEO says. */
-		ssize_t n = splice(rpc->pass[0], NULL, rpc->fd, NULL, qsc_min_u64(*left, PASS_STEP),
-				   0);
+		/* A splice can only be told not to sleep by the socket's own flags: so not before.
+		 */
+		int result = qsc_rpc_wait_for(rpc->fd, POLLOUT, deadline_us);
+		ssize_t n;
 
+		if (result < 0)
+			return result == -ETIMEDOUT ? -EAGAIN : result;
+		n = splice(rpc->pass[0], NULL, rpc->fd, NULL, qsc_min_u64(*left, PASS_STEP), 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return n ? -errno : -EIO;
 		*left -= (size_t)n;
-		if (*left && qsc_rpc_now_us() >= deadline_us)
-			return -EAGAIN;
 	}
 	return 0;
 }

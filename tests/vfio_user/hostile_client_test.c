@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vfio.h>
@@ -782,7 +783,58 @@ static void test_replies_never_read(void **state)
 	pair_join(&pair);
 }
 
-/* The same while state data are passed on by reference, and one who leaves: no signal ends us. */
+/* More than the sockets hold by far, in messages of 1 MiB. */
+#define SLOW_REPLIES 8
+
+static void read_slowly(int fd)
+{
+	static uint8_t piece[16 << 10];
+	const struct timespec pause = {.tv_nsec = 10000000};
+	size_t got = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && got < SLOW_REPLIES << 20) {
+		n = recv(fd, piece, sizeof(piece), 0);
+		got += n > 0 ? (size_t)n : 0;
+		(void)nanosleep(&pause, NULL);
+	}
+	assert_in_range(got, 1, (SLOW_REPLIES << 20) - 1);
+}
+
+/*
+ * One who reads so slowly that it takes 640 ms to make room for a reply, but lets the sender sleep
+ * never for long: the deadline is for the whole reply.
+ */
+static void test_replies_read_slowly(void **state)
+{
+	struct qsc_server_options options = {.message_timeout_ms = 100};
+	struct pair pair;
+	int round;
+	int fd;
+	int i;
+
+	for (round = 0; round < 2; round++) {
+		pair_serve(&pair, &options, &fd);
+		raw_hello(fd, false, NULL);
+		fake_set(pair.fake, lends, round);
+		if (round)
+			assert_int_equal(raw_request(fd, QSC_WIRE_FEATURE,
+						     U32(16, FSET(2), QSC_STATE_STOP_COPY, 0), NULL,
+						     0, &reply),
+					 0);
+		for (i = 0; i < SLOW_REPLIES; i++)
+			raw_send(fd, 1, round ? QSC_WIRE_MIG_DATA_READ : QSC_WIRE_REGION_READ, 0,
+				 round ? (const uint32_t[]){8 + (1 << 20), 1 << 20, 0, 0}
+				       : (const uint32_t[]){0, 0, FAKE_BIG, 1 << 20},
+				 round ? 8 : 16, NULL, 0, 0);
+		read_slowly(fd);
+		fake_wait_closed(pair.fake);
+		close(fd);
+		pair_join(&pair);
+	}
+}
+
+/* One who reads nothing of state data passed on by reference, or leaves: no signal ends us. */
 static void test_lent_state_never_read(void **state)
 {
 	struct qsc_server_options options = {.message_timeout_ms = 50};
@@ -836,6 +888,7 @@ int main(void)
 		cmocka_unit_test(test_dma_answered_slowly),
 		cmocka_unit_test(test_dma_answered_wrongly),
 		cmocka_unit_test(test_replies_never_read),
+		cmocka_unit_test(test_replies_read_slowly),
 		cmocka_unit_test(test_lent_state_never_read),
 	};
 
