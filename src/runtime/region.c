@@ -243,11 +243,27 @@ int qsc_runtime_op_region_change(struct qsc_device *dev, void *addr, size_t size
 	return qsc_mappings_change(&qsc_runtime_of(dev)->mappings, addr, size, prot);
 }
 
+/*
+ * Opened once more: the mode is what the receiver may do with it, and what he does to its flags
+ * (O_APPEND) does not touch ours.
+ */
+static int open_memory(int fd, bool writable)
+{
+	char path[32];
+	int opened;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	opened = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	if (opened >= 0)
+		return opened;
+	/* Without /proc. */
+	return writable ? qsc_fd_dup(fd) : -errno;
+}
+
 int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t index, int *fd, uint64_t *fd_offset)
 {
 	struct qsc_runtime *rt = qsc_runtime_of(dev);
 	const struct qsc_region *region;
-	char path[32];
 	int result;
 
 	if (index >= VFIO_PCI_NUM_REGIONS)
@@ -255,15 +271,7 @@ int qsc_runtime_op_region_fd(struct qsc_device *dev, uint32_t index, int *fd, ui
 	region = &rt->regions[index];
 	if (!(region->flags & VFIO_REGION_INFO_FLAG_MMAP))
 		return -EINVAL;
-	/* The mode of opening is what the receiver may do with it. */
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", region->block->fd);
-	if (region->flags & VFIO_REGION_INFO_FLAG_WRITE) {
-		result = qsc_fd_dup(region->block->fd);
-	} else {
-		result = open(path, O_RDONLY | O_CLOEXEC);
-		if (result < 0)
-			result = -errno;
-	}
+	result = open_memory(region->block->fd, region->flags & VFIO_REGION_INFO_FLAG_WRITE);
 	if (result < 0)
 		return result;
 	*fd = result;

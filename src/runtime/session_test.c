@@ -446,6 +446,8 @@ static void test_ORD_1_after_a_load(void **unused)
 		int fd;
 
 		assert_int_equal(qsc_device_region_fd(b->dev, 2, &fd, &fd_offset), 0);
+		/* The flags of what was handed out are the receiver's; ours are others. */
+		assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
 		mapped = mmap(NULL, TEST_BAR2_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 			      (off_t)fd_offset);
 		assert_ptr_not_equal(mapped, MAP_FAILED);
