@@ -2,6 +2,7 @@
 /* Unit tests of base: errors, ranges, bitmaps, guarded memory, running tasks side by side. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -153,6 +155,53 @@ static void test_eventfd_is_told_without_proc(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* One thousand, which is more than there is room for results, here and in a child. */
+static bool signals_in_full(int fd)
+{
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		if (qsc_eventfd_signal_foreign(fd) < 0)
+			return false;
+	return qsc_eventfd_drain(fd) == 1000;
+}
+
+/* Each of these would wait for ever if it could wait: the alarm ends the test then. */
+static void test_foreign_eventfd_never_waits(void **state)
+{
+	qsc_autoclose int fd = eventfd(0, EFD_CLOEXEC);
+	aio_context_t context = 0;
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	(void)alarm(20);
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	assert_true(signals_in_full(fd));
+	assert_int_equal(qsc_eventfd_drain(fd), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child)
+		_exit(signals_in_full(fd) ? 0 : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_true(signals_in_full(fd));
+	assert_int_equal(qsc_eventfd_signal_foreign(-1), -EBADF);
+	assert_int_equal(qsc_eventfd_signal(fd, UINT64_MAX - 1), 0);
+	/* Where there is no asynchronous I/O a full one is left as it is. */
+	if (syscall(SYS_io_setup, 1, &context) < 0) {
+		assert_int_equal(qsc_eventfd_signal_foreign(fd), -EAGAIN);
+		assert_int_equal(qsc_eventfd_drain(fd), UINT64_MAX - 1);
+	} else {
+		(void)syscall(SYS_io_destroy, context);
+		assert_int_equal(qsc_eventfd_signal_foreign(fd), 0);
+		assert_int_equal(qsc_eventfd_signal_foreign(fd), 0);
+		assert_int_equal(qsc_eventfd_drain(fd), UINT64_MAX);
+	}
+	(void)alarm(0);
+}
+
 /* None of the tasks ends before all have begun. */
 static void meet(void *arg)
 {
@@ -231,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_guard_survives_truncated_file),
 		cmocka_unit_test(test_memory_file_keeps_its_size),
 		cmocka_unit_test(test_eventfd_is_told_without_proc),
+		cmocka_unit_test(test_foreign_eventfd_never_waits),
 		cmocka_unit_test(test_parallel_runs_side_by_side),
 		cmocka_unit_test(test_parallel_runs_each_once),
 		cmocka_unit_test(test_log_level),

@@ -4,12 +4,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#define AIO_REQUESTS 64 /* whose results wait to be discarded */
 
 void qsc_fd_close(int *fd)
 {
@@ -66,7 +72,7 @@ int qsc_eventfd_signal(int fd, uint64_t value)
 	struct pollfd room = {.fd = fd, .events = POLLOUT};
 	ssize_t n;
 
-	/* Its owner may have filled it to the brim, and it may be a blocking one. */
+	/* It may be a blocking one, and full. */
 	if (poll(&room, 1, 0) == 0)
 		return -EAGAIN;
 	do
@@ -75,13 +81,81 @@ int qsc_eventfd_signal(int fd, uint64_t value)
 	return n < 0 ? -errno : 0;
 }
 
+/* For asynchronous I/O of this process; 0: none was made yet. A child does not have its parent's.
+ */
+static _Atomic(aio_context_t) aio_context;
+
+/* Another than `old`, which is none or is not ours: 0 or -errno. */
+static int renew_aio_context(aio_context_t old)
+{
+	aio_context_t context = 0;
+
+	if (syscall(SYS_io_setup, AIO_REQUESTS, &context) < 0)
+		return -errno;
+	/* Another thread may have been faster. */
+	if (!atomic_compare_exchange_strong(&aio_context, &old, context))
+		(void)syscall(SYS_io_destroy, context);
+	return 0;
+}
+
+/* Whoever asks for results makes room for more of them. Nobody wants these. */
+static void discard_aio_results(aio_context_t context)
+{
+	struct io_event results[AIO_REQUESTS];
+
+	(void)syscall(SYS_io_getevents, context, 0L, (long)AIO_REQUESTS, results, NULL);
+}
+
+int qsc_eventfd_signal_foreign(int fd)
+{
+	struct iocb request = {
+		.aio_fildes = (uint32_t)fd,
+		.aio_lio_opcode = IOCB_CMD_PREAD,
+		.aio_flags = IOCB_FLAG_RESFD,
+		.aio_resfd = (uint32_t)fd,
+	};
+	struct iocb *requests[] = {&request};
+	bool renewed = false;
+
+	/*
+	 * The kernel adds 1 when a request has ended, and no flag makes it wait for that. So this
+	 * asks for something that ends at once: to read nothing.
+	 */
+	for (;;) {
+		aio_context_t context = atomic_load(&aio_context);
+
+		if (context && syscall(SYS_io_submit, context, 1L, requests) == 1)
+			return 0;
+		if (context && errno == EAGAIN) {
+			discard_aio_results(context);
+			continue;
+		}
+		if (context && errno != EINVAL)
+			return -errno;
+		/* Where there is no asynchronous I/O, or not for eventfds. */
+		if (renewed || renew_aio_context(context) < 0)
+			return qsc_eventfd_signal(fd, 1);
+		renewed = true;
+	}
+}
+
 uint64_t qsc_eventfd_drain(int fd)
 {
+	struct pollfd some = {.fd = fd, .events = POLLIN};
 	uint64_t value = 0;
+	struct iovec iov = {.iov_base = &value, .iov_len = sizeof(value)};
 	ssize_t n;
 
+	/* Whether it blocks is up to whoever has it as well, and may change at any time. */
 	do
-		n = read(fd, &value, sizeof(value));
+		n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 	while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+		if (poll(&some, 1, 0) != 1)
+			return 0;
+		do
+			n = read(fd, &value, sizeof(value));
+		while (n < 0 && errno == EINTR);
+	}
 	return n == (ssize_t)sizeof(value) ? value : 0;
 }

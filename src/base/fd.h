@@ -35,14 +35,23 @@ int qsc_fd_memory(const char *name, uint64_t size);
 bool qsc_fd_is_eventfd(int fd);
 
 /*
- * Add `value` to an eventfd: 0, -EAGAIN when it is full, or another -errno. There is no telling a
- * full one from one without room for more than 1, so only with a value of 1 this does not block on
- * a blocking eventfd of somebody else's. What remains is that he fills it in the instant between
- * the look and the write; then the caller waits until he takes something out or ends.
+ * Add `value` to an eventfd of ours: 0, -EAGAIN when it is full, or another -errno. A blocking one
+ * that has room, but not for as much, or that somebody fills in that instant, makes this wait.
  */
 int qsc_eventfd_signal(int fd, uint64_t value);
 
-/* Take an eventfd's count; 0 when it has none. */
+/*
+ * Add 1 to an eventfd that others have as well: this never waits for them, whatever they do to it.
+ * A full one stays at what it can count at most, so that its owner finds it signalled. 0 or
+ * -errno. It takes asynchronous I/O of the kernel, which is set up for the process with the first
+ * one. Where that cannot be had this is qsc_eventfd_signal().
+ */
+int qsc_eventfd_signal_foreign(int fd);
+
+/*
+ * Take an eventfd's count; 0 when it has none. Never waits, whatever others who have it do to it;
+ * only before Linux 5.8 it does when they take the count in the instant between look and read.
+ */
 uint64_t qsc_eventfd_drain(int fd);
 
 #endif

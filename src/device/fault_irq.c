@@ -40,7 +40,7 @@ static void deliver(struct fault_relay *relay, struct vector *vector)
 	if (count)
 		count = relay->decide(relay->ctx, vector->number, count);
 	while (count--)
-		if (qsc_eventfd_signal(vector->user, 1) < 0)
+		if (qsc_eventfd_signal_foreign(vector->user) < 0)
 			break;
 }
 

@@ -72,7 +72,7 @@ static void deliver(struct qsc_irqs *irqs, uint32_t index, struct qsc_irq_vector
 		count = 1;
 	}
 	/* One by one: see irq.h. */
-	while (count && qsc_eventfd_signal(vector->fd, 1) == 0) {
+	while (count && qsc_eventfd_signal_foreign(vector->fd) == 0) {
 		irqs->seen.delivered++;
 		count--;
 	}

@@ -5,10 +5,9 @@
  * change of mode, so that each is either delivered before it or held: none is lost or doubled, up
  * to QSC_IRQ_MAX_HELD of a vector.
  *
- * An eventfd is the user's and may be a blocking one. Each interrupt is written by itself after a
- * look whether there is room for it, and lost if there is none. One race remains, which eventfds
- * give no means against: a user who fills his own in the instant between the look and the write
- * holds up this device, which is his, until he empties it.
+ * An eventfd is the user's, who may fill it and make it a blocking one at any time. So each
+ * interrupt is added in a way that never waits for him; one that finds no room is as good as
+ * delivered, for what he has not taken yet tells him. What the lock is held for has an end.
  */
 #ifndef QSC_RUNTIME_IRQ_H
 #define QSC_RUNTIME_IRQ_H

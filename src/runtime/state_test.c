@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of the state machine: every path of every flag set, and what each arc does. */
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -412,6 +413,8 @@ static void test_doorbells(void **unused)
 	assert_int_equal(qsc_device_region_io_fds(device->dev, 0, NULL, 0), 1);
 	assert_int_equal(qsc_device_region_io_fds(device->dev, 0, &bell, 1), 1);
 	assert_int_equal(bell.offset, REG_DOORBELL);
+	/* Whoever has it can make it a blocking one: the stop below must not wait for a ring. */
+	assert_int_equal(fcntl(bell.fd, F_SETFL, O_RDWR), 0);
 	(void)test_steps(device);
 	assert_int_equal(qsc_eventfd_signal(bell.fd, 1), 0);
 	assert_true(qsc_runtime_step(device->rt, 0));
