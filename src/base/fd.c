@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define AIO_REQUESTS 64 /* whose results wait to be discarded */
@@ -47,6 +49,16 @@ int qsc_fd_memory(const char *name, uint64_t size)
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	return qsc_fd_steal(&fd);
+}
+
+uint64_t qsc_fd_map_unit(int fd)
+{
+	struct statfs status;
+
+	/* Others may have huge pages as well, but there they are no more than a wish. */
+	if (fstatfs(fd, &status) < 0 || status.f_type != HUGETLBFS_MAGIC || status.f_bsize <= 0)
+		return (uint64_t)sysconf(_SC_PAGESIZE);
+	return (uint64_t)status.f_bsize;
 }
 
 bool qsc_fd_is_eventfd(int fd)

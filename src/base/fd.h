@@ -28,6 +28,9 @@ int qsc_fd_dup(int fd);
 /* A zeroed memory file of that size which cannot change its size any more, or -errno. */
 int qsc_fd_memory(const char *name, uint64_t size);
 
+/* In what sizes a memory file is mapped and unmapped: with huge pages more than a page. */
+uint64_t qsc_fd_map_unit(int fd);
+
 /*
  * Whether it is an eventfd: writing to anything else could block, or mean something else. Where
  * /proc cannot be read this tells no more than that it is of that family (eventfd, epoll, …).

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/guard.h"
 
 /* A report of less is over before turning the log would pay. */
@@ -22,6 +23,8 @@ struct entry {
 	char *memory;			     /* or NULL: by access */
 	const struct qsc_dma_access *access; /* or NULL: by memory */
 	struct qsc_guard *guard;	     /* with memory that we mapped from a file */
+	char *mapped;			     /* that mapping: whole pages, also huge ones */
+	size_t mapped_size;
 };
 
 /* Immutable once published; the entries are shared by successive tables. */
@@ -50,7 +53,7 @@ static void free_entry(struct entry *entry)
 {
 	if (entry->guard) {
 		qsc_guard_remove(entry->guard);
-		munmap(entry->memory, entry->size);
+		munmap(entry->mapped, entry->mapped_size);
 	}
 	free(entry);
 }
@@ -89,29 +92,35 @@ static size_t first_entry(const struct qsc_dma_table *table, uint64_t iova)
 
 /*
  * Map the file behind a mapping. A file that ends before the mapping does would raise SIGBUS, and
- * so would one that is truncated later: the first is refused, the second guarded.
+ * so would one that is truncated later: the first is refused, the second guarded. Of huge pages
+ * whole ones are mapped, for nothing else can be unmapped again.
  */
 static int map_file(struct entry *entry, const struct qsc_dma_mapping *mapping)
 {
 	int prot = (mapping->flags & QSC_DMA_READ ? PROT_READ : 0) |
 		   (mapping->flags & QSC_DMA_WRITE ? PROT_WRITE : 0);
+	uint64_t unit = qsc_fd_map_unit(mapping->fd);
+	uint64_t lead = mapping->fd_offset & (unit - 1);
 	struct stat status;
 	int result;
 
-	if (mapping->fd_offset > INT64_MAX || mapping->size > SIZE_MAX)
+	if (mapping->fd_offset > INT64_MAX || mapping->size > INT64_MAX - unit - lead ||
+	    lead & (QSC_PAGE_SIZE - 1))
 		return -EINVAL;
 	if (fstat(mapping->fd, &status) < 0)
 		return -errno;
 	if (S_ISREG(status.st_mode) &&
 	    !qsc_range_within(mapping->fd_offset, mapping->size, (uint64_t)status.st_size))
 		return -EINVAL;
-	entry->memory = mmap(NULL, mapping->size, prot, MAP_SHARED, mapping->fd,
-			     (off_t)mapping->fd_offset);
-	if (entry->memory == MAP_FAILED)
+	entry->mapped_size = qsc_align_up(lead + mapping->size, unit);
+	entry->mapped = mmap(NULL, entry->mapped_size, prot, MAP_SHARED, mapping->fd,
+			     (off_t)(mapping->fd_offset - lead));
+	if (entry->mapped == MAP_FAILED)
 		return -errno;
-	result = qsc_guard_add(entry->memory, mapping->size, &entry->guard);
+	entry->memory = entry->mapped + lead;
+	result = qsc_guard_add(entry->mapped, entry->mapped_size, &entry->guard);
 	if (result < 0)
-		munmap(entry->memory, mapping->size);
+		munmap(entry->mapped, entry->mapped_size);
 	return result;
 }
 

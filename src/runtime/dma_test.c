@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Unit tests of the DMA space: what leads where, what the gate lets through, what is logged. */
 #include <errno.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -36,6 +38,66 @@ static void begin(struct qsc_dma_space *space)
 {
 	assert_int_equal(qsc_dma_space_init(space), 0);
 	qsc_gate_set(&space->gate, QSC_GATE_OPEN);
+}
+
+/* A memory file that says of itself that it has huge pages; where there are none, there is no
+ * other.
+ */
+#define HUGE 65536
+static int huge_fd = -1;
+
+int fstatfs(int fd, struct statfs *buf)
+{
+	memset(buf, 0, sizeof(*buf));
+	if (fd == huge_fd) {
+		buf->f_type = HUGETLBFS_MAGIC;
+		buf->f_bsize = HUGE;
+	}
+	return 0;
+}
+
+static uint64_t mapped_of(const char *name)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long long from;
+	unsigned long long to;
+	uint64_t size = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (strstr(line, name) && sscanf(line, "%llx-%llx", &from, &to) == 2)
+			size += to - from;
+	(void)fclose(maps);
+	return size;
+}
+
+/* Parts of huge pages, as a VM's memory has them around a hole: mapped whole, and gone whole. */
+static void test_huge_pages(void **unused)
+{
+	struct qsc_dma_mapping mapping = at(0x100000, 0x2000, NULL, RW);
+	struct qsc_dma_space space;
+	char byte = 0;
+
+	begin(&space);
+	huge_fd = qsc_fd_memory("dma-test-huge", 4 * HUGE);
+	mapping.fd = huge_fd;
+	mapping.fd_offset = 2 * HUGE - 0x1000;
+	assert_int_equal(pwrite(huge_fd, "ab", 2, 2 * HUGE - 1), 2);
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), 0);
+	assert_int_equal(mapped_of("dma-test-huge"), 2 * HUGE);
+	assert_int_equal(qsc_dma_space_read(&space, 0x100fff, &byte, 1), 0);
+	assert_int_equal(byte, 'a');
+	assert_int_equal(qsc_dma_space_write(&space, 0x101fff, "z", 1), 0);
+	assert_int_equal(pread(huge_fd, &byte, 1, 2 * HUGE + 0xfff), 1);
+	assert_int_equal(byte, 'z');
+	assert_int_equal(qsc_dma_space_read(&space, 0x102000, &byte, 1), -EFAULT);
+	assert_int_equal(qsc_dma_space_unmap(&space, 0x100000, 0x2000), 0);
+	assert_int_equal(mapped_of("dma-test-huge"), 0);
+	mapping.fd_offset = 1;
+	assert_int_equal(qsc_dma_space_map(&space, &mapping), -EINVAL);
+	qsc_fd_close(&huge_fd);
+	qsc_dma_space_destroy(&space);
 }
 
 static void test_mappings(void **unused)
@@ -372,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_moved_by_somebody_else),
 		cmocka_unit_test(test_asking),
 		cmocka_unit_test(test_truncated_file),
+		cmocka_unit_test(test_huge_pages),
 		cmocka_unit_test(test_log),
 		cmocka_unit_test(test_unmap_waits),
 	};
