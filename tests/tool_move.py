@@ -256,6 +256,11 @@ def check_usage(here):
                  ["ask", "status", "finish", "--host", control],
                  ["ask", "status", "--host", here.path("nobody")]):
         run(*args, code=2)
+    # Whoever takes one for the other is told what to write.
+    for args, words in ((["send", "--to", "file:/x"], "quiesce save --to /x"),
+                        (["receive", "--from", "file:/x"], "quiesce restore --from /x"),
+                        (["save", "--to", "file:/x"], "write '/x'")):
+        assert words in run(*args, model, code=2).stderr, args
     other = here.path("other")
     os.symlink(plain, other)
     for args in (["plan"], ["send", "--to", "unix:/x"], ["save", "--to", "x"],

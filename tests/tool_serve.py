@@ -137,6 +137,13 @@ def check_fault(folder):
     server.process.send_signal(signal.SIGTERM)
     _, err = server.process.communicate(timeout=60)
     assert err.count("the fault 'data-size=say:4711' strikes nic0") == 2, err
+    for point, what in (("get-info", "describe itself"), ("get-region-info", "describe region 0"),
+                        ("get-irq-info", "describe interrupt index 0"),
+                        ("get-state", "tell its migration state")):
+        mute = Server(path, "--fault", f"{point}=EIO")
+        done = run("info", f"vfio-user:{path}", code=1)
+        assert f"it does not {what}: Input/output error" in done.stderr, done.stderr
+        assert mute.end() == 0
     refusing = Server(path, "--fault", "open@1=EBUSY")
     run("info", f"vfio-user:{path}", code=1)
     assert refusing.end() == 0

@@ -104,7 +104,8 @@ static int ask_migration(struct qsc_device *dev, struct facts *facts, struct qsc
 	if (!result)
 		result = qsc_device_get_state(dev, &facts->state);
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "it does not tell its migration state");
+		return qsc_error_set(err, -result, NULL, "it does not tell its migration state: %s",
+				     strerror(-result));
 	facts->migratable = true;
 	/* SESS-10: not in ERROR, so no answer is an answer. */
 	facts->size_known = !qsc_device_data_size(dev, &facts->data_size);
@@ -116,7 +117,8 @@ static int ask(struct qsc_device *dev, struct facts *facts, struct qsc_error *er
 	int result = qsc_device_get_info(dev, &facts->device);
 
 	if (result < 0)
-		return qsc_error_set(err, -result, NULL, "it does not describe itself");
+		return qsc_error_set(err, -result, NULL, "it does not describe itself: %s",
+				     strerror(-result));
 	if (facts->device.num_regions > MAX_INDICES || facts->device.num_irqs > MAX_INDICES)
 		return qsc_error_set(err, EPROTO, NULL,
 				     "it claims %u regions and %u interrupt indices",
@@ -124,15 +126,17 @@ static int ask(struct qsc_device *dev, struct facts *facts, struct qsc_error *er
 	for (uint32_t i = 0; i < facts->device.num_regions; i++) {
 		result = qsc_device_get_region_info(dev, i, &facts->regions[i].info);
 		if (result < 0)
-			return qsc_error_set(err, -result, NULL, "it does not describe region %u",
-					     i);
+			return qsc_error_set(err, -result, NULL,
+					     "it does not describe region %u: %s", i,
+					     strerror(-result));
 		facts->regions[i].doorbells = qsc_device_region_io_fds(dev, i, NULL, 0);
 	}
 	for (uint32_t i = 0; i < facts->device.num_irqs; i++) {
 		result = qsc_device_get_irq_info(dev, i, &facts->irqs[i]);
 		if (result < 0)
 			return qsc_error_set(err, -result, NULL,
-					     "it does not describe interrupt index %u", i);
+					     "it does not describe interrupt index %u: %s", i,
+					     strerror(-result));
 	}
 	if (facts->device.flags & VFIO_DEVICE_FLAGS_PCI)
 		ask_identity(dev, &facts->pci);

@@ -397,9 +397,13 @@ void request_set_transport(struct request *request, const char *option, const ch
 	if (!qsc_transport_is_uri(uri))
 		tool_usage("%s takes unix:PATH, tls:HOST:PORT or tcp:HOST:PORT, not '%s'", option,
 			   uri);
-	if (!strncmp(uri, "file:", 5) || !strncmp(uri, "fd:", 3))
-		tool_usage("a file is for `quiesce save` and `quiesce restore`, not for %s",
-			   option);
+	if (!strncmp(uri, "file:", 5))
+		tool_usage("%s takes no file: that is `quiesce %s %s %s`", option,
+			   strcmp(option, "--to") ? "restore" : "save", option,
+			   uri[5] ? uri + 5 : "FILE");
+	if (!strncmp(uri, "fd:", 3))
+		tool_usage("%s takes no file: that is `quiesce %s %s FILE`", option,
+			   strcmp(option, "--to") ? "restore" : "save", option);
 	free(request->transport);
 	if (!strncmp(uri, "unix:", 5) && uri[5]) {
 		char *path = absolute(uri + 5);
@@ -418,6 +422,10 @@ void request_set_file(struct request *request, const char *file, int fd)
 	char *path = NULL;
 	int n;
 
+	if (!strncmp(file, "file:", 5) && file[5])
+		tool_usage("a FILE is named by its path alone: write '%s'; one that is called '%s' "
+			   "is './%s'",
+			   file + 5, file, file);
 	if (qsc_transport_is_uri(file))
 		tool_usage("'%s' is for 'quiesce send' and 'quiesce receive'; a FILE of that name "
 			   "is './%s'",
