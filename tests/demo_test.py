@@ -227,6 +227,34 @@ def test_source_server_dies():
     check("run the set" not in err, err)
 
 
+def test_a_server_dies_between_migrations():
+    """The demo ends by what it knows itself, not when the tenant has waited long enough."""
+    demo = Demo("--devices", "2", *SMALL, "--traffic", "600")
+    demo.wait_line("blocks")
+    os.kill(descendants(demo.process.pid)["quiesce dev A1"], signal.SIGKILL)
+    status, _, err = demo.end()
+    check(status == 1, f"status {status}: {err}")
+    check("server of device 1 on side A was killed by signal 9" in err, err)
+    check("failed before migration 1" in err and " for 15 s" not in err, err)
+
+
+def test_killed_itself():
+    """It can remove nothing then; the next one does."""
+    killed = Demo("--devices", "1", *SMALL, "--traffic", "600")
+    killed.wait_line("blocks")
+    children = descendants(killed.process.pid)
+    killed.process.kill()
+    killed.process.communicate()
+    while any(os.path.exists(f"/proc/{pid}") for pid in children.values()):
+        time.sleep(0.01)
+    check(os.listdir(killed.directory.name), "there is nothing to remove")
+    following = Demo("--devices", "1", *SMALL, "--migrations", "1", "--traffic", "0",
+                     TMPDIR=killed.directory.name)
+    status, out, err = following.end()
+    check(status == 0, f"status {status}: {out} {err}")
+    killed.end()
+
+
 def test_interrupted():
     demo = Demo("--devices", "2", *SMALL, "--traffic", "30")
     demo.wait_line("blocks")
@@ -273,7 +301,7 @@ def test_unusable_directory():
 
 def test_cannot_start():
     def few_files():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (13, 13))
 
     status, out, err = Demo(*SMALL, before=few_files).end()
     check(status == 1 and "Failed" not in out, f"status {status}: {out}")

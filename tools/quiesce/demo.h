@@ -22,6 +22,7 @@
 #include <quiesce/base.h>
 #include <quiesce/migrate.h>
 
+#include "folder.h"
 #include "tenant.h"
 #include "view.h"
 
@@ -172,9 +173,8 @@ uint32_t demo_family_reap(struct demo_family *family);
 /* Kill what is left, wait for all, free. Idempotent. */
 void demo_family_end(struct demo_family *family);
 
-/* A private directory for sockets; remove takes what is in it as well. */
-int demo_directory_make(char *directory, size_t size, struct qsc_error *err);
-void demo_directory_remove(const char *directory);
+/* A private folder for sockets, whose path fits into `directory`. The children hold it too. */
+int demo_folder_make(struct folder *folder, char *directory, size_t size, struct qsc_error *err);
 
 /* ---- what came out ---- */
 

@@ -4,7 +4,6 @@
  * a process group of its own (so that a terminal's ^C reaches the orchestrator alone, which then
  * ends the others in order), and talks over one socket that keeps message boundaries.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -204,45 +202,23 @@ void demo_family_end(struct demo_family *family)
 
 /* ---- the directory ---- */
 
-int demo_directory_make(char *directory, size_t size, struct qsc_error *err)
+int demo_folder_make(struct folder *folder, char *directory, size_t size, struct qsc_error *err)
 {
 	const char *parent = getenv("TMPDIR");
-	int n;
+	int result;
 
-	if (!parent || !*parent)
-		parent = "/tmp";
-	n = snprintf(directory, size, "%s/quiesce-demo.XXXXXX", parent);
-	if (n < 0 || (size_t)n >= size) {
-		*directory = 0;
+	if (parent && strlen(parent) + sizeof("/" FOLDER_NAME) > size)
 		return qsc_error_set(err, ENAMETOOLONG, NULL,
 				     "TMPDIR is too long a path for sockets: set it to a shorter "
 				     "one, such as /tmp");
-	}
-	if (!mkdtemp(directory)) {
-		*directory = 0;
-		return qsc_error_set(err, errno, NULL,
+	result = folder_make(folder, err);
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL,
 				     "cannot make a directory in %s: %s; set TMPDIR to one that "
 				     "can be written",
-				     parent, strerror(errno));
-	}
+				     parent && *parent ? parent : "/tmp", strerror(-result));
+	(void)snprintf(directory, size, "%.*s", (int)size - 1, folder->path);
 	return 0;
-}
-
-void demo_directory_remove(const char *directory)
-{
-	struct dirent *entry;
-	DIR *dir;
-
-	if (!*directory)
-		return;
-	dir = opendir(directory);
-	while (dir && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			(void)unlinkat(dirfd(dir), entry->d_name, 0);
-	}
-	if (dir)
-		closedir(dir);
-	(void)rmdir(directory);
 }
 
 void demo_device_path(const struct demo_shared *shared, enum demo_side side, uint32_t device,

@@ -27,6 +27,7 @@ struct run {
 	const struct demo_config *config;
 	struct demo_outcome *outcome;
 	struct demo_shared shared;
+	struct folder folder;
 	struct demo_family family;
 	struct demo_show show;
 	struct demo_child *hosts[DEMO_SIDES];
@@ -41,6 +42,7 @@ struct run {
 	uint32_t ready;
 	uint32_t listening;
 	bool host_failed[DEMO_SIDES];
+	bool server_gone[DEMO_SIDES];
 	bool moved[DEMO_SIDES];
 	struct demo_moved moves[DEMO_SIDES];
 	/* To notice when nothing moves any more. */
@@ -96,6 +98,8 @@ static void fail_child(struct run *run, struct demo_child *child)
 
 	if (child->device < 0)
 		run->host_failed[child->side] = true;
+	else
+		run->server_gone[child->side] = true;
 	if (child->told)
 		return;
 	child->told = true;
@@ -300,7 +304,8 @@ static int prepare(struct run *run, struct qsc_error *err)
 	run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signal_fd < 0)
 		return qsc_error_set(err, errno, NULL, "signalfd: %s", strerror(errno));
-	result = demo_directory_make(run->shared.directory, sizeof(run->shared.directory), err);
+	result = demo_folder_make(&run->folder, run->shared.directory,
+				  sizeof(run->shared.directory), err);
 	if (result < 0) {
 		run->outcome->unusable = true;
 		return result;
@@ -499,6 +504,12 @@ static void migrate(struct run *run, struct demo_migration *migration)
 
 /* ---- the whole ---- */
 
+/* Whether the tenant can, where it is. It would notice itself, but only when it has waited. */
+static bool can_go_on(const struct run *run)
+{
+	return !run->host_failed[run->owner] && !run->server_gone[run->owner];
+}
+
 /* Traffic between migrations, and what it came to. */
 static void traffic(struct run *run, struct demo_migration *before, struct demo_migration *after)
 {
@@ -508,7 +519,7 @@ static void traffic(struct run *run, struct demo_migration *before, struct demo_
 
 	/* Also after a failure: the source goes on, and is seen to. */
 	end_us = start_us + run->config->traffic_us;
-	while (!run->signal_number && !run->host_failed[run->owner] && now_us() < end_us)
+	while (!run->signal_number && can_go_on(run) && now_us() < end_us)
 		pump(run, TICK_MS);
 	rate_now = rate(atomic_load(&live->blocks) - blocks, now_us() - start_us);
 	if (before) {
@@ -523,8 +534,7 @@ static void traffic(struct run *run, struct demo_migration *before, struct demo_
 static void finish(struct run *run)
 {
 	order(run, run->owner, DEMO_ORDER_FINISH);
-	while (!run->signal_number && !run->hung && !run->outcome->has_result &&
-	       !run->host_failed[run->owner])
+	while (!run->signal_number && !run->hung && !run->outcome->has_result && can_go_on(run))
 		pump(run, TICK_MS);
 }
 
@@ -551,7 +561,7 @@ static void play(struct run *run)
 		migrate(run, migration);
 		demo_show_moved(&run->show, migration);
 	}
-	if (run->lost || run->host_failed[run->owner] || run->signal_number)
+	if (run->lost || !can_go_on(run) || run->signal_number)
 		return;
 	run->doing = "failed after migration %u";
 	traffic(run, last, NULL);
@@ -614,6 +624,7 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 		.config = config,
 		.outcome = outcome,
 		.shared = {.config = *config},
+		.folder = FOLDER_NONE,
 		.signal_fd = -1,
 		.show = {.quiet = config->json},
 		.doing = "cannot start",
@@ -648,7 +659,7 @@ int demo_run(const struct demo_config *config, struct demo_outcome *outcome, int
 	}
 	demo_judge(outcome);
 	demo_family_end(&run.family);
-	demo_directory_remove(run.shared.directory);
+	folder_remove(&run.folder);
 	outcome->total_us = elapsed_us(&run);
 	if (run.shared.live)
 		munmap(run.shared.live, DEMO_SIDES * sizeof(struct demo_live));

@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PREFIX	   "quiesce-run."
-#define FIRST_LOCK 900 /* below the numbers that the command is given */
+#define PREFIX_SIZE (sizeof(FOLDER_NAME) - sizeof("XXXXXX"))
+#define FIRST_LOCK  900 /* below the numbers that the command is given */
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *level)
 {
@@ -49,7 +49,7 @@ static void sweep(const char *place)
 	while (dir && (entry = readdir(dir))) {
 		int fd;
 
-		if (strncmp(entry->d_name, PREFIX, sizeof(PREFIX) - 1) != 0 ||
+		if (strncmp(entry->d_name, FOLDER_NAME, PREFIX_SIZE) != 0 ||
 		    snprintf(path, sizeof(path), "%s/%s", place, entry->d_name) >= PATH_MAX)
 			continue;
 		fd = open_own(path);
@@ -101,7 +101,7 @@ int folder_make(struct folder *folder, struct qsc_error *err)
 		place = "/tmp";
 	sweep(place);
 	do {
-		(void)snprintf(folder->path, sizeof(folder->path), "%s/" PREFIX "XXXXXX", place);
+		(void)snprintf(folder->path, sizeof(folder->path), "%s/" FOLDER_NAME, place);
 		if (!mkdtemp(folder->path)) {
 			result = qsc_error_set(err, errno, NULL, "cannot make the folder %s: %s",
 					       folder->path, strerror(errno));

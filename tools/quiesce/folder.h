@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The folder of a run of `quiesce run` or `quiesce audit`. It is locked as long as the launcher or
- * the command lives, whatever became of the other, and the next run removes those that nobody holds
- * any more: a launcher that was killed leaves nothing for good.
+ * The folder of a run of `quiesce run`, `quiesce audit` or `quiesce demo`. It is locked as long as
+ * the one who made it or a process that it started lives, whatever became of the other, and the
+ * next run removes those that nobody holds any more: who was killed leaves nothing for good.
  */
 #ifndef TOOL_FOLDER_H
 #define TOOL_FOLDER_H
@@ -10,6 +10,8 @@
 #include <limits.h>
 
 #include <quiesce/base.h>
+
+#define FOLDER_NAME "quiesce-run.XXXXXX"
 
 struct folder {
 	char path[PATH_MAX]; /* empty: there is none */
