@@ -234,33 +234,33 @@ static void test_which_are_revoked(void **state)
 static void test_protecting(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t *map = give(f, 4096, 5 * 4096, PROT_READ | PROT_WRITE);
+	uint8_t *map = give(f, 4096, 5 * 4096UL, PROT_READ | PROT_WRITE);
 
-	assert_int_equal(qsc_mappings_change(&f->mappings, map + 4096, 2 * 4096, PROT_READ), 0);
-	assert_int_equal(qsc_mappings_change(&f->mappings, map + 2 * 4096, 4096, PROT_NONE), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map + 4096, 2 * 4096UL, PROT_READ), 0);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map + 2 * 4096UL, 4096, PROT_NONE), 0);
 	for (int round = 0; round < 2; round++) {
-		assert_true(writable(map) && writable(map + 3 * 4096));
-		assert_false(writable(map + 4096) || writable(map + 2 * 4096));
+		assert_true(writable(map) && writable(map + 3 * 4096UL));
+		assert_false(writable(map + 4096) || writable(map + 2 * 4096UL));
 		assert_int_equal(map[4096], VALUE);
 		assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
-		assert_true(writable(map) && writable(map + 3 * 4096));
-		assert_false(writable(map + 4096) || writable(map + 2 * 4096));
+		assert_true(writable(map) && writable(map + 3 * 4096UL));
+		assert_false(writable(map + 4096) || writable(map + 2 * 4096UL));
 		assert_int_equal(map[4096], 0xff);
 		assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
 	}
 	/* Also while it is revoked, and all pieces at once. */
 	assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
-	assert_int_equal(qsc_mappings_change(&f->mappings, map, 5 * 4096, PROT_READ | PROT_WRITE),
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 5 * 4096UL, PROT_READ | PROT_WRITE),
 			 0);
 	assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
-	assert_filled(map + 4096, VALUE, 2 * 4096);
-	map[3 * 4096] = 1;
-	assert_int_equal(f->memory[4 * 4096], 1);
-	assert_int_equal(qsc_mappings_change(&f->mappings, map, 6 * 4096, PROT_READ), -EINVAL);
+	assert_filled(map + 4096, VALUE, 2 * 4096UL);
+	map[3 * 4096UL] = 1;
+	assert_int_equal(f->memory[4 * 4096UL], 1);
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 6 * 4096UL, PROT_READ), -EINVAL);
 	assert_true(writable(map));
 	/* Gone in one go, though in pieces. */
-	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096), -EINVAL);
-	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 5 * 4096), 0);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096UL), -EINVAL);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 5 * 4096UL), 0);
 	assert_false(qsc_mappings_any(&f->mappings, f->fd, false));
 }
 
@@ -282,14 +282,14 @@ static void test_protecting_what_a_region_does_not_have(void **state)
 static void test_withdrawing(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t *map = give(f, 0, 4 * 4096, PROT_READ | PROT_WRITE);
+	uint8_t *map = give(f, 0, 4 * 4096UL, PROT_READ | PROT_WRITE);
 	unsigned char in_core[1];
 
 	assert_int_equal(qsc_mappings_change(&f->mappings, map + 4096, 4096, QSC_PROT_WITHDRAWN),
 			 0);
 	assert_false(writable(map + 4096));
 	assert_int_equal(mincore(map + 4096, 4096, in_core), 0);
-	assert_int_equal(qsc_mappings_change(&f->mappings, map, 2 * 4096, QSC_PROT_WITHDRAWN),
+	assert_int_equal(qsc_mappings_change(&f->mappings, map, 2 * 4096UL, QSC_PROT_WITHDRAWN),
 			 -EINVAL);
 	assert_ptr_equal(mmap(map + 4096, 4096, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
@@ -298,13 +298,13 @@ static void test_withdrawing(void **state)
 	assert_int_equal(qsc_mappings_revoke(&f->mappings), 0);
 	assert_int_equal(map[0], 0xff);
 	assert_int_equal(map[4096], 7);
-	assert_int_equal(map[2 * 4096], 0xff);
+	assert_int_equal(map[2 * 4096UL], 0xff);
 	assert_int_equal(qsc_mappings_restore(&f->mappings), 0);
 	assert_int_equal(map[0], VALUE);
 	assert_int_equal(map[4096], 7);
-	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096), -EINVAL);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4 * 4096UL), -EINVAL);
 	assert_int_equal(qsc_mappings_remove(&f->mappings, map, 4096), 0);
-	assert_int_equal(qsc_mappings_remove(&f->mappings, map + 2 * 4096, 2 * 4096), 0);
+	assert_int_equal(qsc_mappings_remove(&f->mappings, map + 2 * 4096UL, 2 * 4096UL), 0);
 	munmap(map + 4096, 4096);
 }
 

@@ -159,12 +159,13 @@ def check_slow_link(here):
 
 
 def check_writers(here):
-    """Devices write their state faster than the link carries it: one is named, and --exceed moves
+    """Devices write faster than the link carries it: who writes fastest is named, and --exceed moves
     the set all the same.
     """
     here.net.bandwidth("100mbit")
     send, receive = begin(here, downtime_limit_us=20000)
-    give_up(send, receive, errno.ETIME, r"device 'd[0-3]' writes [0-9.]+ .iB a second")
+    # Beside load the tenant may be the fastest of them.
+    give_up(send, receive, errno.ETIME, r"(device 'd[0-3]'|the user) writes [0-9.]+ .iB a second")
     send, receive = again(send, receive, downtime_limit_us=20000, exceed=True)
     report = succeed(here, send, receive)
     assert report["downtime_us"] > 20000, report
