@@ -40,13 +40,15 @@ static void begin(struct qsc_dma_space *space)
 	qsc_gate_set(&space->gate, QSC_GATE_OPEN);
 }
 
-/* A memory file that says of itself that it has huge pages; where there are none, there is no
- * other.
+/* A memory file that says of itself that it has huge pages: not every machine has other ones. Files
+ * are of 64 bits here.
  */
-#define HUGE 65536
+#define HUGE 65536UL
 static int huge_fd = -1;
 
-int fstatfs(int fd, struct statfs *buf)
+int fake_fstatfs(int fd, struct statfs *buf) __asm__("fstatfs64");
+
+int fake_fstatfs(int fd, struct statfs *buf)
 {
 	memset(buf, 0, sizeof(*buf));
 	if (fd == huge_fd) {
