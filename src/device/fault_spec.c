@@ -510,6 +510,8 @@ int qsc_fault_check(const char *spec, struct qsc_error *err)
 
 	if (!rules)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for the faults");
+	if (spec && !*spec)
+		return qsc_error_set(err, EINVAL, NULL, "the fault has no rule");
 	return qsc_fault_parse(spec, rules, err);
 }
 

@@ -223,7 +223,6 @@ static enum qsc_state state_of(struct qsc_device *dev)
 static void test_language(void **state)
 {
 	static const char *const good[] = {
-		"",
 		"set-state=EIO",
 		"set-state:STOP@2=ENOSPC",
 		"arc:RUNNING-RUNNING_P2P=delay:10ms",
@@ -241,6 +240,7 @@ static void test_language(void **state)
 		"set-irqs/RESUMING=EINVAL",
 	};
 	static const char *const wrong[][2] = {
+		{"", "has no rule"},
 		{"set-state", "is not POINT=KIND"},
 		{"set-sate=EIO", "has no point 'set-sate'; there are open,"},
 		{"set-state:HALT=EIO", "knows no state 'HALT'"},
