@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/cleanup.h"
 #include "base/syscall.h"
 #include "rpc/rpc.h"
 
@@ -94,11 +95,13 @@ int qsc_rpc_wait_idle(struct qsc_rpc *rpc, uint64_t deadline_us);
 void qsc_rpc_promote(struct qsc_rpc *rpc);
 
 /*
- * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
- * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
- * ended in time, -ENOTCONN, -EPROTO.
+ * Lock held, leading. What comes next has a place of its own, or none: 0 or -errno. 1 for the
+ * common case, with the room in the buffer.
  */
-int qsc_rpc_lead(struct qsc_rpc *rpc, uint64_t deadline_us);
+int qsc_rpc_prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, size_t *size);
+
+/* Lock held, leading: deal with what came. */
+int qsc_rpc_received(struct qsc_rpc *rpc, struct qsc_rpc_input *input);
 
 /* ---- send.c ---- */
 
@@ -112,12 +115,6 @@ uint32_t qsc_rpc_promise(struct qsc_rpc *rpc);
 
 void qsc_rpc_fill_header(const struct iovec *iov, size_t size, uint16_t id, uint16_t command,
 			 uint32_t flags);
-
-/*
- * Lock held, and it is this message's turn. What is long, or does not go at once, is sent without
- * the lock.
- */
-int qsc_rpc_send_message(struct qsc_rpc *rpc, const struct qsc_rpc_output *output);
 
 /* ---- io.c ---- */
 
@@ -205,5 +202,84 @@ int qsc_rpc_transmit(struct qsc_rpc *rpc, const struct qsc_rpc_output *output, s
 ssize_t qsc_rpc_pass(struct qsc_rpc *rpc, const struct qsc_rpc_output *output,
 		     uint64_t deadline_us);
 void qsc_rpc_end_passing(struct qsc_rpc *rpc);
+
+/* ---- the access path, in one piece ---- */
+
+/* Copied so fast that others may as well wait for the lock. */
+#define QSC_RPC_SHORT_MAX 4096U
+
+/*
+ * Lock held, and it is this message's turn. What is long, or does not go at once, is sent without
+ * the lock.
+ */
+qsc_flat int qsc_rpc_send_message(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
+{
+	ssize_t sent = 0;
+	int result;
+
+	if (output->size <= QSC_RPC_SHORT_MAX) {
+		sent = qsc_rpc_try_send(rpc, output);
+		if (sent < 0)
+			return (int)sent;
+		if ((size_t)sent == output->size)
+			return 0;
+	}
+	rpc->sending = true;
+	pthread_mutex_unlock(&rpc->lock);
+	result = qsc_rpc_transmit(rpc, output, (size_t)sent);
+	pthread_mutex_lock(&rpc->lock);
+	rpc->sending = false;
+	if (rpc->idlers)
+		pthread_cond_broadcast(&rpc->idle);
+	return result;
+}
+
+/* Lock held. */
+static inline void qsc_rpc_stop_leading(struct qsc_rpc *rpc)
+{
+	rpc->leading = false;
+	if (rpc->plain && rpc->taking_fds)
+		pthread_cond_broadcast(&rpc->idle);
+}
+
+/* Lock held, leading. When a message was begun, it has until then to end; else deadline_us. */
+static inline uint64_t qsc_rpc_receive_until(struct qsc_rpc *rpc, uint64_t deadline_us)
+{
+	uint64_t until;
+
+	if (!rpc->partial_us)
+		return deadline_us;
+	until = rpc->partial_us + (uint64_t)rpc->message_timeout_ms * 1000;
+	return deadline_us ? qsc_min_u64(until, deadline_us) : until;
+}
+
+/*
+ * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
+ * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
+ * ended in time, -ENOTCONN, -EPROTO.
+ */
+qsc_flat int qsc_rpc_lead(struct qsc_rpc *rpc, uint64_t deadline_us)
+{
+	struct qsc_rpc_input input;
+	uint64_t until = qsc_rpc_receive_until(rpc, deadline_us);
+	void *where = NULL;
+	size_t size = 0;
+	int result;
+
+	rpc->leading = true;
+	result = qsc_rpc_prepare_receive(rpc, until, &where, &size);
+	if (result > 0) {
+		pthread_mutex_unlock(&rpc->lock);
+		result = qsc_rpc_receive(rpc, where, size, false, until, &input);
+		pthread_mutex_lock(&rpc->lock);
+		rpc->ended = rpc->ended || input.ended;
+		if (!result)
+			result = qsc_rpc_received(rpc, &input);
+		else if (result == -ETIMEDOUT && until != deadline_us)
+			result = -ETIME;
+	}
+	qsc_rpc_stop_leading(rpc);
+	return result;
+}
 
 #endif

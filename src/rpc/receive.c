@@ -224,30 +224,7 @@ static size_t choose_space(struct qsc_rpc *rpc, void **where)
 	return qsc_min_u64(space, wanted);
 }
 
-/* Lock held. */
-static void stop_leading(struct qsc_rpc *rpc)
-{
-	rpc->leading = false;
-	if (rpc->plain && rpc->taking_fds)
-		pthread_cond_broadcast(&rpc->idle);
-}
-
-/* Lock held, leading. When a message was begun, it has until then to end; else deadline_us. */
-static uint64_t receive_until(struct qsc_rpc *rpc, uint64_t deadline_us)
-{
-	uint64_t until;
-
-	if (!rpc->partial_us)
-		return deadline_us;
-	until = rpc->partial_us + (uint64_t)rpc->message_timeout_ms * 1000;
-	return deadline_us ? qsc_min_u64(until, deadline_us) : until;
-}
-
-/*
- * Lock held, leading. What comes next has a place of its own, or none: 0 or -errno. 1 for the
- * common case, with the room in the buffer.
- */
-static int prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, size_t *size)
+int qsc_rpc_prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, size_t *size)
 {
 	struct qsc_message message;
 	struct qsc_call *direct;
@@ -263,8 +240,7 @@ static int prepare_receive(struct qsc_rpc *rpc, uint64_t until, void **where, si
 	return qsc_rpc_wait_idle(rpc, until) ? -ETIMEDOUT : 0;
 }
 
-/* Lock held, leading. */
-static int received(struct qsc_rpc *rpc, struct qsc_rpc_input *input)
+int qsc_rpc_received(struct qsc_rpc *rpc, struct qsc_rpc_input *input)
 {
 	int result = qsc_wire_stream_received(&rpc->stream, input->size, input->fds,
 					      input->num_fds);
@@ -272,30 +248,6 @@ static int received(struct qsc_rpc *rpc, struct qsc_rpc_input *input)
 	if (!result)
 		return dispatch(rpc);
 	qsc_rpc_close_fds(input->fds, input->num_fds);
-	return result;
-}
-
-int qsc_rpc_lead(struct qsc_rpc *rpc, uint64_t deadline_us)
-{
-	struct qsc_rpc_input input;
-	uint64_t until = receive_until(rpc, deadline_us);
-	void *where = NULL;
-	size_t size = 0;
-	int result;
-
-	rpc->leading = true;
-	result = prepare_receive(rpc, until, &where, &size);
-	if (result > 0) {
-		pthread_mutex_unlock(&rpc->lock);
-		result = qsc_rpc_receive(rpc, where, size, false, until, &input);
-		pthread_mutex_lock(&rpc->lock);
-		rpc->ended = rpc->ended || input.ended;
-		if (!result)
-			result = received(rpc, &input);
-		else if (result == -ETIMEDOUT && until != deadline_us)
-			result = -ETIME;
-	}
-	stop_leading(rpc);
 	return result;
 }
 

@@ -8,9 +8,6 @@
 
 #include "rpc/internal.h"
 
-/* Copied so fast that others may as well wait for the lock. */
-#define SHORT_MAX 4096U
-
 size_t qsc_rpc_total_size(const struct iovec *iov, size_t iovcnt)
 {
 	size_t size = 0;
@@ -25,28 +22,6 @@ void qsc_rpc_await_turn(struct qsc_rpc *rpc)
 {
 	while (rpc->sending)
 		qsc_rpc_wait_idle(rpc, 0);
-}
-
-int qsc_rpc_send_message(struct qsc_rpc *rpc, const struct qsc_rpc_output *output)
-{
-	ssize_t sent = 0;
-	int result;
-
-	if (output->size <= SHORT_MAX) {
-		sent = qsc_rpc_try_send(rpc, output);
-		if (sent < 0)
-			return (int)sent;
-		if ((size_t)sent == output->size)
-			return 0;
-	}
-	rpc->sending = true;
-	pthread_mutex_unlock(&rpc->lock);
-	result = qsc_rpc_transmit(rpc, output, (size_t)sent);
-	pthread_mutex_lock(&rpc->lock);
-	rpc->sending = false;
-	if (rpc->idlers)
-		pthread_cond_broadcast(&rpc->idle);
-	return result;
 }
 
 void qsc_rpc_fill_header(const struct iovec *iov, size_t size, uint16_t id, uint16_t command,
