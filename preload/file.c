@@ -74,27 +74,43 @@ void pl_file_hold(struct pl_file *file)
 		atomic_fetch_add(&file->refs, 1);
 }
 
+/* Lock held. The last reference: nobody can find the file any more, and it goes to *dead. */
+static void put_locked(struct pl_file *file, struct pl_file **dead)
+{
+	struct pl_file **link = &files;
+
+	if (!file || file == &orphan || atomic_fetch_sub(&file->refs, 1) > 1)
+		return;
+	while (*link && *link != file)
+		link = &(*link)->next;
+	if (*link)
+		*link = file->next;
+	file->next = *dead;
+	*dead = file;
+}
+
+/* Without the lock: what they hold may be files again. */
+static void release_all(struct pl_file *dead)
+{
+	struct pl_file *file;
+
+	while ((file = dead)) {
+		dead = file->next;
+		handover_forget(file->mark);
+		file->ops->release(file);
+	}
+}
+
 void pl_file_put(struct pl_file *file)
 {
-	struct pl_file **link;
+	struct pl_file *dead = NULL;
 
 	if (file == &orphan)
 		return;
-	/* The last reference goes with the lock held: nobody can find the file any more. */
 	pthread_mutex_lock(&lock);
-	if (atomic_fetch_sub(&file->refs, 1) > 1) {
-		pthread_mutex_unlock(&lock);
-		return;
-	}
-	for (link = &files; *link; link = &(*link)->next) {
-		if (*link == file) {
-			*link = file->next;
-			break;
-		}
-	}
+	put_locked(file, &dead);
 	pthread_mutex_unlock(&lock);
-	handover_forget(file->mark);
-	file->ops->release(file);
+	release_all(dead);
 }
 
 bool pl_file_is(int fd)
@@ -117,10 +133,10 @@ struct pl_file *pl_file_get(int fd)
 }
 
 /* Lock held. The reference passes to the table. */
-static void install(int fd, struct pl_file *file)
+static void install(int fd, struct pl_file *file, struct pl_file **dead)
 {
-	atomic_store(&table[fd], file);
-	if (fd > atomic_load(&highest))
+	put_locked(atomic_exchange(&table[fd], file), dead);
+	if (file && fd > atomic_load(&highest))
 		atomic_store(&highest, fd);
 }
 
@@ -147,6 +163,7 @@ static int32_t claim(struct handover_mark *mark)
 static struct pl_file *take_up(int fd, struct handover_mark *mark, int *error)
 {
 	uint64_t inode = inode_of(fd);
+	struct pl_file *dead = NULL; /* nothing was there */
 	struct pl_file *file;
 	int32_t pid;
 
@@ -180,7 +197,7 @@ static struct pl_file *take_up(int fd, struct handover_mark *mark, int *error)
 		handover_forget(mark);
 		pl_file_hold(file);
 	}
-	install(fd, file);
+	install(fd, file, &dead);
 	pl_file_hold(file);
 	return file;
 }
@@ -193,112 +210,119 @@ struct pl_file *pl_file_take_up(int fd, int *error)
 	*error = 0;
 	if (file || fd < 0 || fd >= MAX_FD)
 		return file;
-	mark = handover_find(fd);
-	if (!mark)
+	if (!handover_named(fd))
 		return NULL;
 	pthread_mutex_lock(&lock);
 	file = atomic_load(&table[fd]);
-	if (file) {
+	/* Another thread may have closed it since, and the number be anybody's. */
+	mark = file ? NULL : handover_find(fd);
+	if (file)
 		pl_file_hold(file);
-		handover_forget(mark);
-	} else {
+	else if (mark)
 		file = take_up(fd, mark, error);
-		if (!file)
-			handover_forget(mark);
-	}
 	pthread_mutex_unlock(&lock);
+	if (!file)
+		handover_forget(mark);
 	return file;
+}
+
+/* Lock held: nobody finds the descriptor before it is in the table. */
+static int make_descriptor(struct pl_file *file, bool cloexec, struct pl_file **dead)
+{
+	int fd = handover_make(file->kind, file->index, cloexec);
+	int result;
+
+	if (fd < 0)
+		return fd;
+	file->mark = fd < MAX_FD ? handover_find(fd) : NULL;
+	if (!file->mark) {
+		result = fd < MAX_FD ? -ENOMEM : -EMFILE;
+		(void)close_really(fd);
+		return result;
+	}
+	file->inode = inode_of(fd);
+	(void)claim(file->mark);
+	file->next = files;
+	files = file;
+	pl_file_hold(file); /* the table's */
+	install(fd, file, dead);
+	return fd;
 }
 
 int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, bool cloexec)
 {
-	int fd = handover_make(kind, index, cloexec);
+	struct pl_file *dead = NULL;
+	int fd;
 
 	file->kind = kind;
 	file->index = index;
-	pl_file_hold(file); /* the table's */
-	if (fd >= MAX_FD) {
-		(void)close_really(fd);
-		fd = -EMFILE;
-	}
-	if (fd >= 0) {
-		file->mark = handover_find(fd);
-		if (!file->mark) {
-			(void)close_really(fd);
-			fd = -ENOMEM;
-		}
-	}
-	if (fd < 0) {
-		pl_file_put(file);
-		return fd;
-	}
-	file->inode = inode_of(fd);
+	pl_file_hold(file);
 	pthread_mutex_lock(&lock);
-	(void)claim(file->mark);
-	file->next = files;
-	files = file;
-	install(fd, file);
+	fd = make_descriptor(file, cloexec, &dead);
+	put_locked(file, &dead);
 	pthread_mutex_unlock(&lock);
+	release_all(dead);
 	return fd;
 }
 
 int pl_file_close(int fd)
 {
-	struct pl_file *file = NULL;
+	struct pl_file *dead = NULL;
 	int result;
 
 	if (!pl_file_is(fd) || borrowed())
 		return close_really(fd) < 0 ? -errno : 0;
 	/* Nobody gets the number before it has left the table. */
 	pthread_mutex_lock(&lock);
-	file = atomic_exchange(&table[fd], NULL);
+	install(fd, NULL, &dead);
 	result = close_really(fd) < 0 ? -errno : 0;
 	pthread_mutex_unlock(&lock);
-	if (file)
-		pl_file_put(file);
+	release_all(dead);
 	return result;
+}
+
+void pl_file_change(void)
+{
+	if (!borrowed())
+		pthread_mutex_lock(&lock);
 }
 
 int pl_file_copied(int fd, int copy)
 {
-	struct pl_file *file = pl_file_get(fd);
+	struct pl_file *file = copy >= 0 && pl_file_is(fd) ? atomic_load(&table[fd]) : NULL;
+	struct pl_file *dead = NULL;
+	int number = errno;
 
-	if (!file || copy < 0 || copy == fd || borrowed())
-		goto out;
-	if (copy >= MAX_FD) {
+	if (borrowed())
+		return copy;
+	if (file && copy >= MAX_FD) {
 		(void)close_really(copy);
-		copy = -EMFILE;
-		goto out;
+		number = EMFILE;
+		copy = -1;
+	} else if (copy >= 0 && copy != fd && copy < MAX_FD) {
+		if (file)
+			pl_file_hold(file);
+		install(copy, file, &dead);
 	}
-	pthread_mutex_lock(&lock);
-	pl_file_hold(file);
-	install(copy, file);
 	pthread_mutex_unlock(&lock);
-out:
-	if (file)
-		pl_file_put(file);
+	release_all(dead);
+	errno = number;
 	return copy;
 }
 
-void pl_file_drop(int fd)
-{
-	struct pl_file *file;
-
-	if (!pl_file_is(fd) || borrowed())
-		return;
-	pthread_mutex_lock(&lock);
-	file = atomic_exchange(&table[fd], NULL);
-	pthread_mutex_unlock(&lock);
-	if (file)
-		pl_file_put(file);
-}
-
-void pl_file_drop_range(unsigned int first, unsigned int last)
+void pl_file_closed(unsigned int first, unsigned int last)
 {
 	int end = atomic_load(&highest);
+	struct pl_file *dead = NULL;
+	int number = errno;
 
+	if (borrowed())
+		return;
 	for (unsigned int fd = first; (int)fd >= 0 && (int)fd <= end && fd <= last; fd++)
-		pl_file_drop((int)fd);
+		install((int)fd, NULL, &dead);
+	pthread_mutex_unlock(&lock);
+	release_all(dead);
+	errno = number;
 }
 
 bool pl_file_any(void)

@@ -73,12 +73,19 @@ int pl_file_open(struct pl_file *file, enum handover_kind kind, uint32_t index, 
 
 /* close(2): 0 or -errno, whoever owns the descriptor. */
 int pl_file_close(int fd);
-/* `copy` has just become a duplicate of `fd`, by whatever call. Returns copy. */
+/*
+ * Around any other call that changes which files descriptors are. While it is made nobody takes up
+ * a descriptor or closes one, so that a number never counts as ours that is somebody else's
+ * already. change() begins; one of the others ends it and keeps errno.
+ */
+void pl_file_change(void);
+/*
+ * The call made `copy` a duplicate of `fd`, either of them ours or not; or gave -1, and nothing has
+ * changed. Returns copy, or -1 and errno.
+ */
 int pl_file_copied(int fd, int copy);
-/* The descriptor is about to be replaced or closed by the kernel. */
-void pl_file_drop(int fd);
-/* All of a range that are ours. */
-void pl_file_drop_range(unsigned int first, unsigned int last);
+/* The call closed them all; none where last is less than first. */
+void pl_file_closed(unsigned int first, unsigned int last);
 /* Whether there is any file of ours at all. */
 bool pl_file_any(void);
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -56,9 +58,8 @@ fail:
 	return -number;
 }
 
-struct handover_mark *handover_find(int fd)
+bool handover_named(int fd)
 {
-	struct handover_mark *mark;
 	char path[64];
 	char link[64];
 	ssize_t size;
@@ -66,9 +67,17 @@ struct handover_mark *handover_find(int fd)
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	size = readlink(path, link, sizeof(link) - 1);
 	if (size < 0)
-		return NULL;
+		return false;
 	link[size] = '\0';
-	if (strncmp(link, "/memfd:quiesce-", 15) != 0)
+	return !strncmp(link, "/memfd:quiesce-", 15);
+}
+
+struct handover_mark *handover_find(int fd)
+{
+	struct handover_mark *mark;
+	struct stat st;
+
+	if (!handover_named(fd) || syscall(SYS_fstat, fd, &st) < 0 || st.st_size != MARK_SIZE)
 		return NULL;
 	mark = map_mark(fd);
 	if (mark && (memcmp(mark->magic, MARK_MAGIC, sizeof(mark->magic)) != 0 ||

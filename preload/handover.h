@@ -53,6 +53,8 @@ struct handover_mark {
 
 /* A new file with a mark; the caller owns the fd. Or -errno. */
 int handover_make(enum handover_kind kind, uint32_t index, bool cloexec);
+/* Whether the file is named like one with a mark, which it need not have yet. */
+bool handover_named(int fd);
 /* Map the mark of a file; NULL when it has none. Unmap with handover_forget(). */
 struct handover_mark *handover_find(int fd);
 void handover_forget(struct handover_mark *mark);

@@ -302,40 +302,45 @@ CAUGHT int close(int fd)
 /* The C library closes the descriptor of a stream by itself. */
 CAUGHT int fclose(FILE *stream)
 {
-	if (stream && pl_file_any())
-		pl_file_drop(fileno(stream));
-	return NEXT(fclose)(stream);
+	int fd = stream && pl_file_any() ? fileno(stream) : -1;
+	int result;
+
+	if (!pl_file_is(fd))
+		return NEXT(fclose)(stream);
+	pl_file_change();
+	result = NEXT(fclose)(stream);
+	pl_file_closed((unsigned int)fd, (unsigned int)fd);
+	return result;
 }
 
 CAUGHT int dup(int fd)
 {
-	int copy = NEXT(dup)(fd);
-
-	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+	if (!pl_file_is(fd))
+		return NEXT(dup)(fd);
+	pl_file_change();
+	return pl_file_copied(fd, NEXT(dup)(fd));
 }
 
 CAUGHT int dup2(int fd, int copy)
 {
-	if (fd != copy && pl_file_is(copy) && syscall(SYS_fcntl, fd, F_GETFD) >= 0)
-		pl_file_drop(copy);
-	copy = NEXT(dup2)(fd, copy);
-	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+	if (!pl_file_is(fd) && !pl_file_is(copy))
+		return NEXT(dup2)(fd, copy);
+	pl_file_change();
+	return pl_file_copied(fd, NEXT(dup2)(fd, copy));
 }
 
 CAUGHT int dup3(int fd, int copy, int flags)
 {
-	if (fd != copy && pl_file_is(copy) && !(flags & ~O_CLOEXEC) &&
-	    syscall(SYS_fcntl, fd, F_GETFD) >= 0)
-		pl_file_drop(copy);
-	copy = NEXT(dup3)(fd, copy, flags);
-	return copy < 0 ? copy : (int)answer(pl_file_copied(fd, copy));
+	if (!pl_file_is(fd) && !pl_file_is(copy))
+		return NEXT(dup3)(fd, copy, flags);
+	pl_file_change();
+	return pl_file_copied(fd, NEXT(dup3)(fd, copy, flags));
 }
 
-static int control(int fd, int command, void *arg, int result)
+/* Whether it makes another descriptor of a file of ours. */
+static bool copies(int fd, int command)
 {
-	if (result < 0 || (command != F_DUPFD && command != F_DUPFD_CLOEXEC))
-		return result;
-	return (int)answer(pl_file_copied(fd, result));
+	return (command == F_DUPFD || command == F_DUPFD_CLOEXEC) && pl_file_is(fd);
 }
 
 CAUGHT int fcntl(int fd, int command, ...)
@@ -346,7 +351,10 @@ CAUGHT int fcntl(int fd, int command, ...)
 	va_start(list, command);
 	arg = va_arg(list, void *);
 	va_end(list);
-	return control(fd, command, arg, NEXT(fcntl)(fd, command, arg));
+	if (!copies(fd, command))
+		return NEXT(fcntl)(fd, command, arg);
+	pl_file_change();
+	return pl_file_copied(fd, NEXT(fcntl)(fd, command, arg));
 }
 
 CAUGHT int fcntl64(int fd, int command, ...)
@@ -357,21 +365,33 @@ CAUGHT int fcntl64(int fd, int command, ...)
 	va_start(list, command);
 	arg = va_arg(list, void *);
 	va_end(list);
-	return control(fd, command, arg, NEXT(fcntl64)(fd, command, arg));
+	if (!copies(fd, command))
+		return NEXT(fcntl64)(fd, command, arg);
+	pl_file_change();
+	return pl_file_copied(fd, NEXT(fcntl64)(fd, command, arg));
 }
 
 CAUGHT int close_range(unsigned int first, unsigned int last, int flags)
 {
-	if (pl_file_any() && !(flags & ~(int)CLOSE_RANGE_UNSHARE) && first <= last)
-		pl_file_drop_range(first, last);
-	return NEXT(close_range)(first, last, flags);
+	int result;
+
+	if (!pl_file_any() || flags & (int)CLOSE_RANGE_CLOEXEC)
+		return NEXT(close_range)(first, last, flags);
+	pl_file_change();
+	result = NEXT(close_range)(first, last, flags);
+	pl_file_closed(result < 0 ? 1 : first, result < 0 ? 0 : last);
+	return result;
 }
 
 CAUGHT void closefrom(int first)
 {
-	if (pl_file_any())
-		pl_file_drop_range(first < 0 ? 0 : (unsigned int)first, ~0U);
+	if (!pl_file_any()) {
+		NEXT(closefrom)(first);
+		return;
+	}
+	pl_file_change();
 	NEXT(closefrom)(first);
+	pl_file_closed(first < 0 ? 0 : (unsigned int)first, ~0U);
 }
 
 /* ---- sockets ---- */

@@ -2,6 +2,7 @@
 /* The parts of the preload library without the calls that are caught, so that sanitizers see them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -144,6 +145,7 @@ static void marks(void **state)
 	struct handover_mark *mark = handover_find(fd);
 	int other = memfd_create("quiesce-vfio", MFD_CLOEXEC);
 
+	assert_null(handover_find(other)); /* as one is that is being made */
 	assert_non_null(mark);
 	assert_int_equal(mark->kind, HANDOVER_CDEV);
 	assert_int_equal(mark->index, 3);
@@ -155,12 +157,51 @@ static void marks(void **state)
 	close(fd);
 }
 
+/* ---- a number that changes hands ---- */
+
+static int leaving = -1;
+
+/* How a mark is looked for: then another thread closes the descriptor, and its number goes on. */
+extern ssize_t __real_readlink(const char *path, char *buf, size_t size);
+extern ssize_t __wrap_readlink(const char *path, char *buf, size_t size);
+ssize_t __wrap_readlink(const char *path, char *buf, size_t size)
+{
+	ssize_t n = __real_readlink(path, buf, size);
+	int fd = leaving;
+
+	leaving = -1;
+	if (fd >= 0) {
+		assert_int_equal(pl_file_close(fd), 0);
+		assert_int_equal(open("/dev/null", O_RDWR | O_CLOEXEC), fd);
+	}
+	return n;
+}
+
+/* What was not ours when it could no longer change is not ours. */
+static void closed_meanwhile(void **state)
+{
+	struct pl_file *file;
+	int error;
+	int fd;
+
+	assert_int_equal(surface_init(), 0);
+	fd = handover_make(HANDOVER_CDEV, 0, true);
+	assert_true(fd >= 0);
+	leaving = fd;
+	file = pl_file_take_up(fd, &error);
+	assert_null(file);
+	assert_int_equal(error, 0);
+	assert_false(pl_file_is(fd));
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pointers),  cmocka_unit_test(bitmaps),
-		cmocka_unit_test(memory),    cmocka_unit_test(marks),
-		cmocka_unit_test(any_calls), cmocka_unit_test(files_end),
+		cmocka_unit_test(pointers),	    cmocka_unit_test(bitmaps),
+		cmocka_unit_test(memory),	    cmocka_unit_test(marks),
+		cmocka_unit_test(any_calls),	    cmocka_unit_test(files_end),
+		cmocka_unit_test(closed_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +16,33 @@
 #include "dmacopy/dmacopy.h"
 #include "vmm.h"
 
+/* A call that fails changes nothing. */
+static void failed_copies(const struct vmm *vmm)
+{
+	struct rlimit old;
+	struct rlimit low;
+
+	CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+	CHECK(dup2(vmm->device, 300) == 300);
+	low = (struct rlimit){.rlim_cur = 300, .rlim_max = old.rlim_max};
+	CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+	FAILS(EBADF, dup2(STDERR_FILENO, 300));
+	FAILS(EBADF, dup2(vmm->iommufd, 300));
+	FAILS(EBADF, dup3(STDERR_FILENO, 300, O_CLOEXEC));
+	CHECK(vmm_read(300, DMACOPY_REG_ID) == DMACOPY_ID);
+	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+	FAILS(EBADF, dup2(999, 300));
+	FAILS(EINVAL, dup3(300, 300, 0));
+	FAILS(EINVAL, dup3(STDERR_FILENO, 300, O_APPEND));
+	FAILS(EINVAL, fcntl(300, F_DUPFD, -1));
+	FAILS(EINVAL, close_range(301, 300, 0));
+	FAILS(EINVAL, close_range(300, 300, 1 << 20));
+	CHECK(dup2(300, 300) == 300);
+	CHECK(vmm_read(300, DMACOPY_REG_ID) == DMACOPY_ID);
+	CHECK(close_range(300, 300, CLOSE_RANGE_CLOEXEC) == 0);
+	CHECK(vmm_read(300, DMACOPY_REG_ID) == DMACOPY_ID && close(300) == 0);
+}
+
 void test_files(void)
 {
 	struct vmm vmm;
@@ -23,6 +51,7 @@ void test_files(void)
 	int high;
 
 	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	failed_copies(&vmm);
 	copy = dup(vmm.device);
 	high = fcntl(vmm.device, F_DUPFD_CLOEXEC, 200);
 	CHECK(copy >= 0 && high >= 200);

@@ -327,6 +327,7 @@ static void step(struct run *run)
 		do_access(run, fd, what);
 		break;
 	case 5:
+		pl_file_change();
 		keep(run, pl_file_copied(fd, dup(fd)));
 		break;
 	case 6:

@@ -84,9 +84,12 @@ static void *use_descriptors(void *arg)
 	uint32_t value;
 
 	for (unsigned int i = 0; i < ROUNDS; i++) {
-		int copy = pl_file_copied(world->device, dup(world->device));
-		struct pl_file *file = pl_file_get(copy);
+		struct pl_file *file;
+		int copy;
 
+		pl_file_change();
+		copy = pl_file_copied(world->device, dup(world->device));
+		file = pl_file_get(copy);
 		CHECK(file != NULL);
 		CHECK(file->ops->pread(file, &value, 4, DMACOPY_REG_ID) == 4);
 		CHECK(value == DMACOPY_ID || value == ~0U);
