@@ -194,6 +194,12 @@ enum qsc_owner {
 struct qsc_migrate_report {
 	enum qsc_owner owner; /* as far as this side can prove */
 	uint64_t total_us;
+	/*
+	 * Destination: of total_us, until the source came that a set was expected from; whoever
+	 * asked or was refused before is part of it. 0 at a source, with a file, and where none
+	 * came.
+	 */
+	uint64_t waited_us;
 	uint64_t downtime_us;  /* source: from pause() to RUNNING heard or resume(); destination:
 				  from STOPPING heard to resume() */
 	uint64_t memory_bytes; /* moved, pre-copy included */

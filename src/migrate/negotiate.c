@@ -369,8 +369,13 @@ static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait
 	result = hear_offer(engine, &candidate);
 	ends = ends_wait(engine, &candidate);
 	/* The time of a migration is not that of those who only ask, or come and go. */
-	if (ends)
+	if (ends) {
 		qsc_engine_start_clock(engine);
+		/* Checking a file is work. */
+		engine->report->waited_us = engine->link.kept
+						    ? 0
+						    : qsc_engine_now(engine) - engine->start_us;
+	}
 	if (result == 0 && !engine->remote.known) {
 		*touched = true;
 		result = measure_waves(engine, &candidate.refused);

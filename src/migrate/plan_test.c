@@ -30,6 +30,8 @@ static void test_plans_change_nothing_on_either_side(void **state)
 	struct qsc_migrate_plan plan = {.members = members};
 	struct fixture f;
 	struct side *source = &f.sides[0];
+	const struct qsc_env *env = qsc_env_real();
+	uint64_t asked_us = 0, sent_us, ended_us;
 	size_t events;
 	pthread_t thread;
 	uint32_t i;
@@ -46,6 +48,7 @@ static void test_plans_change_nothing_on_either_side(void **state)
 		assert_int_equal(members[2].state_bytes, SIDES_STATE + 2);
 		assert_true(plan.predicted.total_us > 0);
 		sides_all_in(source, QSC_STATE_RUNNING);
+		asked_us = asked_us ? asked_us : env->now_us(env->ctx);
 	}
 	assert_false(source->paused || source->fakes[0]->logging);
 	/* The destination took its devices through the waves once, whoever asked. */
@@ -57,11 +60,17 @@ static void test_plans_change_nothing_on_either_side(void **state)
 	}
 	pthread_mutex_unlock(&f.world.lock);
 	assert_int_equal(events, 1);
+	sent_us = env->now_us(env->ctx);
 	source->result = qsc_migrate_send(source->set, &source->user, source->transport,
 					  &source->options, &source->report, &source->err);
 	source->finished = true;
 	assert_int_equal(pthread_join(thread, NULL), 0);
+	ended_us = env->now_us(env->ctx);
 	sides_expect_moved(&f);
+	/* What passed before the source came to move is told from what the move took. */
+	assert_int_equal(source->report.waited_us, 0);
+	assert_true(f.sides[1].report.waited_us >= sent_us - asked_us);
+	assert_true(f.sides[1].report.total_us - f.sides[1].report.waited_us <= ended_us - sent_us);
 	assert_true(source->report.predicted.total_us > 0);
 	assert_int_equal(source->report.measured.total_us, source->report.downtime_us);
 	sides_drop(&f);

@@ -153,6 +153,10 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 	for (i = 0; i < qsc_set_count(engine->set); i++)
 		atomic_store(&engine->streams[i].writer, 0);
 	result = qsc_engine_run_lanes(engine, receive_lane, err);
+	/* What was cut short took its time, too. */
+	qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", QSC_TIMELINE_ALL,
+			 start,
+			 engine->report->memory_bytes + engine->report->device_bytes - before);
 	if (result < 0) {
 		destination->said_failed = atomic_load(&engine->first_failed) != NULL;
 		return result;
@@ -162,9 +166,6 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 			return qsc_error_set(err, EPROTO, qsc_clause_id(QSC_CLAUSE_SESS_6),
 					     "the stream of device '%s' has no end",
 					     qsc_set_name(engine->set, i));
-	qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", QSC_TIMELINE_ALL,
-			 start,
-			 engine->report->memory_bytes + engine->report->device_bytes - before);
 	(void)qsc_link_send(&engine->link, 0, &done, NULL, 0);
 	if (!engine->last_round)
 		engine->report->passes++;

@@ -175,8 +175,7 @@ static int await_ready(struct qsc_engine *engine, struct qsc_error *err)
 	qsc_link_limit_answer(&engine->link);
 	result = qsc_link_expect(&engine->link, QSC_FRAME_READY, engine->other, &frame, err);
 	qsc_link_set_limits(&engine->link, engine->link.stall_ms, engine->link.deadline_us);
-	if (result == 0)
-		qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
+	qsc_engine_phase(engine, "load", QSC_TIMELINE_ALL, start, 0);
 	return result;
 }
 
@@ -266,6 +265,7 @@ static int hand_over(struct source *source, struct qsc_error *err)
 	uint64_t run_us = 0;
 	int result = engine->link.one_way ? settle(source, err) : commit(source, &run_us, err);
 
+	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);
 	if (source->committed)
 		engine->report->owner = QSC_OWNER_UNPROVED;
 	if (result < 0)
@@ -273,7 +273,6 @@ static int hand_over(struct source *source, struct qsc_error *err)
 	QSC_PROBE(migrate__handover, engine->other, "heard RUNNING");
 	engine->report->owner = QSC_OWNER_DESTINATION;
 	qsc_source_stop_ends(source, run_us);
-	qsc_engine_phase(engine, "commit", QSC_TIMELINE_ALL, start, 0);
 	return 0;
 }
 

@@ -72,7 +72,7 @@ def good(devices=4, seconds=2, passes=6):
         "phases": sorted(phases + stop(devices, at), key=lambda entry: entry["start_us"]),
         "samples": samples,
         "report": {
-            "owner": "destination", "total_us": int(at + 21000), "downtime_us": 20000,
+            "owner": "destination", "total_us": int(at + 21000), "waited_us": 0, "downtime_us": 20000,
             "memory_bytes": int(sent) + 24 * MIB, "device_bytes": devices * 9 * MIB,
             "stop_bytes": (24 + 4 * devices) * MIB, "passes": passes,
             "predicted": downtime((500, 1000, 2500, 200, 9000, 2000, 800, 2500)),

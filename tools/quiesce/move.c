@@ -144,6 +144,8 @@ static void thin_phases(struct move *move)
 
 int move_take_timeline(struct move *move, struct qsc_timeline *timeline)
 {
+	/* Once a source has come, what those saw who only asked before is no part of it. */
+	uint64_t since_us = move->start_us + move->report.waited_us;
 	const struct qsc_phase *phases;
 	size_t i, count = qsc_timeline_phases(timeline, &phases);
 	struct move_phase *taken = calloc(count + 1, sizeof(*taken));
@@ -156,7 +158,7 @@ int move_take_timeline(struct move *move, struct qsc_timeline *timeline)
 	for (i = 0; i < count; i++) {
 		struct move_phase *to = &move->phases[move->num_phases];
 
-		if (phases[i].start_us < move->start_us)
+		if (phases[i].start_us < since_us)
 			continue;
 		*to = (struct move_phase){
 			.device = phases[i].member == QSC_TIMELINE_ALL ? -1
@@ -206,6 +208,13 @@ bool move_stop(const struct move *move, uint64_t *start_us, uint64_t *duration_u
 	}
 	/* A destination does not pause; it hears that the source does, before the last round. */
 	return find_sample(move, "stop", start_us) || find_sample(move, "stop-copy", start_us);
+}
+
+uint64_t move_took_us(const struct move *move)
+{
+	const struct qsc_migrate_report *report = &move->report;
+
+	return report->waited_us < report->total_us ? report->total_us - report->waited_us : 0;
 }
 
 void move_span(const struct move *move, uint64_t *start_us, uint64_t *duration_us)

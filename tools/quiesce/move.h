@@ -81,13 +81,18 @@ void move_sample_set(struct move_sample *sample, const struct qsc_migrate_progre
 int move_keep_sample(struct move *move, const struct move_sample *sample);
 /* Both: from the engine's progress(). */
 int move_add_sample(struct move *move, const struct qsc_migrate_progress *progress);
-/* Take what the timeline has from start_us on, in place of what was taken before. -ENOMEM. */
+/*
+ * Take what the timeline has from start_us and what was waited on, in place of what was taken
+ * before. -ENOMEM.
+ */
 int move_take_timeline(struct move *move, struct qsc_timeline *timeline);
 /*
  * When everything was stopped, as far as was recorded: false when it never was. Times count as
  * those of the phases.
  */
 bool move_stop(const struct move *move, uint64_t *start_us, uint64_t *duration_us);
+/* What it took, without the time that a destination waited for its source. */
+uint64_t move_took_us(const struct move *move);
 /* From the first phase to the end of the last, all of the stop included; the duration is not 0. */
 void move_span(const struct move *move, uint64_t *start_us, uint64_t *duration_us);
 /* Exit codes: 0 done, 1 failed and the source has the set, 3 nobody is proved to have it. */

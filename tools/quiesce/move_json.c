@@ -93,6 +93,7 @@ static const struct key downtime_keys[] = {
 static const struct key report_keys[] = {
 	{"owner", KIND_NAME, offsetof(struct qsc_migrate_report, owner), 0, owner_names, NULL},
 	KEY(struct qsc_migrate_report, total_us, KIND_U64),
+	KEY(struct qsc_migrate_report, waited_us, KIND_U64),
 	KEY(struct qsc_migrate_report, downtime_us, KIND_U64),
 	KEY(struct qsc_migrate_report, memory_bytes, KIND_U64),
 	KEY(struct qsc_migrate_report, device_bytes, KIND_U64),

@@ -226,6 +226,7 @@ static void tell(struct move *move)
 		.ended = true,
 		.report = {.owner = QSC_OWNER_UNPROVED,
 			   .total_us = 4000001,
+			   .waited_us = 3000004,
 			   .downtime_us = 20002,
 			   .memory_bytes = 1003,
 			   .device_bytes = 1004,
@@ -260,7 +261,8 @@ static const char told_text[] =
 	"\"started_at\":1800000000,\"memory_bytes\":4611686018427387904,"
 	"\"downtime_limit_us\":300000,\"bandwidth\":125000000,\"plan\":\"every device has P2P\","
 	"\"ended\":true,\"report\":{\"owner\":\"unproved\",\"total_us\":4000001,"
-	"\"downtime_us\":20002,\"memory_bytes\":1003,\"device_bytes\":1004,\"stop_bytes\":1005,"
+	"\"waited_us\":3000004,\"downtime_us\":20002,\"memory_bytes\":1003,\"device_bytes\":1004,"
+	"\"stop_bytes\":1005,"
 	"\"passes\":6,\"predicted\":{\"pause_us\":1,\"quiesce_us\":2,\"stop_us\":3,"
 	"\"collect_us\":4,\"transfer_us\":5,\"load_us\":6,\"commit_us\":7,\"run_us\":8,"
 	"\"total_us\":36},\"measured\":{\"pause_us\":11,\"quiesce_us\":12,\"stop_us\":13,"

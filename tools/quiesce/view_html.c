@@ -98,7 +98,9 @@ static void put_facts(FILE *out, const struct move *move)
 	put_fact(out, move->verb == MOVE_RECEIVE || move->verb == MOVE_RESTORE ? "from" : "to",
 		 move->transport);
 	put_started(out, move);
-	put_fact(out, "took", text_time(a, report->total_us));
+	if (report->waited_us)
+		put_fact(out, "waited", text_time(a, report->waited_us));
+	put_fact(out, "took", text_time(a, move_took_us(move)));
 	put_stopped(out, move);
 	(void)snprintf(text, sizeof(text), "%u, with %s of the user's memory", move->num_devices,
 		       text_bytes(a, move->memory_bytes));
@@ -111,7 +113,7 @@ static void put_facts(FILE *out, const struct move *move)
 		       report->passes, report->passes == 1 ? "" : "es",
 		       text_bytes(c, report->stop_bytes));
 	put_fact(out, "moved", text);
-	put_fact(out, "at", text_rate(a, text_per_second(all, report->total_us)));
+	put_fact(out, "at", text_rate(a, text_per_second(all, move_took_us(move))));
 	if (move->bandwidth)
 		put_fact(out, "of at most", text_rate(a, move->bandwidth));
 	(void)fputs("</dl>\n", out);

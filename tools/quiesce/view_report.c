@@ -125,7 +125,7 @@ static void print_headline(FILE *out, const struct view_style *style, const stru
 	text_clean(transport, sizeof(transport), move->transport, style->utf8);
 	(void)fprintf(out, "\n%s%s%s %u device%s %s %s in %s, ", color, verb,
 		      *color ? "\033[0m" : "", move->num_devices, move->num_devices == 1 ? "" : "s",
-		      words[move->verb].where, transport, text_time(took, move->report.total_us));
+		      words[move->verb].where, transport, text_time(took, move_took_us(move)));
 	if (code == MOVE_UNPROVED)
 		(void)fprintf(out, "everything is stopped\n");
 	else if (move->report.downtime_us)
@@ -146,7 +146,7 @@ static void print_moved(FILE *out, const struct move *move)
 		      "the stop\n",
 		      text_bytes(a, report->memory_bytes), text_bytes(b, report->device_bytes),
 		      report->passes, report->passes == 1 ? "" : "es",
-		      text_rate(rate, text_per_second(all, report->total_us)),
+		      text_rate(rate, text_per_second(all, move_took_us(move))),
 		      text_bytes(c, report->stop_bytes));
 }
 
