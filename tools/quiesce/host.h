@@ -46,7 +46,7 @@ enum host_state {
 	HOST_EMPTY,    /* no devices are open */
 	HOST_RUNNING,  /* the set is ours and runs */
 	HOST_UNPROVED, /* the set is stopped here, and nobody can be proved to own it */
-	HOST_BROKEN,   /* the set is ours and could not be brought back */
+	HOST_BROKEN,   /* the set is ours; it could not be brought back, or lost a device */
 };
 
 struct host {

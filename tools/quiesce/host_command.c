@@ -174,9 +174,13 @@ static void print_status(struct json_object *status)
 {
 	struct json_object *devices = get(status, "devices"), *move = get(status, "move");
 	char size[32], text[512], uri[512], state[512];
+	const char *silent = "-";
 
 	printf("state    %s%s\n", shown(status, "state", "?", text),
 	       json_object_get_boolean(get(status, "finishing")) ? ", finishing" : "");
+	/* Asked for no other reason, and no answer. */
+	if (!strcmp(text, "broken") && !get(status, "request"))
+		silent = "does not answer";
 	printf("request  %s\n", shown(status, "request", "none", text));
 	printf("memory   %s\n",
 	       tool_size_text((uint64_t)json_object_get_int64(get(status, "memory_bytes")), size));
@@ -187,7 +191,7 @@ static void print_status(struct json_object *status)
 		struct json_object *device = json_object_array_get_idx(devices, i);
 
 		printf("device   %s  %s  %s\n", shown(device, "name", "?", text),
-		       shown(device, "uri", "?", uri), shown(device, "state", "-", state));
+		       shown(device, "uri", "?", uri), shown(device, "state", silent, state));
 	}
 	if (move)
 		print_move(move, get(status, "request") != NULL);

@@ -106,43 +106,56 @@ const char *host_state_name(enum host_state state)
 }
 
 /* While a request is carried out its thread may be using the devices in any way. */
-static struct json_object *device_json(struct host *host, uint32_t index)
+static struct json_object *device_json(struct host *host, uint32_t index, bool *dead)
 {
 	const struct hold_device *device = &host->config->hold.devices[index];
 	struct json_object *object = json_object_new_object();
 	enum qsc_state state;
-	bool known = !host->working && host->hold &&
-		     qsc_device_get_state(host->hold->devices[index], &state) == 0;
+	bool ours = !host->working && host->hold;
+	bool known = ours && qsc_device_get_state(host->hold->devices[index], &state) == 0;
 	bool good = add_text(object, "name", device->name) && add_text(object, "uri", device->uri);
 
 	good = good && (known ? add_text(object, "state", qsc_state_name(state))
 			      : add_null(object, "state"));
+	*dead |= ours && !known;
 	return whole(object, good);
+}
+
+static struct json_object *devices_json(struct host *host, bool *dead)
+{
+	struct json_object *devices = json_object_new_array();
+
+	for (uint32_t i = 0; i < host->config->hold.num_devices && devices; i++) {
+		struct json_object *device = device_json(host, i, dead);
+
+		if (device && json_object_array_add(devices, device) == 0)
+			continue;
+		json_object_put(device);
+		json_object_put(devices);
+		devices = NULL;
+	}
+	return devices;
 }
 
 struct json_object *host_json_status(struct host *host)
 {
-	struct json_object *object = event("status"), *devices = json_object_new_array();
 	const struct hold_config *config = &host->config->hold;
+	struct json_object *object = event("status"), *devices;
+	bool dead = false, good;
 	enum host_state state;
-	bool good;
 
+	devices = devices_json(host, &dead);
 	pthread_mutex_lock(&host->lock);
+	/* A set does not run without its device. */
+	if (dead && host->state == HOST_RUNNING)
+		host->state = HOST_BROKEN;
 	state = host->state;
 	pthread_mutex_unlock(&host->lock);
-	good = devices && add_text(object, "state", host_state_name(state)) &&
+	good = add_text(object, "state", host_state_name(state)) &&
 	       add_number(object, "memory_bytes", config->memory_bytes) &&
 	       add_text(object, "tenant", config->tenant == HOLD_TENANT_COPY ? "copy" : "none") &&
 	       host_json_add(object, "finishing", json_object_new_boolean(host->finishing));
-
-	for (uint32_t i = 0; i < config->num_devices && good; i++) {
-		struct json_object *device = device_json(host, i);
-
-		good = device && json_object_array_add(devices, device) == 0;
-	}
-	if (!good)
-		json_object_put(devices);
-	good = good && host_json_add(object, "devices", devices) &&
+	good = host_json_add(object, "devices", devices) && good &&
 	       (host->working ? add_text(object, "request", request_verb_name(host->request.verb))
 			      : add_null(object, "request"));
 	pthread_mutex_lock(&host->lock);
