@@ -659,6 +659,43 @@ def check_killed_device(here):
     host.end(1, number=signal.SIGTERM)
 
 
+def check_lost_device(here):
+    """A set that lost a device while nothing moves does not run, and whoever asks hears it."""
+    host = here.host(here.devices(1))
+    assert status(host)["state"] == "running"
+    here.processes[0].end(-signal.SIGKILL, number=signal.SIGKILL)
+    told = status(host)
+    assert told["state"] == "broken" and told["devices"][0]["state"] is None, told
+    done = run("ask", "status", "--host", host.control)
+    assert done.stdout.startswith("state    broken\n"), done.stdout
+    assert "  does not answer\n" in done.stdout, done.stdout
+    done = run("ask", "run", "--host", host.control, code=1)
+    assert "device 'd0'" in done.stderr and "is gone" in done.stderr, done.stderr
+    host.end(1, number=signal.SIGTERM)
+
+
+def check_watching(here):
+    """Who watches is owed nothing, so the host's end is an end as any, unless it was moving."""
+    host = here.host(here.devices(1), "--memory", "1M")
+    watch = subprocess.Popen([TOOL, "ask", "watch", "--host", host.control], text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert json.loads(watch.stdout.readline())["event"] == "status"
+    run("save", "--to", here.path("watched"), "--host", host.control, "--quiet")
+    host.end(number=signal.SIGTERM)
+    events, errors = watch.communicate(timeout=TIMEOUT)
+    assert watch.returncode == 0 and not errors, (watch.returncode, errors)
+    assert json.loads(events.splitlines()[-1])["event"] == "end", events
+    host, sender, receiver, _ = slow_move(here, "pre-copy")
+    watch = subprocess.Popen([TOOL, "ask", "watch", "--host", host.control], text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert json.loads(watch.stdout.readline())["request"] == "send"
+    host.end(-signal.SIGKILL, number=signal.SIGKILL)
+    errors = watch.communicate(timeout=TIMEOUT)[1]
+    assert watch.returncode == 3 and "look whether the other side does" in errors, errors
+    sender.end(3)
+    receiver.end(1)
+
+
 def check_killed_source(here, phase):
     host, sender, receiver, theirs = slow_move(here, phase)
     host.end(-signal.SIGKILL, number=signal.SIGKILL)
@@ -714,7 +751,11 @@ def check_timeout(here):
     host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "1s")
     sender.end(1)
     assert "1000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
-    receiver.end(1)
+    there = json.loads(receiver.end(1))
+    # What was cut short is seen as what went through is.
+    cut = [phase for phase in there["phases"] if phase["name"] == "precopy"]
+    assert len(cut) == 1 and cut[0]["bytes"] and cut[0]["duration_us"], there["phases"]
+    assert there["report"]["waited_us"] < there["report"]["total_us"], there["report"]
     finish(host)
 
 
@@ -935,6 +976,10 @@ def check_pipe(here):
     assert not result["bytes_wrong"] and not result["interrupts_lost"], result
     saver.process.stdout = open(os.devnull, encoding="ascii")
     saver.end()
+    # A file is no pipe, and is told by its path alone.
+    with open(saved(here), "rb") as file:
+        done = run("restore", "--from", "-", "model:dmacopy", code=2, stdin=file)
+    assert "give its path instead, so" in done.stderr, done.stderr
 
 
 def check_full_pipe(here):
@@ -951,9 +996,9 @@ def check_full_pipe(here):
     assert "(--timeout, " in said and "the source's devices run" in said, said
     # Every option counts, whatever it is saved to.
     done = subprocess.run([TOOL, "save", "--to", "-", *here.devices(), "--memory", "1M", "--json",
-                           "--quiet", "--downtime-limit", "7s", "--bandwidth", "9M"], check=True,
+                           "--downtime-limit", "7s", "--bandwidth", "9M"], check=True,
                           capture_output=True, timeout=TIMEOUT)
-    move = json.loads(done.stderr)
+    move = json.loads(done.stderr)  # nothing else is there
     assert move["downtime_limit_us"] == 7000000 and move["bandwidth"] == 9 << 20, move
 
 
@@ -1016,6 +1061,7 @@ def check_control(here):
         with connect(host) as client:
             end = answer(client, line)
             assert end["event"] == "end" and end["code"] == 2, end
+            assert set(end) == {"event", "code", "error", "move", "plan"}, end
             assert words in end["error"]["text"], end
             assert answer(client, b'{"request":"status"}\n')["state"] == "running"
     with connect(host) as client:
@@ -1094,7 +1140,7 @@ CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check
           check_cancelled_silence, check_busy, check_control, check_false_host, check_plaintext, check_plan_asks,
           check_file, check_bad_file, check_pipe, check_full_pipe, check_full_disk, check_file_limit,
           check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
-          check_silent, check_unproved_commands)
+          check_silent, check_unproved_commands, check_lost_device, check_watching)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)
 
 

@@ -656,7 +656,7 @@ static void test_through_an_open_file(void **state)
 	assert_int_equal(size, 6 + HEAD + writer.size + TAIL);
 	assert_memory_equal(bytes + 6 + HEAD, content, writer.size);
 	/* A file under its name only: from here it could be restored any number of times. */
-	expect_refusal(fd_uri(fd), EINVAL, "give its path instead (file:PATH)");
+	expect_refusal(fd_uri(fd), EINVAL, "give its path instead, so that");
 	write_file("set", bytes + 6, size - 6);
 	free(bytes);
 	ch = open_channel(uri("set"), QSC_TRANSPORT_DESTINATION, NULL);

@@ -514,12 +514,11 @@ static int open_fd(struct saved *saved, int fd, struct qsc_error *err)
 		return saved->fd;
 	/* Nobody could keep it from being restored again. */
 	if (S_ISREG(saved->info.st_mode))
-		return qsc_error_set(
-			err, EINVAL, NULL,
-			"%s is not a pipe but a file, and would still be there to be "
-			"restored again (SET-5): give its path instead (file:PATH), so that "
-			"it is renamed when the set is taken over",
-			saved->name);
+		return qsc_error_set(err, EINVAL, NULL,
+				     "%s is not a pipe but a file, and would still be there to be "
+				     "restored again (SET-5): give its path instead, so that "
+				     "it is renamed when the set is taken over",
+				     saved->name);
 	return 0;
 }
 

@@ -250,6 +250,8 @@ static struct json_object *complaint(int code, int number, const char *text)
 	json_object_object_add(error, "clause", NULL);
 	json_object_object_add(error, "text", json_object_new_string(text));
 	json_object_object_add(object, "error", error);
+	json_object_object_add(object, "move", NULL);
+	json_object_object_add(object, "plan", NULL);
 	return object;
 }
 

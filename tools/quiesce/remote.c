@@ -27,6 +27,7 @@ struct remote {
 	size_t room;
 	bool (*event)(void *ctx, struct json_object *event);
 	void *ctx;
+	bool watching;
 	bool begun;  /* something is moving */
 	bool broken; /* it ended, and nobody can tell how */
 	bool over;
@@ -84,13 +85,25 @@ static bool has_code(struct json_object *end)
 	       json_object_get_int64(code) <= TOOL_UNPROVED;
 }
 
+/* Who asks while something moves has not seen it begin. */
+static bool is_moving(struct json_object *status)
+{
+	struct json_object *move = NULL, *ended;
+
+	return json_object_object_get_ex(status, "move", &move) &&
+	       json_object_object_get_ex(move, "ended", &ended) && !json_object_get_boolean(ended);
+}
+
 static void take_line(struct remote *remote, const char *line, size_t size)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *object = tokener ? json_tokener_parse_ex(tokener, line, (int)size)
 					     : NULL;
 
-	remote->begun |= is_event(object, "begin");
+	if (is_event(object, "begin") || is_moving(object))
+		remote->begun = true;
+	else if (is_event(object, "end") && has_code(object))
+		remote->begun = false;
 	remote->broken = is_event(object, "end") && !has_code(object);
 	if (remote->broken || (object && !remote->event(remote->ctx, object)))
 		remote->over = true;
@@ -164,7 +177,12 @@ static int loop(struct remote *remote)
 int remote_ask(const char *path, const struct request *request,
 	       bool (*event)(void *ctx, struct json_object *event), void *ctx)
 {
-	struct remote remote = {.fd = -1, .event = event, .ctx = ctx};
+	struct remote remote = {
+		.fd = -1,
+		.event = event,
+		.ctx = ctx,
+		.watching = request->verb == REQUEST_WATCH,
+	};
 	sigset_t signals;
 	int result;
 
@@ -182,7 +200,8 @@ int remote_ask(const char *path, const struct request *request,
 	if (remote.signal_fd >= 0)
 		close(remote.signal_fd);
 	free(remote.line);
-	if (!result && !remote.broken)
+	/* Who only watches was owed no answer. */
+	if (!remote.broken && (!result || (remote.watching && !remote.begun && !remote.used)))
 		return TOOL_OK;
 	(void)tool_fail(
 		"the host at %s %s%s", path,

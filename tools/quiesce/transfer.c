@@ -123,6 +123,8 @@ static void keep_output(struct transfer *transfer)
 	if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		exit(tool_fail("cannot use standard output"));
 	request_set_file(&transfer->request, "-", fd);
+	/* JSON stands where progress would, and is for programs. */
+	transfer->show.quiet |= transfer->show.json;
 }
 
 static int run(struct transfer *transfer)
