@@ -47,10 +47,14 @@ static int migration(struct pl_dev *dev, const struct request *request)
 
 /* ---- states ---- */
 
-static bool may_open_session(uint32_t target)
+/* SESS-1: from outside of the group; a move within it keeps the session. */
+static bool may_open_session(uint32_t from, uint32_t target)
 {
-	return target < QSC_STATE_COUNT &&
-	       (qsc_state_is_saving((enum qsc_state)target) || target == QSC_STATE_RESUMING);
+	if (target >= QSC_STATE_COUNT || target == from)
+		return false;
+	if (qsc_state_is_saving((enum qsc_state)target))
+		return !qsc_state_is_saving((enum qsc_state)from);
+	return target == QSC_STATE_RESUMING;
 }
 
 /* State lock held. */
@@ -74,39 +78,58 @@ static void count_change(struct pl_dev *dev, uint32_t from, int result)
 		atomic_fetch_add(&seen->loaded, 1);
 }
 
+/* A descriptor for a session, or -errno; *file with a reference, whatever other threads close. */
+static int make_session(struct pl_dev *dev, struct pl_file **file)
+{
+	*file = pl_session_new(dev);
+	if (!*file)
+		return -ENOMEM;
+	pl_file_hold(*file);
+	return pl_file_open(*file, HANDOVER_SESSION, dev->index, true);
+}
+
 /*
- * SESS-9: the file and its descriptor exist before the state changes, so that a session that was
- * opened can always be handed out. Without one they vanish again.
+ * State lock held. SESS-9: the file and its descriptor exist before the state changes, so that a
+ * session that was opened can always be handed out. Without one they vanish again.
  */
+static int change_locked(struct pl_dev *dev, uint32_t target, struct pl_file **file, int *data_fd)
+{
+	uint32_t from = atomic_load(&dev->state);
+	uint64_t session = 0;
+	int fd = -1;
+	int result;
+
+	if (may_open_session(from, target)) {
+		fd = make_session(dev, file);
+		if (fd < 0)
+			return fd;
+	}
+	result = qsc_device_set_state(dev->dev, target, &session);
+	count_change(dev, from, result);
+	if (!session) {
+		if (fd >= 0)
+			(void)pl_file_close(fd);
+		return result;
+	}
+	/* The device was in another state than it had said. */
+	if (fd < 0)
+		fd = make_session(dev, file);
+	if (fd < 0) {
+		(void)qsc_device_session_close(dev->dev, session);
+		return fd;
+	}
+	pl_session_set(*file, session);
+	*data_fd = fd;
+	return result;
+}
+
 static int change(struct pl_dev *dev, uint32_t target, int *data_fd)
 {
 	struct pl_file *file = NULL;
-	uint64_t session = 0;
-	uint32_t from;
 	int result;
-	int fd = -1;
 
 	pthread_mutex_lock(&dev->state_lock);
-	if (may_open_session(target)) {
-		file = pl_session_new(dev);
-		if (file)
-			pl_file_hold(file); /* whatever other threads close meanwhile */
-		fd = file ? pl_file_open(file, HANDOVER_SESSION, dev->index, true) : -ENOMEM;
-		if (fd < 0) {
-			result = fd;
-			goto out;
-		}
-	}
-	from = atomic_load(&dev->state);
-	result = qsc_device_set_state(dev->dev, target, &session);
-	count_change(dev, from, result);
-	if (session && file) {
-		pl_session_set(file, session);
-		*data_fd = fd;
-	} else if (file) {
-		(void)pl_file_close(fd);
-	}
-out:
+	result = change_locked(dev, target, &file, data_fd);
 	pthread_mutex_unlock(&dev->state_lock);
 	if (file)
 		pl_file_put(file);

@@ -16,6 +16,7 @@ static const struct {
 	{"fork", test_fork},
 	{"threads", test_threads},
 	{"move", test_move},
+	{"limit", test_limit},
 	{"track", test_track},
 	{"paths", test_paths},
 	{"sockets", test_sockets},

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "dmacopy/dmacopy.h"
@@ -236,6 +237,44 @@ void test_move(void)
 	CHECK(close(session) == 0);
 	vmm_end(&from);
 	vmm_end(&to);
+}
+
+static void may_open(int fds)
+{
+	struct rlimit limit;
+
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	limit.rlim_cur = fds ? (rlim_t)fds : limit.rlim_max;
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+
+/* SESS-9: without a descriptor for a session no state changes that needs one, and any other does.
+ */
+void test_limit(void)
+{
+	struct vfio_device_feature_mig_state mig = {.device_state = QSC_STATE_PRE_COPY};
+	struct vmm vmm;
+	int session;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	may_open(vmm.event + 1);
+	FAILS(EMFILE, open("/dev/vfio/devices/vfio1", O_RDWR));
+	FAILS(EMFILE, vmm_feature(vmm.device,
+				  VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+				  &mig, sizeof(mig)));
+	CHECK(mig.data_fd == -1 && vmm_state(vmm.device) == QSC_STATE_RUNNING);
+	may_open(0);
+	session = vmm_set_state(vmm.device, QSC_STATE_PRE_COPY);
+	CHECK(session >= 0);
+	may_open(session + 1);
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_PRE_COPY_P2P) == -1);
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_STOP_COPY) == -1);
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_STOP_COPY) == -1);
+	CHECK(read(session, &mig, sizeof(mig)) == sizeof(mig));
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_RUNNING) == -1);
+	CHECK(close(session) == 0);
+	may_open(0);
+	vmm_end(&vmm);
 }
 
 struct job {

@@ -91,6 +91,7 @@ void test_files(void);
 void test_fork(void);
 void test_threads(void);
 void test_move(void);
+void test_limit(void);
 void test_track(void);
 void test_paths(void);
 void test_sockets(void);
