@@ -65,21 +65,59 @@ static int try_map(struct pl_dev *dev, uint32_t region, uint64_t offset, size_t 
 	return result < 0 ? result : qsc_device_region_unmap(dev->dev, addr, size);
 }
 
+/*
+ * Where the mapping goes, in *place: where the caller says, and what devices have there has gone;
+ * at an address that is free, which is taken meanwhile; or NULL, and the system chooses.
+ */
+static int find_place(void *addr, size_t size, int flags, void **place)
+{
+	void *free_place;
+
+	*place = NULL;
+	if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE)) {
+		*place = addr;
+		return pl_bar_near(addr, size) ? pl_bar_withdraw(addr, size) : 0;
+	}
+	if (!addr)
+		return flags & MAP_FIXED_NOREPLACE ? -EPERM : 0;
+	free_place = mmap(addr, size, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	if (free_place != MAP_FAILED)
+		*place = free_place;
+	else if (flags & MAP_FIXED_NOREPLACE)
+		return -errno;
+	return 0;
+}
+
+/* 0 or -errno; *addr is where it is. */
+static int map_at(struct pl_dev *dev, uint32_t region, uint64_t offset, size_t size, int prot,
+		  void **addr)
+{
+	int result = qsc_device_region_map_at(dev->dev, region, offset, size,
+					      prot ? prot : PROT_READ, addr);
+
+	if (result < 0 || prot)
+		return result;
+	result = qsc_device_region_protect(dev->dev, *addr, size, PROT_NONE);
+	if (result < 0)
+		(void)qsc_device_region_unmap(dev->dev, *addr, size);
+	return result;
+}
+
 int pl_bar_map(struct pl_file *file, struct pl_dev *dev, uint32_t region, uint64_t offset,
-	       size_t size, int prot, bool fixed, void **addr)
+	       size_t size, int prot, int flags, void **addr)
 {
 	struct bar *bar = calloc(1, sizeof(*bar));
-	void *place = fixed ? *addr : NULL;
+	void *place = NULL;
 	int result = bar ? 0 : -ENOMEM;
 
-	if (!result && fixed && pl_bar_near(place, size)) {
-		result = try_map(dev, region, offset, size, prot);
-		if (!result)
-			result = pl_bar_withdraw(place, size);
-	}
+	if (!result && *addr)
+		result = try_map(dev, region, offset, size, prot ? prot : PROT_READ);
+	if (!result)
+		result = find_place(*addr, size, flags, &place);
 	if (!result) {
 		*addr = place;
-		result = qsc_device_region_map_at(dev->dev, region, offset, size, prot, addr);
+		result = map_at(dev, region, offset, size, prot, addr);
 	}
 	if (result < 0) {
 		free(bar);

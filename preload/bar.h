@@ -20,11 +20,11 @@ struct pl_dev;
 struct pl_file;
 
 /*
- * mmap(2) of a device's file, which the mapping holds. *addr: where it is to be, with `fixed`, in
- * place of what is there; where it is. 0 or -errno.
+ * mmap(2) of a device's file, which the mapping holds. *addr: where it is to be, as `flags` say;
+ * where it is. prot of PROT_READ and PROT_WRITE, or PROT_NONE. 0 or -errno.
  */
 int pl_bar_map(struct pl_file *file, struct pl_dev *dev, uint32_t region, uint64_t offset,
-	       size_t size, int prot, bool fixed, void **addr);
+	       size_t size, int prot, int flags, void **addr);
 
 /* Whether some mapping may overlap the range, without a lock. */
 bool pl_bar_near(const void *addr, size_t size);

@@ -187,17 +187,22 @@ static int unmap_dma(struct container *container, void *arg)
 		last = UINT64_MAX;
 	} else {
 		last = in.iova + in.size - 1;
-		if (!in.size || (in.iova | in.size) % PL_PAGE || last < in.iova ||
-		    !pl_ioas_on_edges(&container->ioas, in.iova, last))
+		if (!in.size || (in.iova | in.size) % PL_PAGE || last < in.iova)
 			return -EINVAL;
 	}
 	if (in.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP)
 		result = unmap_with_bitmap(container, &in, arg);
 	if (result < 0)
 		return result;
-	result = pl_ioas_unmap(&container->ioas, in.iova, last, &unmapped);
-	if (result < 0 && result != -ENOENT)
-		return result;
+	if (container->type == VFIO_TYPE1v2_IOMMU) {
+		if (!pl_ioas_on_edges(&container->ioas, in.iova, last))
+			return -EINVAL;
+		result = pl_ioas_unmap(&container->ioas, in.iova, last, &unmapped);
+		if (result < 0 && result != -ENOENT)
+			return result;
+	} else {
+		pl_ioas_unmap_v1(&container->ioas, in.iova, last, &unmapped);
+	}
 	in.size = unmapped;
 	return pl_copy_out(arg, &in, sizeof(in));
 }
@@ -299,6 +304,7 @@ struct pl_file *pl_container_new(void)
 		free(container);
 		return NULL;
 	}
+	container->ioas.pins = true;
 	pthread_mutex_init(&container->lock, NULL);
 	container->file.ops = &container_ops;
 	return &container->file;

@@ -108,6 +108,12 @@ static int ioctl_of_others(int fd, unsigned long command, void *arg)
 	return result;
 }
 
+/* What the kernel does for a descriptor of any kind, without asking the file. */
+static bool is_for_any_file(unsigned long command)
+{
+	return command == FIOCLEX || command == FIONCLEX || command == FIONBIO;
+}
+
 CAUGHT int ioctl(int fd, unsigned long command, ...)
 {
 	struct pl_file *file;
@@ -120,7 +126,9 @@ CAUGHT int ioctl(int fd, unsigned long command, ...)
 	arg = va_arg(list, void *);
 	va_end(list);
 	/* Only ours may be asked this without having been seen before. */
-	if (_IOC_TYPE(command) == VFIO_TYPE && pl_devices_count())
+	if (is_for_any_file(command))
+		file = NULL;
+	else if (_IOC_TYPE(command) == VFIO_TYPE && pl_devices_count())
 		file = pl_file_take_up(fd, &error);
 	else
 		file = pl_file_get(fd);
@@ -128,7 +136,8 @@ CAUGHT int ioctl(int fd, unsigned long command, ...)
 		return (int)answer(error);
 	if (!file)
 		return ioctl_of_others(fd, command, arg);
-	result = file->ops->ioctl(file, command, arg);
+	/* The kernel's number of a command has 32 bits, whatever type a program keeps it in. */
+	result = file->ops->ioctl(file, (uint32_t)command, arg);
 	pl_file_put(file);
 	return (int)answer(result);
 }
@@ -140,7 +149,8 @@ static void *map_file(struct pl_file *file, void *addr, size_t size, int prot, i
 {
 	int result = -ENODEV;
 
-	if (offset < 0 || offset % (off64_t)PL_PAGE || !size || size > SSIZE_MAX)
+	if (offset < 0 || offset % (off64_t)PL_PAGE || !size || size > SSIZE_MAX ||
+	    ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && (uintptr_t)addr % PL_PAGE))
 		result = -EINVAL;
 	else if (file->ops->mmap)
 		result = file->ops->mmap(file, &addr, size, prot, flags, (uint64_t)offset);
@@ -177,7 +187,7 @@ static void *map(void *addr, size_t size, int prot, int flags, int fd, off64_t o
 
 	if (file)
 		return map_file(file, addr, size, prot, flags, offset);
-	if ((flags & MAP_FIXED) && pl_bar_near(addr, size))
+	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED && pl_bar_near(addr, size))
 		return map_over(addr, size, prot, flags, fd, offset);
 	return (void *)syscall(SYS_mmap, addr, size, prot, flags, fd, offset);
 }

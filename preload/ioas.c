@@ -329,9 +329,11 @@ static void unmap_in(const struct pl_area *area, struct pl_dev *dev)
 /* Lock held. In every device, or in none. */
 static int map_in_all(struct pl_ioas *ioas, struct pl_area *area)
 {
-	int result = 0;
+	int result = ioas->pins ? find_memory(area) : 0;
 	uint32_t i;
 
+	if (result < 0)
+		return result;
 	for (i = 0; i < ioas->num_attached && !result; i++)
 		result = map_in(area, ioas->attached[i]);
 	if (result < 0)
@@ -488,6 +490,19 @@ int pl_ioas_unmap(struct pl_ioas *ioas, uint64_t iova, uint64_t last, uint64_t *
 	}
 	pthread_mutex_unlock(&ioas->lock);
 	return result;
+}
+
+void pl_ioas_unmap_v1(struct pl_ioas *ioas, uint64_t iova, uint64_t last, uint64_t *unmapped)
+{
+	struct pl_area *area;
+
+	*unmapped = 0;
+	pthread_mutex_lock(&ioas->lock);
+	while ((area = first_in(ioas, iova, last)) && area->iova >= iova) {
+		*unmapped += area->size;
+		remove_area(ioas, (size_t)(area - ioas->areas));
+	}
+	pthread_mutex_unlock(&ioas->lock);
 }
 
 int pl_ioas_copy(struct pl_ioas *from, uint64_t iova, struct pl_ioas *to, struct pl_map *map)

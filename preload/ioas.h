@@ -44,6 +44,7 @@ struct pl_ioas {
 	uint32_t tracked; /* page tables that track */
 	struct abi_iova_range *allowed;
 	uint32_t num_allowed;
+	bool pins; /* memory must be there when it is mapped, also without a device */
 };
 
 int pl_ioas_init(struct pl_ioas *ioas);
@@ -64,6 +65,11 @@ struct pl_map {
 int pl_ioas_map(struct pl_ioas *ioas, struct pl_map *map);
 /* Every area inside [iova, last]; -ENOENT when one sticks out of it or there is none. */
 int pl_ioas_unmap(struct pl_ioas *ioas, uint64_t iova, uint64_t last, uint64_t *unmapped);
+/*
+ * As the first version of the kernel's type 1: from the area that begins at iova on, whole ones, up
+ * to the one that `last` is in. Nothing when the range begins inside of an area.
+ */
+void pl_ioas_unmap_v1(struct pl_ioas *ioas, uint64_t iova, uint64_t last, uint64_t *unmapped);
 /* Map a piece of another space (or the same one) here; one area of it. */
 int pl_ioas_copy(struct pl_ioas *from, uint64_t iova, struct pl_ioas *to, struct pl_map *map);
 

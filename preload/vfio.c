@@ -290,14 +290,13 @@ static int vfio_mmap(struct pl_file *file, void **addr, size_t size, int prot, i
 	if (!dev || index >= VFIO_PCI_ROM_REGION_INDEX ||
 	    !(dev->regions[index].flags & VFIO_REGION_INFO_FLAG_MMAP))
 		return -EINVAL;
-	if ((flags & MAP_TYPE) == MAP_PRIVATE)
+	if ((flags & MAP_TYPE) != MAP_SHARED && (flags & MAP_TYPE) != MAP_SHARED_VALIDATE)
 		return -EINVAL;
+	if ((flags & MAP_TYPE) == MAP_SHARED_VALIDATE && (flags & MAP_SYNC))
+		return -EOPNOTSUPP;
 	/* Nobody runs code from a device. */
-	if (!(prot & (PROT_READ | PROT_WRITE)))
-		return -EINVAL;
-	size = (size + PL_PAGE - 1) & ~(PL_PAGE - 1);
-	return pl_bar_map(file, dev, index, pl_region_offset(offset), size,
-			  prot & (PROT_READ | PROT_WRITE), (flags & MAP_FIXED) != 0, addr);
+	return pl_bar_map(file, dev, index, pl_region_offset(offset), pl_pages(size),
+			  prot & (PROT_READ | PROT_WRITE), flags, addr);
 }
 
 static void vfio_release(struct pl_file *file)

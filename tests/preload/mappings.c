@@ -111,6 +111,34 @@ static void parts(const struct vmm *vmm, int pipe_end)
 	CHECK(munmap(local, SIZE) == 0 && !can_read(pipe_end, local));
 }
 
+/* Where the program wants it, if it says so and nothing is there. */
+static void places(const struct vmm *vmm, int pipe_end)
+{
+	const off_t at = (off_t)REGION(DMACOPY_BAR_LOCAL, 0);
+	uint8_t *own = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			    0);
+	uint8_t *local;
+
+	own[PAGE] = 0x11;
+#define ALONE (MAP_SHARED | MAP_FIXED_NOREPLACE)
+	FAILS(EEXIST, (long)mmap(own + PAGE, PAGE, PROT_READ, ALONE, vmm->device, at));
+	FAILS(EINVAL, (long)mmap(own + 1, PAGE, PROT_READ, ALONE, vmm->device, at));
+	local = mmap(own + PAGE, PAGE, PROT_READ, MAP_SHARED, vmm->device, at);
+	CHECK(local != MAP_FAILED && local != own + PAGE && own[PAGE] == 0x11);
+	CHECK(munmap(local, PAGE) == 0 && munmap(own + PAGE, 2 * PAGE) == 0);
+	CHECK(mmap(own + PAGE, PAGE, PROT_READ, ALONE, vmm->device, at) == own + PAGE);
+	CHECK(mmap(own + 2 * PAGE, PAGE, PROT_READ, MAP_SHARED, vmm->device, at) == own + 2 * PAGE);
+	FAILS(EEXIST, (long)mmap(own + PAGE, PAGE, PROT_READ, MAP_ANONYMOUS | ALONE, -1, 0));
+	CHECK(can_read(pipe_end, own + PAGE) && munmap(own, 4 * PAGE) == 0);
+	/* Mapped first, and used later. */
+	local = mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, vmm->device, at);
+	CHECK(local != MAP_FAILED && !can_read(pipe_end, local));
+	CHECK(mprotect(local, PAGE, PROT_READ | PROT_WRITE) == 0);
+	local[0] = 9;
+	CHECK(vmm_read(vmm->device, REGION(DMACOPY_BAR_LOCAL, 0)) % 256 == 9);
+	CHECK(munmap(local, PAGE) == 0);
+}
+
 void test_mappings(void)
 {
 	int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
@@ -121,6 +149,7 @@ void test_mappings(void)
 	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
 	protections(&vmm, zero, ends[1]);
 	parts(&vmm, ends[1]);
+	places(&vmm, ends[1]);
 	vmm_end(&vmm);
 	CHECK(close(zero) == 0 && close(ends[0]) == 0 && close(ends[1]) == 0);
 }

@@ -346,6 +346,24 @@ static void mapped(int device)
 	FAILS(EINVAL,
 	      (long)mmap(NULL, 1 << 24, PROT_READ, MAP_SHARED, device, (off_t)REGION(2, 0)));
 	FAILS(EINVAL, (long)mmap(NULL, 4096, PROT_READ, MAP_SHARED, device, (off_t)REGION(4, 0)));
+	/* Neither shared nor private; and a kind of mapping that only some file systems have. */
+	FAILS(EINVAL, (long)mmap(NULL, 4096, PROT_READ, 0, device, (off_t)REGION(2, 0)));
+	FAILS(EOPNOTSUPP, (long)mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, device,
+				     (off_t)REGION(2, 0)));
+}
+
+/* What the kernel does for any descriptor, and a command in the type that some programs have. */
+static void generic(int device)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+	int on = 1;
+
+	CHECK(ioctl(device, FIONCLEX) == 0 && !(fcntl(device, F_GETFD) & FD_CLOEXEC));
+	CHECK(ioctl(device, FIOCLEX) == 0 && (fcntl(device, F_GETFD) & FD_CLOEXEC));
+	CHECK(ioctl(device, FIONBIO, &on) == 0 && (fcntl(device, F_GETFL) & O_NONBLOCK));
+	on = 0;
+	CHECK(ioctl(device, FIONBIO, &on) == 0 && !(fcntl(device, F_GETFL) & O_NONBLOCK));
+	CHECK(ioctl(device, 0xffffffff00000000UL | VFIO_DEVICE_GET_INFO, &info) == 0);
 }
 
 void test_strict_device(void)
@@ -360,10 +378,35 @@ void test_strict_device(void)
 	features(vmm.device);
 	regions(vmm.device);
 	mapped(vmm.device);
+	generic(vmm.device);
 	CHECK(close(vmm.iommufd) == 0 && close(vmm.device) == 0);
 }
 
 /* ---- container and group ---- */
+
+/* The first version unmaps whole areas from one that begins there; memory must be there. */
+static void type1_v1(int container)
+{
+	char *memory = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			    0);
+	struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
+					       .flags = VFIO_DMA_MAP_FLAG_READ,
+					       .vaddr = (uintptr_t)memory,
+					       .iova = 0x10000,
+					       .size = 65536};
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap), .iova = 0x11000, .size = 4096};
+
+	CHECK(ioctl(container, VFIO_IOMMU_MAP_DMA, &map) == 0);
+	CHECK(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) == 0 && unmap.size == 0);
+	unmap.iova = 0x10000;
+	unmap.size = 4096;
+	CHECK(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) == 0 && unmap.size == 65536);
+	unmap.size = 4096;
+	CHECK(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) == 0 && unmap.size == 0);
+	CHECK(munmap(memory, 65536) == 0);
+	FAILS(EFAULT, ioctl(container, VFIO_IOMMU_MAP_DMA, &map));
+}
 
 void test_strict_legacy(void)
 {
@@ -387,6 +430,10 @@ void test_strict_legacy(void)
 	CHECK(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) == 0);
 	FAILS(EINVAL, ioctl(group, VFIO_GROUP_SET_CONTAINER, &container));
 	FAILS(ENODEV, ioctl(container, VFIO_SET_IOMMU, 77UL));
+	CHECK(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU) == 0);
+	type1_v1(container);
+	CHECK(ioctl(group, VFIO_GROUP_UNSET_CONTAINER) == 0);
+	CHECK(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) == 0);
 	CHECK(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0);
 	FAILS(EINVAL, ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
 	CHECK(ioctl(container, VFIO_IOMMU_GET_INFO, &info) == 0 && info.argsz > sizeof(info));
