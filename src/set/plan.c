@@ -98,25 +98,40 @@ static int find_levels(struct qsc_set *set, const struct qsc_set_mapping **on_ci
 	return 0;
 }
 
+/* "no device quiesces", "1 of 3 devices quiesces", "all 3 devices quiesce" */
+static void say_native(const struct qsc_set *set, uint32_t native, char *text, size_t size)
+{
+	if (!native)
+		(void)snprintf(text, size, "no device quiesces by itself");
+	else if (native == set->count)
+		(void)snprintf(text, size, "all %u devices quiesce by themselves (P2P states)",
+			       native);
+	else
+		(void)snprintf(text, size, "%u of %u devices quiesce%s", native, set->count,
+			       native == 1 ? "s by itself" : " by themselves");
+}
+
 static void explain(const struct qsc_set *set, uint32_t native, struct qsc_set_plan *plan)
 {
+	char who[64];
+
+	say_native(set, native, who, sizeof(who));
 	if (plan->strategy == QSC_QUIESCE_REVOKE)
 		(void)snprintf(plan->reason, sizeof(plan->reason),
-			       "%u of %u devices quiesce by themselves; %u peer mapping%s of "
-			       "devices without P2P states will be revoked for the duration",
-			       native, set->count, plan->revoked_mappings,
-			       plan->revoked_mappings == 1 ? "" : "s");
+			       "%s; %u peer mapping%s of devices without P2P states will be "
+			       "revoked for the duration",
+			       who, plan->revoked_mappings, plan->revoked_mappings == 1 ? "" : "s");
+	else if (!set->count)
+		(void)snprintf(plan->reason, sizeof(plan->reason), "the set has no devices");
 	else if (set->count == 1)
 		(void)snprintf(plan->reason, sizeof(plan->reason), "%s",
 			       native ? "the device quiesces by itself (P2P states)"
 				      : "the device reaches no peer");
-	else if (native == set->count)
-		(void)snprintf(plan->reason, sizeof(plan->reason),
-			       "all %u devices quiesce by themselves (P2P states)", set->count);
 	else
-		(void)snprintf(plan->reason, sizeof(plan->reason),
-			       "%u of %u devices quiesce by themselves; the others reach no peer",
-			       native, set->count);
+		(void)snprintf(plan->reason, sizeof(plan->reason), "%s%s", who,
+			       native == set->count ? ""
+			       : native		    ? "; the others reach no peer"
+						    : "; none reaches a peer");
 }
 
 int qsc_set_plan(struct qsc_set *set, enum qsc_quiesce mode, struct qsc_set_plan *plan,

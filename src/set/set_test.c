@@ -308,6 +308,50 @@ static void test_SET_3_refusal_names_pair_and_mapping(void **state)
 	drop(&f);
 }
 
+/* One sentence that is true of none, of some and of all. */
+static void test_a_plan_says_who_quiesces(void **state)
+{
+	static const struct {
+		uint32_t flags[3], count;
+		bool reach;
+		const char *text;
+	} cases[] = {
+		{{0}, 0, false, "the set has no devices"},
+		{{7}, 1, false, "the device quiesces by itself (P2P states)"},
+		{{1}, 1, false, "the device reaches no peer"},
+		{{7, 3}, 2, true, "all 2 devices quiesce by themselves (P2P states)"},
+		{{1, 5}, 2, false, "no device quiesces by itself; none reaches a peer"},
+		{{1, 7, 5},
+		 3,
+		 false,
+		 "1 of 3 devices quiesces by itself; the others reach no peer"},
+		{{3, 7, 5},
+		 3,
+		 false,
+		 "2 of 3 devices quiesce by themselves; the others reach no peer"},
+		{{1, 5},
+		 2,
+		 true,
+		 "no device quiesces by itself; 1 peer mapping of devices without P2P states will "
+		 "be "
+		 "revoked for the duration"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct qsc_set_plan plan;
+		struct qsc_error err = QSC_ERROR_NONE;
+		struct fixture f;
+
+		make(&f, cases[i].flags, cases[i].count);
+		if (cases[i].reach)
+			connect(&f, 0, 1);
+		assert_int_equal(qsc_set_plan(f.set, QSC_QUIESCE_AUTO, &plan, &err), 0);
+		assert_string_equal(plan.reason, cases[i].text);
+		drop(&f);
+	}
+}
+
 static void map_part(struct fixture *f, uint32_t from, uint32_t to, uint64_t iova, uint64_t offset,
 		     uint64_t size)
 {
@@ -756,6 +800,7 @@ int main(void)
 		cmocka_unit_test(test_SET_4_liar_runs_before_mappings_are_back),
 		cmocka_unit_test(test_SET_5_liar_runs_on_both_sides),
 		cmocka_unit_test(test_SET_3_refusal_names_pair_and_mapping),
+		cmocka_unit_test(test_a_plan_says_who_quiesces),
 		cmocka_unit_test(test_SET_3_reach_is_told),
 		cmocka_unit_test(test_SET_3_circle_without_p2p_is_refused),
 		cmocka_unit_test(test_SET_3_nothing_is_revoked_unasked),
