@@ -92,7 +92,9 @@ def check_usage(folder):
     assert not os.path.exists(sock)
     for command in ("serve", "info"):
         assert "--help" in run(command, "--help").stdout
-    assert "Model dmacopy" in run("serve", "--help").stdout
+    lines = run("serve", "--help").stdout.splitlines()
+    models = lines[next(i for i, line in enumerate(lines) if line.startswith("Model dmacopy")):]
+    assert all(line.startswith(("Model ", "  ")) and len(line) < 80 for line in models), models
 
 
 def check_info(path):
@@ -204,6 +206,10 @@ def main():
         polling = Server(path, "--poll")
         run("info", f"vfio-user:{path}")
         assert polling.end() == 0
+        telling = Server(path, "--verbose", "--once")
+        run("info", f"vfio-user:{path}")
+        said = telling.process.communicate(timeout=60)[1]
+        assert "a client holds the device\n" in said and "has let go of the device\n" in said, said
     return 0
 
 

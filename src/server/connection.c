@@ -336,8 +336,12 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 				break;
 			result = serve_one(connection, &message, fds, num_fds);
 		}
-		qsc_log(QSC_LOG_INFO, "vfio-user: the client that held the device is gone: %s",
-			strerror(-result));
+		/* That a client closes its connection is how it lets go. */
+		if (result == -ENOTCONN)
+			qsc_log(QSC_LOG_INFO, "vfio-user: the client has let go of the device");
+		else
+			qsc_log(QSC_LOG_INFO, "vfio-user: the client is let go: %s",
+				strerror(-result));
 	}
 	/* Nothing waits for this client any more: accesses under way fail, and close may drain. */
 	qsc_connection_shutdown(connection);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,6 +247,47 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
+#define HELP_COLUMNS 79
+#define HELP_INDENT  6
+
+/*
+ * A paragraph whose lines after the first are indented; argp would break it at the margin and begin
+ * at the edge. Every character is one byte and column.
+ */
+static void print_paragraph(FILE *out, const char *text)
+{
+	int column = 0;
+
+	while (*text) {
+		/* As they stand, at the beginning and between words. */
+		int blanks = (int)strspn(text, " ");
+		int word = (int)strcspn(text + blanks, " ");
+
+		if (column > HELP_INDENT && column + blanks + word >= HELP_COLUMNS)
+			column = fprintf(out, "\n%*s", HELP_INDENT, "") - 1;
+		else
+			column += fprintf(out, "%*s", blanks, "");
+		column += fprintf(out, "%.*s", word, text + blanks);
+		text += blanks + word;
+	}
+	(void)fputc('\n', out);
+}
+
+__attribute__((format(printf, 2, 3))) static void print_text(FILE *out, const char *format, ...)
+{
+	va_list args;
+	char *text;
+	int size;
+
+	va_start(args, format);
+	size = vasprintf(&text, format, args);
+	va_end(args);
+	if (size < 0)
+		return;
+	print_paragraph(out, text);
+	free(text);
+}
+
 /* The models and their options, below the options of the command. */
 static char *list_models(int key, const char *text, void *input)
 {
@@ -260,10 +302,9 @@ static char *list_models(int key, const char *text, void *input)
 	if (!out)
 		return NULL;
 	for (const struct model_entry *model = models_table; model->name; model++) {
-		(void)fprintf(out, "Model %s: %s\n", model->name, model->summary);
+		print_text(out, "Model %s: %s", model->name, model->summary);
 		for (const struct model_option *o = model->options; o->name; o++)
-			(void)fprintf(out, "  %s=VALUE  %s; VALUE is %s\n", o->name, o->help,
-				      o->values);
+			print_text(out, "  %s=VALUE  %s; VALUE is %s", o->name, o->help, o->values);
 	}
 	(void)fclose(out);
 	return list;
