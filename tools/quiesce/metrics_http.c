@@ -167,7 +167,8 @@ void metrics_serve_look(struct metrics_server *server, uint32_t patience_ms)
 static int fail(struct qsc_error *err, int number, const char *address)
 {
 	return qsc_error_set(err, number, NULL, "metrics cannot be served at '%s' (%s)", address,
-			     strerrordesc_np(number));
+			     number == EINVAL ? "an address is PORT, HOST:PORT or unix:PATH"
+					      : strerrordesc_np(number));
 }
 
 /* Whether a process of before has left this socket: nobody listens. A file answers as that does. */
@@ -193,8 +194,10 @@ static int listen_unix(struct metrics_server *server, const char *path)
 	const struct sockaddr *address = (const struct sockaddr *)&server->path;
 	int fd, result;
 
-	if (!*path || strlen(path) >= sizeof(server->path.sun_path))
+	if (!*path)
 		return -EINVAL;
+	if (strlen(path) >= sizeof(server->path.sun_path))
+		return -ENAMETOOLONG;
 	server->path.sun_family = AF_UNIX;
 	(void)snprintf(server->path.sun_path, sizeof(server->path.sun_path), "%s", path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

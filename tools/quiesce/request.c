@@ -310,7 +310,8 @@ static void take_number(const struct field *field, const char *arg, uint64_t *nu
 		break;
 	case FIELD_BYTES:
 		if (tool_parse_size(arg, number) < 0 || *number < BANDWIDTH_MIN)
-			tool_usage("--%s takes a size of at least 64K such as 100M or 1G, not '%s'",
+			tool_usage("--%s takes a size from 64K on, such as 100M or 1G, that is a "
+				   "number below 2^63, not '%s'",
 				   field->name, arg);
 		break;
 	default:

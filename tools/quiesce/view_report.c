@@ -141,6 +141,9 @@ static void print_moved(FILE *out, const struct move *move)
 	uint64_t all = report->memory_bytes + report->device_bytes;
 	char a[TEXT_SIZE], b[TEXT_SIZE], c[TEXT_SIZE], rate[TEXT_SIZE];
 
+	/* Refused, or nobody was there. */
+	if (!all && move_exit_code(move))
+		return;
 	(void)fprintf(out,
 		      "  moved %s of memory and %s of device state in %u pass%s at %s, %s of it in "
 		      "the stop\n",

@@ -409,6 +409,7 @@ static void test_report(void **state)
 	text = shown(view_report, &plain, &move);
 	assert_shows(text, wanted);
 	assert_null(strchr(text, '\033'));
+	assert_null(strstr(text, " \n"));
 	free(text);
 	text = shown(view_failure, &plain, &move);
 	assert_string_equal(text, "");
@@ -456,6 +457,12 @@ static void test_failure(void **state)
 						 "c stop-copy", NULL});
 	assert_null(strstr(text, "     the stop "));
 	assert_null(strstr(text, "  now:"));
+	assert_non_null(strstr(text, "\n  moved 300 MiB "));
+	free(text);
+	/* Refused before anything moved. */
+	move.report.memory_bytes = move.report.device_bytes = 0;
+	text = shown(view_report, &plain, &move);
+	assert_null(strstr(text, "\n  moved "));
 	free(text);
 	text = shown(view_failure, &plain, &move);
 	assert_string_equal(text, "quiesce: device 'nic0' dirties? fast (clause SET-1)\n"

@@ -84,6 +84,8 @@ static void print_cells(const struct view_picture *picture, const struct look *c
 	const char *color = "";
 	uint32_t i;
 
+	while (columns && !cells[columns - 1])
+		columns--;
 	for (i = 0; i < columns; i++) {
 		const struct look *look = cells[i];
 		const char *wanted = look ? look->color : "";
@@ -280,9 +282,9 @@ static void print_lane(const struct view_picture *picture, uint32_t device, char
 static void print_legend(const struct view_picture *picture)
 {
 	const struct view_style *style = picture->style;
+	const char *separator = "     ";
 	size_t i, j;
 
-	(void)fprintf(picture->out, "     ");
 	for (i = 0; i < NUM_LOOKS; i++) {
 		char ascii[2] = {looks[i].ascii, 0};
 
@@ -293,9 +295,11 @@ static void print_legend(const struct view_picture *picture)
 		}
 		if (j == picture->num_phases)
 			continue;
-		(void)fprintf(picture->out, "%s%s%s %s  ", style->color ? looks[i].color : "",
+		(void)fprintf(picture->out, "%s%s%s%s %s", separator,
+			      style->color ? looks[i].color : "",
 			      style->utf8 ? looks[i].utf8 : ascii, style->color ? "\033[0m" : "",
 			      looks[i].name);
+		separator = "  ";
 	}
 	(void)fputc('\n', picture->out);
 }
