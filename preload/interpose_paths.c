@@ -24,7 +24,7 @@ static bool opens_ours(const char *path, int flags, int *fd)
 	enum handover_kind kind;
 	uint32_t index;
 
-	if (!pl_path_ours(path, &kind, &index))
+	if (!pl_path_ours(path, &kind, &index) && !pl_path_again(path, &kind, &index))
 		return false;
 	*fd = (int)answer(pl_path_open(kind, index, flags));
 	return true;

@@ -42,7 +42,7 @@ static bool number(const char *text, uint32_t *index)
 	char *end;
 	unsigned long value;
 
-	if (*text < '0' || *text > '9')
+	if (*text < '0' || *text > '9' || (*text == '0' && text[1]))
 		return false;
 	value = strtoul(text, &end, 10);
 	*index = (uint32_t)value;
@@ -142,11 +142,56 @@ void pl_path_stat(enum handover_kind kind, uint32_t index, struct stat *st)
 	st->st_ino = 1 + (ino_t)kind * HANDOVER_MAX_DEVICES + index;
 }
 
+/* The descriptor whose file a path is another name of, or -1. */
+static int descriptor_of(const char *path)
+{
+	static const char *const folders[] = {"/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/",
+					      NULL};
+	char own[32];
+	char *end;
+	unsigned long fd;
+	size_t length;
+	size_t i = 0;
+
+	while (folders[i] && strncmp(path, folders[i], strlen(folders[i])) != 0)
+		i++;
+	(void)snprintf(own, sizeof(own), "/proc/%d/fd/", (int)getpid());
+	length = strlen(folders[i] ? folders[i] : own);
+	if (!folders[i] && strncmp(path, own, length) != 0)
+		return -1;
+	if (path[length] < '0' || path[length] > '9')
+		return -1;
+	fd = strtoul(path + length, &end, 10);
+	return *end || fd > INT_MAX ? -1 : (int)fd;
+}
+
+bool pl_path_again(const char *path, enum handover_kind *kind, uint32_t *index)
+{
+	struct pl_file *file;
+
+	if (!path || !pl_file_any() ||
+	    (strncmp(path, "/proc/", 6) != 0 && strncmp(path, "/dev/fd/", 8) != 0))
+		return false;
+	file = pl_file_get(descriptor_of(path));
+	if (!file)
+		return false;
+	*kind = file->kind;
+	*index = file->index;
+	pl_file_put(file);
+	return true;
+}
+
 int pl_path_open(enum handover_kind kind, uint32_t index, int flags)
 {
 	struct pl_file *file;
 	int result;
 
+	if (kind == HANDOVER_DEVICE || kind == HANDOVER_SESSION)
+		return -ENXIO;
+	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+		return -EEXIST;
+	if (flags & O_DIRECTORY)
+		return -ENOTDIR;
 	if (kind == HANDOVER_GROUP) {
 		result = pl_group_new(index, &file);
 		if (result < 0)

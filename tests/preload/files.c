@@ -286,6 +286,44 @@ void test_pointers(void)
 	vmm_end(&vmm);
 }
 
+/* As for the kernel it is an open() of what the file was opened from, and of no other thing. */
+static void opened_again(void)
+{
+	struct vmm vmm;
+	uint32_t value;
+	char path[64];
+	int session;
+	int again;
+
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", vmm.device);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(again >= 0);
+	FAILS(EINVAL, pread(again, &value, 4, DMACOPY_REG_ID)); /* not bound */
+	CHECK(close(again) == 0 && vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), vmm.iommufd);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(again >= 0 && vmm_ioas(again) && close(again) == 0);
+	session = vmm_set_state(vmm.device, QSC_STATE_STOP_COPY);
+	(void)snprintf(path, sizeof(path), "/dev/fd/%d", session);
+	FAILS(ENXIO, open(path, O_RDWR | O_CLOEXEC));
+	CHECK(vmm_set_state(vmm.device, QSC_STATE_RUNNING) == -1 && close(session) == 0);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", STDERR_FILENO);
+	again = open(path, O_WRONLY | O_CLOEXEC);
+	CHECK(again < 0 || close(again) == 0);
+	vmm_end(&vmm);
+}
+
+static void refused(void)
+{
+	FAILS(ENOTDIR, open("/dev/vfio/devices/vfio0", O_RDWR | O_DIRECTORY));
+	FAILS(EEXIST, open("/dev/iommu", O_RDWR | O_CREAT | O_EXCL, 0600));
+	FAILS(ENOENT, open("/dev/vfio/devices/vfio00", O_RDWR));
+	FAILS(ENOENT, open("/dev/vfio/00", O_RDWR));
+	FAILS(ENOENT, open("/dev/vfio/devices/vfio0x", O_RDWR));
+	FAILS(ENOENT, open("/dev/vfio/devices/vfio18446744073709551616", O_RDWR));
+}
+
 void test_paths(void)
 {
 	char text[64] = "";
@@ -320,6 +358,8 @@ void test_paths(void)
 	FAILS(ENOENT, stat("/sys/bus/pci/devices/5153:09:00.0", &st));
 	CHECK(access("/dev/iommu", R_OK | W_OK) == 0);
 	CHECK(stat("/dev/null", &st) == 0 && st.st_rdev == makedev(1, 3));
+	opened_again();
+	refused();
 }
 
 /* KVM is told of devices that it cannot know; of nothing else it takes what it would not. */
