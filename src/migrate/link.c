@@ -14,6 +14,7 @@
 #define PROBE_BYTES	(16U << 10)
 #define PROBE_MOST	(4ULL << 20)
 #define PROBE_ENOUGH_US 1000U
+#define LAST_WORDS_MS	1000U
 
 int qsc_link_write(struct qsc_link *link, uint32_t channel, const struct iovec *iov, int iovcnt)
 {
@@ -48,10 +49,11 @@ int qsc_link_send_pieces(struct qsc_link *link, uint32_t channel, struct qsc_fra
 	return qsc_link_write(link, channel, iov, 1 + (int)count);
 }
 
-static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame, bool newer)
+/* The rest of a header of which `have` bytes are there. */
+static int recv_rest(struct qsc_channel *ch, uint8_t header[QSC_FRAME_SIZE], size_t have,
+		     struct qsc_frame *frame, bool newer)
 {
-	uint8_t header[QSC_FRAME_SIZE];
-	int result = ch->ops->recv(ch, header, sizeof(header));
+	int result = ch->ops->recv(ch, header + have, QSC_FRAME_SIZE - have);
 
 	if (result < 0)
 		return result;
@@ -59,6 +61,13 @@ static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame, bool new
 	if (result == 0 && !frame->size && frame->digest != qsc_frame_digest(frame, NULL))
 		result = -EBADMSG;
 	return result;
+}
+
+static int recv_header(struct qsc_channel *ch, struct qsc_frame *frame, bool newer)
+{
+	uint8_t header[QSC_FRAME_SIZE];
+
+	return recv_rest(ch, header, 0, frame, newer);
 }
 
 int qsc_link_recv_first(struct qsc_channel *ch, struct qsc_frame *frame)
@@ -116,6 +125,7 @@ void qsc_link_set_limits(struct qsc_link *link, uint32_t stall_ms, uint64_t dead
 
 	link->stall_ms = stall_ms;
 	link->deadline_us = deadline_us;
+	link->answer_us = 0;
 	for (i = 0; i < QSC_LINK_MAX_CHANNELS; i++) {
 		struct qsc_channel *ch = link->channels[i];
 
@@ -146,7 +156,15 @@ void qsc_link_limit_answer(struct qsc_link *link)
 
 	if (link->deadline_us)
 		end = qsc_min_u64(end, link->deadline_us);
+	link->answer_us = end;
 	ch->ops->set_limits(ch, link->stall_ms, end);
+}
+
+void qsc_link_limit_last_words(struct qsc_link *link, uint64_t deadline_us)
+{
+	uint64_t end = link->env->now_us(link->env->ctx) + LAST_WORDS_MS * 1000ULL;
+
+	qsc_link_set_limits(link, LAST_WORDS_MS, deadline_us ? qsc_min_u64(end, deadline_us) : end);
 }
 
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel)
@@ -218,34 +236,69 @@ int qsc_link_hear_failed(struct qsc_link *link, const struct qsc_frame *frame, c
 			     text);
 }
 
-int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
-		    struct qsc_frame *frame, struct qsc_error *err)
+/* A frame on channel 0 whose time runs from its first byte on, unless it runs already. */
+static int recv_owed(struct qsc_link *link, struct qsc_frame *frame, bool *began)
 {
-	int result = qsc_link_recv(link, 0, frame);
+	struct qsc_channel *ch = link->channels[0];
+	uint8_t header[QSC_FRAME_SIZE];
+	int result = ch->ops->recv(ch, header, 1);
 
-	if (result == 0 && frame->type == type)
-		return 0;
-	if (result == 0 && frame->type == QSC_FRAME_FAILED)
-		return qsc_link_hear_failed(link, frame, other, err);
+	*began = result == 0;
+	if (result == 0 && !link->answer_us)
+		qsc_link_limit_answer(link);
 	if (result == 0)
-		return qsc_error_set(err, EPROTO, NULL, "the %s sent %s where %s was due", other,
-				     qsc_frame_name(frame->type), qsc_frame_name(type));
+		result = recv_rest(ch, header, 1, frame, is_newer(link));
+	if (result < 0 || !qsc_frame_is_skipped(frame))
+		return result;
+	result = qsc_link_skip_payload(link, 0, frame);
+	return result < 0 ? result : qsc_link_recv(link, 0, frame);
+}
+
+static int explain_missing(const struct qsc_link *link, int result, bool began, uint32_t type,
+			   const char *other, struct qsc_error *err)
+{
+	const char *name = qsc_frame_name(type);
+
+	if (result == -ETIMEDOUT && began)
+		return qsc_error_set(err, ETIMEDOUT, NULL,
+				     "waiting for %s from the %s: something came and was not "
+				     "whole within %u ms",
+				     name, other, link->stall_ms);
 	if (result == -ETIMEDOUT)
 		return qsc_error_set(err, ETIMEDOUT, NULL,
-				     "waiting for %s from the %s: nothing came for %u ms",
-				     qsc_frame_name(type), other, link->stall_ms);
+				     "waiting for %s from the %s: nothing came for %u ms", name,
+				     other, link->stall_ms);
 	if (result == -EPIPE)
 		return qsc_error_set(err, EPIPE, NULL,
 				     "the %s ended the connection before it sent %s: what it says "
 				     "there tells why",
-				     other, qsc_frame_name(type));
+				     other, name);
 	if (result == -EPROTO || result == -EBADMSG)
 		return qsc_error_set(err, -result, NULL,
 				     "what came from the %s where %s was due is no message of a "
 				     "migration (%s): is it a %s that answers there?",
-				     other, qsc_frame_name(type), strerrordesc_np(-result), other);
-	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s",
-			     qsc_frame_name(type), other, strerrordesc_np(-result));
+				     other, name, strerrordesc_np(-result), other);
+	return qsc_error_set(err, -result, NULL, "waiting for %s from the %s: %s", name, other,
+			     strerrordesc_np(-result));
+}
+
+int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
+		    struct qsc_frame *frame, struct qsc_error *err)
+{
+	bool limited = link->answer_us;
+	bool began;
+	int result = recv_owed(link, frame, &began);
+
+	if (result < 0)
+		result = explain_missing(link, result, began, type, other, err);
+	else if (frame->type == QSC_FRAME_FAILED)
+		result = qsc_link_hear_failed(link, frame, other, err);
+	else if (frame->type != type)
+		result = qsc_error_set(err, EPROTO, NULL, "the %s sent %s where %s was due", other,
+				       qsc_frame_name(frame->type), qsc_frame_name(type));
+	if (!limited)
+		qsc_link_set_limits(link, link->stall_ms, link->deadline_us);
+	return result;
 }
 
 int qsc_link_check_version(const struct qsc_link *link, const char *other, struct qsc_error *err)

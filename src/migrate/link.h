@@ -25,6 +25,7 @@ struct qsc_link {
 	/* Of every channel, as in the channel's set_limits and set_watch. */
 	const struct qsc_watch *watch; /* borrowed; or NULL */
 	uint64_t deadline_us;
+	uint64_t answer_us; /* when what is owed on channel 0 must be there; 0: no such limit */
 	uint32_t stall_ms;
 	uint32_t count;	   /* of the channels */
 	uint32_t version;  /* the other side's; 0 until it is known */
@@ -109,6 +110,13 @@ void qsc_link_set_watch(struct qsc_link *link, const struct qsc_watch *watch);
  */
 void qsc_link_limit_answer(struct qsc_link *link);
 
+/*
+ * What is left to say when a migration has failed: from now on a second for all of it, however
+ * slowly the other side takes or gives it, since a set may wait for that to run again. It ends at
+ * `deadline_us` at the latest, unless that is 0.
+ */
+void qsc_link_limit_last_words(struct qsc_link *link, uint64_t deadline_us);
+
 /* Wake whoever sends or receives on a channel; it gets an error. */
 void qsc_link_shutdown(struct qsc_link *link, uint32_t channel);
 
@@ -151,7 +159,8 @@ int qsc_link_hear_failed(struct qsc_link *link, const struct qsc_frame *frame, c
 
 /*
  * Receive on channel 0 until a header of `type` comes, its payload next. The other side's FAILED
- * becomes the error, anything else is -EPROTO.
+ * becomes the error, anything else is -EPROTO. Once it has begun to come it must be there within
+ * one stall limit, lest it comes a byte at a time.
  */
 int qsc_link_expect(struct qsc_link *link, uint32_t type, const char *other,
 		    struct qsc_frame *frame, struct qsc_error *err);

@@ -88,15 +88,17 @@ static int hear_answer(struct qsc_engine *engine, struct qsc_error *err)
 	result = qsc_link_check_version(link, engine->other, err);
 	if (result < 0)
 		return result;
+	qsc_link_limit_answer(link);
 	if (!frame.arg) {
 		result = qsc_link_recv_payload(link, 0, &frame, bytes);
 		if (result == 0)
 			result = read_waves(&engine->remote, bytes, frame.size);
-		if (result == 0)
-			return 0;
 	} else {
 		result = qsc_link_recv_text(link, &frame, text);
 	}
+	qsc_link_set_limits(link, link->stall_ms, link->deadline_us);
+	if (result == 0 && !frame.arg)
+		return 0;
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL, "the destination's answer is broken (%s)",
 				     strerrordesc_np(-result));

@@ -15,9 +15,6 @@
 #include "migrate/negotiate.h"
 #include "set/set.h"
 
-/* For telling the source that it failed. */
-#define LAST_WORDS_MS 1000
-
 struct destination {
 	struct qsc_engine engine;
 	uint8_t *user_state;
@@ -393,7 +390,7 @@ static void give_up(struct destination *destination, struct qsc_error *err)
 
 	/* What stopped in time must also be told in time. */
 	qsc_link_set_watch(&engine->link, NULL);
-	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
+	qsc_link_limit_last_words(&engine->link, 0);
 	if (engine->link.count && !destination->said_failed && !engine->link.heard_failed)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
 	if (destination->touched) {

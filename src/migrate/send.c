@@ -13,9 +13,6 @@
 #include "migrate/negotiate.h"
 #include "migrate/source.h"
 
-/* For the other side's last words once the connection is broken. */
-#define LAST_WORDS_MS 1000
-
 /* ---- negotiation: nothing changes yet ---- */
 
 /* ORD-4: by what the devices say. `why` ends the sentence about one in another state. */
@@ -317,7 +314,7 @@ static void roll_back(struct source *source, struct qsc_error *err)
 
 	/* What stopped in time must also be told in time. */
 	qsc_link_set_watch(&engine->link, NULL);
-	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, 0);
+	qsc_link_limit_last_words(&engine->link, 0);
 	if (engine->link.count && !engine->link.heard_failed && !engine->link.one_way)
 		qsc_link_send_failed(&engine->link, err->number, err->text);
 	report->owner = QSC_OWNER_SOURCE;
@@ -388,7 +385,7 @@ static void hear_last_words(struct source *source, struct qsc_error *err)
 	if (!engine->link.channels[0] || engine->link.one_way || engine->link.heard_failed)
 		return;
 	qsc_link_set_watch(&engine->link, NULL);
-	qsc_link_set_limits(&engine->link, LAST_WORDS_MS, engine->link.deadline_us);
+	qsc_link_limit_last_words(&engine->link, engine->link.deadline_us);
 	/* At most the acknowledgement of a round stands before it. */
 	for (i = 0; i < 2 && qsc_link_recv(&engine->link, 0, &frame) == 0; i++)
 		if (frame.type == QSC_FRAME_FAILED) {

@@ -213,6 +213,64 @@ static void test_the_wait_outlasts_those_that_are_no_source(void **state)
 	sides_drop(&f);
 }
 
+/* A destination that answers a byte at a time, as many as the source waits for. */
+struct dripper {
+	int listener;
+	size_t size;
+	size_t given;
+};
+
+static void *drip(void *arg)
+{
+	struct dripper *dripper = arg;
+	const struct qsc_frame frame = {
+		.type = QSC_FRAME_FAILED, .arg = EIO, .size = QSC_FRAME_MAX_TEXT};
+	uint8_t bytes[QSC_FRAME_SIZE + QSC_FRAME_MAX_TEXT] = {0};
+	struct qsc_frame digested = frame;
+	int fd = accept(dripper->listener, NULL, NULL);
+
+	digested.digest = qsc_frame_digest(&frame, bytes + QSC_FRAME_SIZE);
+	qsc_frame_encode(&digested, bytes);
+	dripper->size = sizeof(bytes);
+	while (dripper->given < dripper->size &&
+	       send(fd, bytes + dripper->given, 1, MSG_NOSIGNAL) == 1) {
+		dripper->given++;
+		usleep(10000);
+	}
+	qsc_fd_close(&fd);
+	return NULL;
+}
+
+static void test_a_source_does_not_wait_for_one_byte_after_the_other(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct dripper dripper = {.given = 0};
+	struct side *source;
+	struct fixture f;
+	pthread_t thread;
+
+	(void)state;
+	sides_make(&f, sides_p2p_flags, true);
+	source = &f.sides[0];
+	/* In the place of the other side. */
+	assert_int_equal(unlink(f.path), 0);
+	dripper.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", f.path);
+	assert_int_equal(bind(dripper.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(dripper.listener, 8), 0);
+	assert_int_equal(pthread_create(&thread, NULL, drip, &dripper), 0);
+	source->options.stall_timeout_ms = 500;
+	source->result = qsc_migrate_send(source->set, &source->user, source->transport,
+					  &source->options, &source->report, &source->err);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_in_range(dripper.given, 1, dripper.size - 1);
+	assert_int_equal(source->result, -ETIMEDOUT);
+	assert_int_equal(source->report.owner, QSC_OWNER_SOURCE);
+	sides_all_in(source, QSC_STATE_RUNNING);
+	qsc_fd_close(&dripper.listener);
+	sides_drop(&f);
+}
+
 static void test_listener_replaces_stale_but_not_live_socket(void **state)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -245,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_who_met_nobody_says_nothing_of_a_source),
 		cmocka_unit_test(test_other_version_is_told),
 		cmocka_unit_test(test_the_wait_outlasts_those_that_are_no_source),
+		cmocka_unit_test(test_a_source_does_not_wait_for_one_byte_after_the_other),
 		cmocka_unit_test(test_listener_replaces_stale_but_not_live_socket),
 	};
 
