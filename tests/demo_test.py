@@ -15,7 +15,6 @@ import time
 QUIESCE = os.path.abspath(sys.argv[1])
 SMALL = ["--memory", "32M", "--state", "8M"]
 TIMEOUT = 60
-SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_tsan.supp")
 
 
 def check(condition, text):
@@ -46,8 +45,6 @@ class Demo:
     def __init__(self, *arguments, before=None, **more_environment):
         self.directory = tempfile.TemporaryDirectory()
         environment = dict(os.environ, TMPDIR=self.directory.name, LC_ALL="C.UTF-8")
-        environment["TSAN_OPTIONS"] = (environment.get("TSAN_OPTIONS", "") +
-                                       f":suppressions={SUPPRESSIONS}")
         environment.update(more_environment)
         self.process = subprocess.Popen(
             [QUIESCE, "demo", *arguments], env=environment, stdin=subprocess.DEVNULL,

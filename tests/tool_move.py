@@ -23,9 +23,6 @@ TOOL = sys.argv[1]
 MANUAL = pathlib.Path(__file__).parent.parent / "docs"
 TIMEOUT = 120
 WORKERS = 4  # side by side: much of it is waiting
-# Pre-copy reads memory while it is written, and reads again what was marked since.
-os.environ["TSAN_OPTIONS"] = (os.environ.get("TSAN_OPTIONS", "") +
-                              f":suppressions={pathlib.Path(__file__).parent / 'demo_tsan.supp'}")
 
 
 def run(*args, code=0, **options):

@@ -5,7 +5,6 @@ that every test here ends with: one owner at most, nothing lost, nothing beyond 
 """
 import contextlib
 import json
-import os
 import pathlib
 import re
 import signal
@@ -21,9 +20,6 @@ import hosts
 # Order of the phases, as either side tells them.
 SOURCE_PHASES = ("negotiate", "pre-copy", "stop", "stop-copy", "load", "commit")
 DESTINATION_PHASES = ("negotiate", "pre-copy", "stop-copy", "validate", "commit", "run")
-# Pre-copy reads memory while it is written, and reads again what was marked since.
-os.environ["TSAN_OPTIONS"] = (os.environ.get("TSAN_OPTIONS", "") + ":suppressions=" +
-                              str(pathlib.Path(__file__).parent.parent / "demo_tsan.supp"))
 HANG = 120  # seconds after which something that has no limit of its own hangs
 ADDRESS = hosts.ADDRESSES["destination"]
 
