@@ -28,6 +28,7 @@ class Judge:
         self.process = subprocess.Popen([JUDGE, self.files, self.blocks, "0"], text=True, bufsize=1,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.wrong = []
+        self.done = 0  # reads and writes, when it last said
         self.wait("WORKING")
         return self
 
@@ -41,8 +42,9 @@ class Judge:
         for line in self.process.stdout:
             if line.startswith("WRONG"):
                 self.wrong.append(line.strip())
-            found = re.match(rf"{answer} wrong=(\d+)", line)
+            found = re.match(rf"{answer} wrong=(\d+) writes=(\d+) reads=(\d+)", line)
             if found:
+                self.done = int(found[2]) + int(found[3])
                 return int(found[1])
         raise AssertionError(f"the judge ended before it said {answer}")
 
@@ -53,9 +55,9 @@ class Judge:
     def let_work(self):
         """Let it do a good deal, and pause it."""
         self.say("go", "GOING")
-        for _ in range(3):
-            while not self.process.stdout.readline().startswith("BEAT"):
-                pass
+        due = self.done + 2000
+        while self.done < due:
+            self.say("go", "GOING")
         assert self.say("pause", "PAUSED") == 0, self.wrong
 
     def swap_block(self, block, content):
@@ -78,6 +80,15 @@ class Judge:
                     if last - first == BLOCKS * PAGE and "/dev/zero" in line:
                         return pid, first
         raise AssertionError("no worker has a pool")
+
+
+def unfilled_page(judge):
+    """It stayed behind since before its first read."""
+    pid, pool = judge.worker()
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        slot = next(i for i in range(BLOCKS) if any(os.pread(memory.fileno(), PAGE, pool + i * PAGE)))
+        os.pwrite(memory.fileno(), bytes(PAGE), pool + slot * PAGE)
+    return "in memory since it was read: it holds nothing"
 
 
 def stale_page(judge):
@@ -134,7 +145,7 @@ def main():
         assert judge.say("verify", "VERIFIED") == 0, judge.wrong
         assert judge.say("end", "ENDED") == 0, judge.wrong
         assert judge.process.wait() == 0
-    for lie in (stale_page, wrong_byte, lost_write, misplaced, short_file, lost_file):
+    for lie in (unfilled_page, stale_page, wrong_byte, lost_write, misplaced, short_file, lost_file):
         with Judge() as judge:
             judge.let_work()
             due = lie(judge)

@@ -15,23 +15,39 @@ MIB = 1 << 20
 
 
 def slowly(vm, mib=24):
-    """So little bandwidth that the migration stays in pre-copy until it is told to go on."""
-    vm.qmp.execute("migrate-set-parameters", max_bandwidth=mib * MIB, downtime_limit=1)
+    """The migration stays in pre-copy until it is told to go on. However little the guest of a busy
+    machine writes: QEMU is told that not even a page would fit into the stop."""
+    vm.qmp.execute("migrate-set-parameters", max_bandwidth=mib * MIB, downtime_limit=1,
+                   avail_switchover_bandwidth=4096)
 
 
 def fast(vm):
-    vm.qmp.execute("migrate-set-parameters", max_bandwidth=4096 * MIB, downtime_limit=2000)
+    vm.qmp.execute("migrate-set-parameters", max_bandwidth=4096 * MIB, downtime_limit=2000,
+                   avail_switchover_bandwidth=0)
 
 
 def begin_slowly(rig, **capabilities):
     """A migration that has sent all memory once, and goes on sending what changes."""
     there = rig.destination(**capabilities)
-    # What changed meanwhile is far more than fits into a millisecond of this, too.
     slowly(rig.vm, 192)
     machine.begin_migration(rig.vm, there)
     rig.vm.qmp.wait("MIGRATION_PASS", where=lambda data: data["pass"] >= 2)
     slowly(rig.vm)
     return there
+
+
+def reads_more(rig, count=100):
+    """The guest has read so much more from its devices, however slow it is."""
+    due = rig.say("go", "GOING")["reads"] + count
+    while rig.say("go", "GOING")["reads"] < due:
+        rig.beats(1)
+
+
+def still_here(rig):
+    """The guest is where it was: nobody was faster than what the test wants to do now."""
+    status = rig.vm.qmp.execute("query-migrate")["status"]
+    if status != "active":
+        raise VmError(f"the migration is '{status}' and not in pre-copy any more")
 
 
 def switchover_ack(rig):
@@ -86,7 +102,10 @@ def pause_between(rig):
     """Memory moves while the guest works; the guest rests at the stop. What devices wrote until then
     arrives."""
     there = begin_slowly(rig)
+    # Into memory that has been sent.
+    reads_more(rig)
     rig.say("pause", "PAUSED")
+    still_here(rig)
     fast(rig.vm)
     machine.end_migration(rig.vm, there)
     rig.arrived(there)

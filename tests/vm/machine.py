@@ -90,7 +90,13 @@ class Console:
                 if not self.sockets or not self.changed.wait(deadline - time.monotonic()):
                     why = "in time" if self.sockets else "before its QEMU ended"
                     raise VmError(f"the guest did not say '{pattern}' {why}; it last said:\n  "
-                                  + "\n  ".join(self.lines[-12:]))
+                                  + "\n  ".join(self.last(12)))
+
+    def last(self, count):
+        """The last lines, without the signs of life between them."""
+        lines = [line for i, line in enumerate(self.lines)
+                 if not line.startswith("BEAT") or i + 1 == len(self.lines)]
+        return lines[-count:]
 
     def all(self, pattern):
         """Matches of all lines until now."""
@@ -241,7 +247,7 @@ class Guest:
                 print(f"QEMU {vm.name} said:\n{vm.said()}", file=sys.stderr)
         self.console.close()
         if kind:
-            print("the guest's last words:\n  " + "\n  ".join(self.console.lines[-30:]),
+            print("the guest's last words:\n  " + "\n  ".join(self.console.last(30)),
                   file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)
 

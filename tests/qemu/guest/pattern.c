@@ -44,6 +44,13 @@ static size_t first_wrong_word(const uint64_t *words, const struct tag *tag)
 	return WORDS;
 }
 
+static bool is_empty(const void *page)
+{
+	const char *bytes = page;
+
+	return !bytes[0] && memcmp(bytes, bytes + 1, PAGE_BYTES - 1) == 0;
+}
+
 bool pattern_check(const void *page, const struct tag *tag, char *what, size_t what_bytes)
 {
 	size_t wrong = first_wrong_word(page, tag);
@@ -52,7 +59,9 @@ bool pattern_check(const void *page, const struct tag *tag, char *what, size_t w
 	memcpy(&found, page, sizeof(found));
 	if (wrong == WORDS && memcmp(&found, tag, sizeof(found)) == 0)
 		return true;
-	if (first_wrong_word(page, &found) != WORDS)
+	if (is_empty(page))
+		snprintf(what, what_bytes, "it holds nothing");
+	else if (first_wrong_word(page, &found) != WORDS)
 		snprintf(what, what_bytes, "byte %zu is wrong", wrong * sizeof(uint64_t));
 	else if (found.owner == tag->owner && found.index == tag->index)
 		snprintf(what, what_bytes, "it holds generation %" PRIu64 " instead of %" PRIu64,
