@@ -128,7 +128,8 @@ def check_fault(folder):
     path = folder / "fault.sock"
     for spec, says in (("set-state", "is not POINT=KIND"), ("st=EIO", "has no point 'st'"),
                        ("reset=drop", "cannot do 'drop' at reset"),
-                       ("set-state:UP=EIO", "knows no state 'UP'")):
+                       ("set-state:UP=EIO", "knows no state 'UP'"),
+                       ("nic1.reset=EIO", "a device 'nic1' that there is not; there is nic0")):
         done = run("serve", SPEC, "--socket", str(path), "--fault", spec, code=2)
         assert says in done.stderr and spec in done.stderr, done.stderr
     assert not path.exists()

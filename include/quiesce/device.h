@@ -522,6 +522,12 @@ QSC_API int qsc_fault_open(struct qsc_device *inner, const char *name, const cha
 			   struct qsc_error *err);
 /* Whether a specification can be understood: 0, or -EINVAL with one sentence. */
 QSC_API int qsc_fault_check(const char *spec, struct qsc_error *err);
+/*
+ * The same, and whether each rule that is for one device is for one of these: another could never
+ * strike.
+ */
+QSC_API int qsc_fault_check_names(const char *spec, const char *const *names, size_t count,
+				  struct qsc_error *err);
 
 #ifdef __cplusplus
 }

@@ -504,15 +504,43 @@ int qsc_fault_parse(const char *spec, struct fault_rules *rules, struct qsc_erro
 	return 0;
 }
 
-int qsc_fault_check(const char *spec, struct qsc_error *err)
+static int check_name(const struct fault_rule *rule, const char *const *names, size_t count,
+		      struct qsc_error *err)
+{
+	char list[128] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!strcmp(rule->name, names[i]))
+			return 0;
+		if (used < sizeof(list))
+			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+						 i ? ", " : "", names[i]);
+	}
+	return bad(err, rule, "is for a device '%s' that there is not; there is %s", rule->name,
+		   list);
+}
+
+int qsc_fault_check_names(const char *spec, const char *const *names, size_t count,
+			  struct qsc_error *err)
 {
 	qsc_autofree struct fault_rules *rules = malloc(sizeof(*rules));
+	int result;
 
 	if (!rules)
 		return qsc_error_set(err, ENOMEM, NULL, "no memory for the faults");
 	if (spec && !*spec)
 		return qsc_error_set(err, EINVAL, NULL, "the fault has no rule");
-	return qsc_fault_parse(spec, rules, err);
+	result = qsc_fault_parse(spec, rules, err);
+	for (size_t i = 0; names && !result && i < rules->count; i++)
+		if (*rules->rule[i].name)
+			result = check_name(&rules->rule[i], names, count, err);
+	return result;
+}
+
+int qsc_fault_check(const char *spec, struct qsc_error *err)
+{
+	return qsc_fault_check_names(spec, NULL, 0, err);
 }
 
 bool qsc_fault_chance(uint64_t seed, uint64_t nth, uint32_t percent)

@@ -281,6 +281,20 @@ static void test_language(void **state)
 	}
 }
 
+static void test_names_a_device_that_is_not_there(void **state)
+{
+	static const char *const names[] = {"vfio0", "vfio1"};
+	struct qsc_error err = QSC_ERROR_NONE;
+
+	assert_int_equal(qsc_fault_check_names("reset=EIO,vfio1.reset=EIO", names, 2, &err), 0);
+	assert_int_equal(qsc_fault_check_names("vfio0.reset=EIO,vfio9.reset=EIO", names, 2, &err),
+			 -EINVAL);
+	assert_string_equal(err.text, "the fault 'vfio9.reset=EIO' is for a device 'vfio9' that "
+				      "there is not; there is vfio0, vfio1");
+	assert_int_equal(qsc_fault_check_names("vfio9.reset=EIO", names, 0, &err), -EINVAL);
+	assert_int_equal(qsc_fault_check_names(NULL, names, 2, &err), 0);
+}
+
 static void test_errors_at_requests_and_arcs(void **state)
 {
 	struct qsc_device *dev = open_with("set-state:STOP@2=ENOSPC");
@@ -582,6 +596,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_language),
+		cmocka_unit_test(test_names_a_device_that_is_not_there),
 		cmocka_unit_test(test_errors_at_requests_and_arcs),
 		cmocka_unit_test(test_requests_in_halves),
 		cmocka_unit_test(test_break_and_disconnect),

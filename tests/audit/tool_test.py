@@ -45,6 +45,7 @@ def check_usage(folder):
             (["--socket", sock], "--to URI is missing"),
             (["--device", DEVICE, "--profile", "loud"], "no profile 'loud'"),
             (["--device", DEVICE, "--fault", "reset=drop"], "cannot do 'drop'"),
+            (["--device", DEVICE, "--fault", "eth7.reset=EIO"], "a device 'eth7' that there is not"),
             (["--device", "none"], "none"), (["--device", DEVICE, "--"], "COMMAND is missing"),
             (["--device", DEVICE, "--provoke"], "needs the recipe"),
             (["--device", DEVICE, "--provoke", "--", "true"], "takes no device"),

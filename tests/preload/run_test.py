@@ -107,6 +107,8 @@ def command_line(folder):
                        (("--device", "nothing", "--", "true"), "there is no model"),
                        (("--device", "vfio-user:", "--", "true"), "names no socket"),
                        (("--fault", "x=EIO", "--device", "dmacopy", "--", "true"), "x"),
+                       (("--fault", "vfio1.reset=EIO", "--device", "dmacopy", "--", "true"),
+                        "for a device 'vfio1' that there is not; there is vfio0"),
                        (("--device", "dmacopy", "--trace", folder / "no/file", "--", "true"),
                         "cannot write the trace")):
         assert text in run(*args, code=2).stderr

@@ -150,6 +150,19 @@ static void check_profile(struct command *command)
 			   command->profile_name);
 }
 
+static void check_faults(const struct command *command)
+{
+	struct qsc_error err = QSC_ERROR_NONE;
+	const char *names[AUDIT_MAX_DEVICES];
+
+	for (unsigned int i = 0; i < command->host.num_devices; i++)
+		names[i] = command->host.devices[i].name;
+	for (unsigned int i = 0; i < command->num_faults; i++)
+		if (qsc_fault_check_names(command->faults[i], names, command->host.num_devices,
+					  &err) < 0)
+			tool_usage("%s", err.text);
+}
+
 /* Before anything is made. */
 static void check(struct command *command)
 {
@@ -169,9 +182,7 @@ static void check(struct command *command)
 			   "arguments");
 	if (command->provoke && command->junit)
 		tool_usage("--junit is not for --provoke");
-	for (unsigned int i = 0; i < command->num_faults; i++)
-		if (qsc_fault_check(command->faults[i], &err) < 0)
-			tool_usage("%s", err.text);
+	check_faults(command);
 	for (unsigned int i = 0; i < command->host.num_devices; i++) {
 		const char *to = command->host.devices[i].to;
 		struct qsc_device *dev;

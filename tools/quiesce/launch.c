@@ -63,6 +63,15 @@ int launch_set_fault(struct launch *launch, const char *spec, struct qsc_error *
 	return launch->config.fault ? 0 : qsc_error_set(err, ENOMEM, NULL, "out of memory");
 }
 
+int launch_check_fault(const struct launch *launch, struct qsc_error *err)
+{
+	const char *names[HANDOVER_MAX_DEVICES];
+
+	for (uint32_t i = 0; i < launch->config.num_devices; i++)
+		names[i] = launch->config.devices[i].name;
+	return qsc_fault_check_names(launch->config.fault, names, launch->config.num_devices, err);
+}
+
 /* ---- the library ---- */
 
 /* Beside this program, as it is built, or where it is installed. */

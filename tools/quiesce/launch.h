@@ -38,6 +38,9 @@ int launch_add_device(struct launch *launch, const char *spec, struct qsc_error 
 /* Faults of the devices, once. -EINVAL for what cannot be understood. */
 int launch_set_fault(struct launch *launch, const char *spec, struct qsc_error *err);
 
+/* When all devices are known: whether the faults are for devices that there are. 0 or -EINVAL. */
+int launch_check_fault(const struct launch *launch, struct qsc_error *err);
+
 /* Make the folder, the files and the command line. 0 or -errno. Release in any case. */
 int launch_make(struct launch *launch, char *const command[], struct qsc_error *err);
 

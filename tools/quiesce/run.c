@@ -122,6 +122,8 @@ int cmd_run(int argc, char **argv)
 		tool_usage("--device SPEC is missing");
 	if (!run.command || !run.command[0])
 		tool_usage("-- COMMAND is missing");
+	if (launch_check_fault(&run.launch, &err) < 0)
+		tool_usage("%s", err.text);
 	tool_raise_file_limit();
 	code = launch_make(&run.launch, run.command, &err);
 	if (!code) {

@@ -340,12 +340,12 @@ int cmd_serve(int argc, char **argv)
 	if (!serve.spec)
 		tool_usage("a MODEL or DEVICE is missing");
 	check_socket(serve.socket);
-	if (qsc_fault_check(serve.fault, &err) < 0)
-		tool_usage("%s", err.text);
 	if (tool_is_uri(serve.spec))
 		(void)snprintf(serve.name, sizeof(serve.name), "%s", serve.spec);
 	else
 		models_name(serve.spec, serve.name, sizeof(serve.name));
+	if (qsc_fault_check_names(serve.fault, (const char *const[]){serve.name}, 1, &err) < 0)
+		tool_usage("%s", err.text);
 	tool_log_to_stderr(serve.verbose ? QSC_LOG_INFO : QSC_LOG_WARNING);
 	return make_and_run(&serve);
 }
