@@ -379,6 +379,16 @@ def move(source, destination, transport, send=(), receive=()):
     assert here["verb"] == "send" and there["verb"] == "receive"
     assert [device["name"] for device in here["devices"]] == ["d0", "d1"]
     assert here["report"]["owner"] == there["report"]["owner"] == "destination"
+    assert here["downtime_limit_us"] and not there["downtime_limit_us"], "that is the source's"
+    # Both have a lane for each device, which account for the same bytes.
+    for side in here, there:
+        lanes = [{phase["device"] for phase in move["phases"] if phase["name"] == "precopy"} - {None}
+                 for move in (here, side)]
+        assert lanes[0] == lanes[1], (here["phases"], side["phases"])
+        lanes = {phase["device"] for phase in side["phases"] if phase["name"] == "stop-copy"}
+        assert lanes >= {0, 1}, side["phases"]
+        assert sum(phase["bytes"] for phase in side["phases"] if phase["device"] is not None) == \
+            side["report"]["device_bytes"], side
     report = here["report"]
     assert report["downtime_us"] > 0 and here["phases"] and here["samples"]
     predicted, measured = report["predicted"]["total_us"], report["measured"]["total_us"]
@@ -750,7 +760,8 @@ def check_timeout(here):
     assert "1000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
     there = json.loads(receiver.end(1))
     # What was cut short is seen as what went through is.
-    cut = [phase for phase in there["phases"] if phase["name"] == "precopy"]
+    cut = [phase for phase in there["phases"]
+           if phase["name"] == "precopy" and phase["device"] is None]
     assert len(cut) == 1 and cut[0]["bytes"] and cut[0]["duration_us"], there["phases"]
     assert there["report"]["waited_us"] < there["report"]["total_us"], there["report"]
     finish(host)

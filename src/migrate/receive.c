@@ -66,11 +66,14 @@ static int receive_memory(struct qsc_lane *lane, const struct qsc_frame *frame)
 static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
 {
 	struct qsc_engine *engine = lane->engine;
+	struct qsc_migrate_stream *stream;
+	int result;
 
 	if (frame->index >= qsc_set_count(engine->set) ||
 	    (lane->channel == 0 && engine->link.count > 1))
 		return -EPROTO;
-	if (!qsc_migrate_stream_claim(&engine->streams[frame->index], lane->channel))
+	stream = &engine->streams[frame->index];
+	if (!qsc_migrate_stream_claim(stream, lane->channel))
 		return qsc_error_set(&lane->err, EPROTO, NULL,
 				     "the source sends the state of device '%s' by two connections "
 				     "at once",
@@ -78,8 +81,12 @@ static int receive_stream(struct qsc_lane *lane, const struct qsc_frame *frame)
 	if (frame->type == QSC_FRAME_DEVICE_END && !engine->last_round)
 		return -EPROTO;
 	lane->device_bytes += frame->size;
-	return qsc_migrate_stream_receive(&engine->streams[frame->index], &engine->link,
-					  lane->channel, frame, lane->buffer, &lane->err);
+	if (!stream->came_us)
+		stream->came_us = qsc_engine_now(engine);
+	result = qsc_migrate_stream_receive(stream, &engine->link, lane->channel, frame,
+					    lane->buffer, &lane->err);
+	stream->placed_us = qsc_engine_now(engine);
+	return result;
 }
 
 /* One frame, *moved bytes of memory or state; 1 when the lane's round has ended. */
@@ -128,6 +135,39 @@ static void receive_lane(void *arg)
 		qsc_link_send_failed(&lane->engine->link, lane->err.number, lane->err.text);
 }
 
+static void begin_round(struct qsc_engine *engine)
+{
+	uint32_t i;
+
+	for (i = 0; i < qsc_set_count(engine->set); i++) {
+		struct qsc_migrate_stream *stream = &engine->streams[i];
+
+		atomic_store(&stream->writer, 0);
+		stream->came_us = 0;
+		stream->bytes_before = stream->bytes;
+	}
+}
+
+/* The round, and what came of every member in it; what was cut short took its time, too. */
+static void record_round(struct qsc_engine *engine, uint64_t start_us, uint64_t bytes)
+{
+	struct qsc_phase phase = {.name = engine->last_round ? "stop-copy" : "precopy"};
+	uint32_t i;
+
+	qsc_engine_phase(engine, phase.name, QSC_TIMELINE_ALL, start_us, bytes);
+	for (i = 0; i < qsc_set_count(engine->set); i++) {
+		const struct qsc_migrate_stream *stream = &engine->streams[i];
+
+		if (!stream->came_us)
+			continue;
+		phase.member = i;
+		phase.start_us = stream->came_us;
+		phase.duration_us = stream->placed_us - stream->came_us;
+		phase.bytes = stream->bytes - stream->bytes_before;
+		qsc_timeline_add(engine->options.timeline, &phase);
+	}
+}
+
 static int receive_round(struct destination *destination, const struct qsc_frame *round,
 			 struct qsc_error *err)
 {
@@ -147,13 +187,10 @@ static int receive_round(struct destination *destination, const struct qsc_frame
 		return qsc_error_set(err, EPROTO, NULL,
 				     "the source ends before it has stopped and sent the user's "
 				     "state");
-	for (i = 0; i < qsc_set_count(engine->set); i++)
-		atomic_store(&engine->streams[i].writer, 0);
+	begin_round(engine);
 	result = qsc_engine_run_lanes(engine, receive_lane, err);
-	/* What was cut short took its time, too. */
-	qsc_engine_phase(engine, engine->last_round ? "stop-copy" : "precopy", QSC_TIMELINE_ALL,
-			 start,
-			 engine->report->memory_bytes + engine->report->device_bytes - before);
+	record_round(engine, start,
+		     engine->report->memory_bytes + engine->report->device_bytes - before);
 	if (result < 0) {
 		destination->said_failed = atomic_load(&engine->first_failed) != NULL;
 		return result;

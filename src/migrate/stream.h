@@ -22,6 +22,11 @@ struct qsc_migrate_stream {
 	 * taken once a round, so that a session has one writer whatever the source sends.
 	 */
 	_Atomic(uint32_t) writer;
+	/* Destination: when this round's first frame came, 0 for none, when the last was in place.
+	 */
+	uint64_t came_us;
+	uint64_t placed_us;
+	uint64_t bytes_before; /* of this round */
 	bool ended;
 };
 

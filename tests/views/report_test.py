@@ -30,6 +30,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.open, self.elements, self.text, self.headings = [], [], [], []
+        self.parts = []
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
@@ -49,10 +50,15 @@ class Page(html.parser.HTMLParser):
         self.open.pop()
 
     def handle_data(self, data):
+        if self.open:
+            self.parts.append((self.open[-1], data))
         if self.open and self.open[-1] == "h2":
             self.headings.append(data)
         if self.open and self.open[-1] != "style":
             self.text.append(data)
+
+    def text_of(self, name):
+        return [data for tag, data in self.parts if tag == name and data.strip()]
 
     def tags(self, name):
         return [attrs for tag, attrs in self.elements if tag == name]
@@ -108,7 +114,7 @@ def check_page(program, move, folder):
     check_alone(text, page)
     for svg in page.drawings:
         check_drawing(svg)
-    lanes = [svg for svg in page.drawings if svg.findtext("title") != "Bytes and predicted stop"]
+    lanes = [svg for svg in page.drawings if not svg.findtext("title").startswith("Bytes")]
     for svg in lanes:
         count = len(svg.findall("rect[@class='lane']"))
         assert count == len(move["devices"]), count
@@ -143,6 +149,27 @@ def test_good(program, folder):
     _, page = check_page(program, move, folder)
     assert "The stop was not seen to its end." in page.text, "nobody measured the end"
     assert "The prediction was" not in page.text
+
+
+def test_destination(program, folder):
+    """It has waited, was given no limit and predicts nothing: none of that is made up."""
+    move = moves.good(2)
+    waited = 3600 * 1000000
+    for entry in move["phases"]:
+        entry["start_us"] += waited
+    for entry in move["samples"]:
+        entry.update(elapsed_us=entry["elapsed_us"] + waited, predicted_downtime_us=0)
+    move.update(verb="receive", downtime_limit_us=0)
+    move["report"].update(waited_us=waited, total_us=waited + 2000000)
+    for part in ("predicted", "measured"):
+        move["report"][part] = dict.fromkeys(move["report"][part], 0)
+    _, page = check_page(program, move, folder)
+    assert page.headings == ["All of it", "Bytes", "The stop", "Phases"], page.headings
+    words = " ".join("".join(page.text).split())
+    facts = dict(zip(page.text_of("dt"), page.text_of("dd")))
+    assert facts["waited"] == "3600 s" and facts["took"] == "2.00 s", facts
+    assert facts["stopped"] == "for 20 ms", facts
+    assert "3600 s" not in words[words.index("first began"):], "tables begin where drawings do"
 
 
 def test_curves(program, folder):
@@ -281,7 +308,7 @@ def test_json(program, _):
 
 def main():
     program = sys.argv[1]
-    tests = [test_good, test_curves, test_failed, test_hostile, test_extremes, test_whole_or_not,
+    tests = [test_good, test_destination, test_curves, test_failed, test_hostile, test_extremes, test_whole_or_not,
              test_text, test_json]
     for test in tests:
         with tempfile.TemporaryDirectory() as folder:

@@ -163,6 +163,9 @@ static int begin_move(struct host *host, struct qsc_error *err)
 		.bandwidth = options.bandwidth,
 		.report = {.owner = QSC_OWNER_SOURCE},
 	};
+	/* The source's, which does not say it. */
+	if (move->verb == MOVE_RECEIVE || move->verb == MOVE_RESTORE)
+		move->downtime_limit_us = 0;
 	(void)snprintf(move->transport, sizeof(move->transport), "%s", host->request.transport);
 	(void)gethostname(move->host, sizeof(move->host) - 1);
 	/* What refuses here refuses the move too, and is said then. */

@@ -82,10 +82,13 @@ static void put_stopped(FILE *out, const struct move *move)
 
 	if (move_exit_code(move) == MOVE_UNPROVED)
 		(void)snprintf(text, sizeof(text), "still, on this side");
-	else if (move->report.downtime_us)
+	else if (move->report.downtime_us && move->downtime_limit_us)
 		(void)snprintf(text, sizeof(text), "for %s, the limit was %s",
 			       text_time(a, move->report.downtime_us),
 			       text_time(b, move->downtime_limit_us));
+	else if (move->report.downtime_us)
+		(void)snprintf(text, sizeof(text), "for %s",
+			       text_time(a, move->report.downtime_us));
 	put_fact(out, "stopped", text);
 }
 
@@ -227,7 +230,8 @@ static struct move_phase *sum_phases(const struct move *move, size_t *count)
 	return sums;
 }
 
-static void put_phase(FILE *out, const struct move *move, const struct move_phase *phase)
+static void put_phase(FILE *out, const struct move *move, const struct move_phase *phase,
+		      uint64_t from_us)
 {
 	char start[TEXT_SIZE], took[TEXT_SIZE], bytes[TEXT_SIZE] = "", rate[TEXT_SIZE] = "";
 
@@ -243,7 +247,7 @@ static void put_phase(FILE *out, const struct move *move, const struct move_phas
 	view_html_text(out, phase->name);
 	(void)fprintf(
 		out, "</td><td>%" PRIu32 "</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
-		phase->count, text_time(start, phase->start_us),
+		phase->count, text_time(start, phase->start_us - from_us),
 		text_time(took, phase->duration_us), bytes, rate);
 }
 
@@ -255,14 +259,17 @@ static int put_phases(FILE *out, const struct move *move)
 		"<th scope=\"col\">rate</th></tr></thead><tbody>\n";
 	size_t count = 0, at;
 	struct move_phase *sums = sum_phases(move, &count);
+	uint64_t from_us, duration_us;
 
 	if (!sums)
 		return -ENOMEM;
+	/* Times count from where the drawings begin. */
+	move_span(move, &from_us, &duration_us);
 	(void)fprintf(out,
 		      "<h2>Phases</h2>\n<div class=\"wide\"><table><thead><tr><th scope=\"col\">%s",
 		      columns);
 	for (at = 0; at < count && sums[at].device < 0; at++)
-		put_phase(out, move, &sums[at]);
+		put_phase(out, move, &sums[at], from_us);
 	(void)fprintf(out,
 		      "</tbody></table></div>\n<details><summary>Phases of each device</summary>\n"
 		      "<div class=\"wide\"><table><thead><tr><th scope=\"col\">device</th>"
@@ -270,7 +277,7 @@ static int put_phases(FILE *out, const struct move *move)
 		      columns);
 	for (; at < count; at++)
 		if ((uint32_t)sums[at].device < move->num_devices)
-			put_phase(out, move, &sums[at]);
+			put_phase(out, move, &sums[at], from_us);
 	(void)fputs("</tbody></table></div></details>\n", out);
 	free(sums);
 	return 0;
@@ -303,7 +310,8 @@ static int put_lanes(FILE *out, const struct move *move)
 	(void)fputs("</div>\n", out);
 	put_legend(out);
 	if (result == 0 && move->num_samples) {
-		(void)fputs("<h2>Bytes and predicted stop</h2>\n<div class=\"wide\">", out);
+		(void)fprintf(out, "<h2>Bytes%s</h2>\n<div class=\"wide\">",
+			      view_html_predicts(move) ? " and predicted stop" : "");
 		view_html_curves(out, move);
 		(void)fputs("</div>\n", out);
 	}

@@ -18,6 +18,9 @@ struct view_html_look {
 /* NULL after the last. */
 const struct view_html_look *view_html_look(unsigned int i);
 
+/* Whether there is a predicted stop to be drawn: a destination predicts nothing. */
+bool view_html_predicts(const struct move *move);
+
 /* A stretch of time: the whole set, every device, the stop marked. */
 struct view_html_lanes {
 	const struct move *move;

@@ -521,6 +521,14 @@ static void include(struct decades *decades, uint64_t us)
 	decades->high = fmax(decades->high, ceil(log10((double)us) + 0.1));
 }
 
+bool view_html_predicts(const struct move *move)
+{
+	for (size_t i = 0; i < move->num_samples; i++)
+		if (move->samples[i].predicted_downtime_us)
+			return true;
+	return false;
+}
+
 static void draw_prediction(FILE *out, const struct move *move, const struct scale *scale)
 {
 	struct decades decades = {20, 0};
@@ -563,17 +571,19 @@ void view_html_curves(FILE *out, const struct move *move)
 {
 	uint64_t start_us, duration_us;
 	struct scale scale;
-	double bottom = PANEL_STOP + PANEL;
+	bool predicted = view_html_predicts(move);
+	double bottom = (predicted ? PANEL_STOP : PANEL_BYTES) + PANEL;
 
 	move_span(move, &start_us, &duration_us);
 	scale = (struct scale){start_us, (double)duration_us};
-	begin(out, "curves", bottom + 10, "Bytes and predicted stop");
-	(void)fprintf(
-		out,
-		"bytes sent and bytes left, and how long the stop was predicted to last had it "
-		"begun then, beside the limit</desc>\n");
+	begin(out, "curves", bottom + 10, predicted ? "Bytes and predicted stop" : "Bytes");
+	(void)fprintf(out, "bytes sent and bytes left%s</desc>\n",
+		      predicted ? ", and how long the stop was predicted to last had it begun "
+				  "then, beside the limit"
+				: "");
 	draw_time(out, &scale, bottom);
 	draw_bytes(out, move, &scale);
-	draw_prediction(out, move, &scale);
+	if (predicted)
+		draw_prediction(out, move, &scale);
 	(void)fputs("</svg>\n", out);
 }
