@@ -1008,6 +1008,38 @@ def check_full_pipe(here):
     assert move["downtime_limit_us"] == 7000000 and move["bandwidth"] == 9 << 20, move
 
 
+def check_no_pipe(here):
+    """What "-" stands for can keep a set, or it is said that it cannot."""
+    save, restore = ["save", "--to", "-"], ["restore", "--from", "-"]
+    with open(os.devnull, "r+b") as null:
+        for command, stream, words in (
+                (save, {"stdout": null}, "standard output is neither a file nor a pipe"),
+                (save, {"preexec_fn": lambda: os.close(1)}, "standard output is neither a file nor a pipe"),
+                (restore, {"stdin": null}, "standard input is neither a file nor a pipe"),
+                (restore, {"preexec_fn": lambda: os.close(0)}, "standard input is neither a file nor a pipe")):
+            done = subprocess.run([TOOL, *command, "model:dmacopy", "--memory", "64K"], text=True,
+                                  stderr=subprocess.PIPE, timeout=TIMEOUT, check=False,
+                                  **{"stdout": subprocess.DEVNULL, **stream})
+            assert done.returncode == 2 and words in done.stderr, done
+
+
+def check_few_descriptors(here):
+    """With too few file descriptors it is said that it is these that are missing, whatever was about
+    to be opened; and the device serves on.
+    """
+    device, = here.devices(1)
+    for most in range(4, 64):
+        done = subprocess.run([TOOL, "save", "--to", here.fresh("saved"), device, "--memory", "64K",
+                               "--quiet"], text=True, capture_output=True, timeout=TIMEOUT, check=False,
+                              preexec_fn=lambda most=most: resource.setrlimit(
+                                  resource.RLIMIT_NOFILE, (most, most)))
+        if not done.returncode:
+            return
+        assert "oo many open files" in done.stderr or "loading shared" in done.stderr, \
+            f"{most}: {done.stderr}"
+    raise AssertionError(f"64 descriptors do not suffice: {done.stderr}")
+
+
 def check_full_disk(here):
     """What cannot be written is not moved."""
     host = here.host(here.devices(), *TENANT)
@@ -1084,6 +1116,8 @@ def check_control(here):
     with connect(host) as client:
         end = json.loads(client.makefile().readline())
         assert end["code"] == 1 and "too many" in end["error"]["text"], end
+    done = run("ask", "--host", host.control, "status", code=1)
+    assert "too many are connected" in done.stderr, done.stderr
     for client in silent:
         client.close()
     here.receiver(f"unix:{here.path('watched')}", *here.devices(), *TENANT)
@@ -1144,7 +1178,8 @@ def read_until(client, words):
 CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
           check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
           check_cancelled_silence, check_busy, check_control, check_false_host, check_plaintext, check_plan_asks,
-          check_file, check_bad_file, check_pipe, check_full_pipe, check_full_disk, check_file_limit,
+          check_file, check_bad_file, check_pipe, check_no_pipe, check_full_pipe, check_full_disk,
+          check_file_limit, check_few_descriptors,
           check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
           check_silent, check_unproved_commands, check_lost_device, check_watching)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)

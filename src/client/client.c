@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -183,9 +184,15 @@ static int set_up_twin(struct qsc_client *client, int *fds, size_t num_fds)
 	};
 	uint32_t index = client->caps.twin_fd_index;
 	struct stat st;
+	int spare;
 
 	if (!client->caps.twin_socket)
 		return 0;
+	/* The kernel drops a descriptor for which this process has no room. */
+	spare = num_fds ? -1 : eventfd(0, EFD_CLOEXEC);
+	if (!num_fds && spare < 0)
+		return -errno;
+	qsc_fd_close(&spare);
 	if (client->options.no_twin_socket || index >= num_fds || fstat(fds[index], &st) < 0 ||
 	    !S_ISSOCK(st.st_mode))
 		return -EPROTO;
@@ -197,6 +204,7 @@ static int accept_version(struct qsc_client *client, const void *body, size_t si
 			  size_t num_fds, struct qsc_error *err)
 {
 	struct qsc_wire_version version;
+	int result;
 
 	if (qsc_wire_decode_version(body, size, &version, &client->caps) < 0)
 		return qsc_error_set(err, EPROTO, NULL,
@@ -207,11 +215,15 @@ static int accept_version(struct qsc_client *client, const void *body, size_t si
 				     "the server speaks vfio-user %u.%u, this client %u.%u; update "
 				     "the older one",
 				     version.major, version.minor, QSC_WIRE_MAJOR, QSC_WIRE_MINOR);
-	if (set_up_twin(client, fds, num_fds) < 0)
+	result = set_up_twin(client, fds, num_fds);
+	if (result == -EPROTO)
 		return qsc_error_set(
 			err, EPROTO, NULL,
 			"the server says that it set up a twin socket but did not pass "
 			"one that was asked for");
+	if (result < 0)
+		return qsc_error_set(err, -result, NULL, "the server's twin socket: %s",
+				     strerrordesc_np(-result));
 	client->xfer_size = (uint32_t)qsc_min_u64(client->caps.max_data_xfer_size,
 						  QSC_CLIENT_XFER_MAX);
 	return 0;

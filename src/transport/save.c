@@ -319,9 +319,11 @@ static int borrow(struct saver *saver, int fd, struct qsc_error *err)
 	return 0;
 }
 
+/* NULL with errno. */
 static struct saver *saver_create(void)
 {
 	struct saver *saver = calloc(1, sizeof(*saver));
+	int number = ENOMEM;
 
 	if (!saver)
 		return NULL;
@@ -329,10 +331,13 @@ static struct saver *saver_create(void)
 	saver->place = QSC_FILE_NOWHERE;
 	saver->fd = -1;
 	saver->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (saver->wake < 0)
+		number = errno;
 	saver->hash = XXH3_createState();
 	if (saver->wake >= 0 && saver->hash && XXH3_128bits_reset(saver->hash) == XXH_OK)
 		return saver;
 	saver_close(&saver->base);
+	errno = number;
 	return NULL;
 }
 
@@ -407,8 +412,11 @@ int qsc_file_save(const char *path, int fd, struct qsc_transport **transport, st
 	if (save)
 		save->saver = saver_create();
 	if (!save || !save->saver) {
+		int number = errno;
+
 		free(save);
-		return qsc_error_set(err, ENOMEM, NULL, "no memory for a transport");
+		return qsc_error_set(err, number, NULL, "cannot prepare to save (%s)",
+				     strerrordesc_np(number));
 	}
 	save->base.ops = path ? &file_ops : &fd_ops;
 	result = path ? create_temporary(save->saver, path, err) : borrow(save->saver, fd, err);

@@ -63,7 +63,9 @@ static int send_line(struct remote *remote, const struct request *request)
 
 	json_object_put(object);
 	free(line);
-	return sent == size && size > 0 ? 0 : -EPIPE;
+	if (size < 0)
+		return -ENOMEM;
+	return sent == size ? 0 : -EPIPE;
 }
 
 static bool is_event(struct json_object *object, const char *wanted)
@@ -194,7 +196,8 @@ int remote_ask(const char *path, const struct request *request,
 	(void)sigprocmask(SIG_BLOCK, &signals, NULL);
 	remote.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
 	result = send_line(&remote, request);
-	if (!result)
+	/* A host that has no room for us says so, and hears nothing. */
+	if (result != -ENOMEM)
 		result = loop(&remote);
 	close(remote.fd);
 	if (remote.signal_fd >= 0)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -82,6 +83,18 @@ static void on_own_event(void *ctx, struct json_object *event)
 		(void)fprintf(stderr, "%s: holding the set until SIGTERM or SIGINT\n", tool_name);
 }
 
+/* What "-" stands for must keep a set, or have kept it. */
+static void check_pipe(int fd, const char *name)
+{
+	struct stat st;
+
+	if (isatty(fd))
+		tool_usage("%s is a terminal; name a FILE or a pipe", name);
+	if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)))
+		tool_usage("%s is neither a file nor a pipe; name a FILE, or lead it to a pipe",
+			   name);
+}
+
 static void check(struct transfer *transfer, const char *option)
 {
 	struct request *request = &transfer->request;
@@ -97,10 +110,10 @@ static void check(struct transfer *transfer, const char *option)
 			   "their options out, or --host");
 	if (!transfer->host && !transfer->config.hold.num_devices)
 		tool_usage("name the DEVICEs, or with --host the process that has them");
-	if (pipe && request->verb == REQUEST_SAVE && isatty(STDOUT_FILENO))
-		tool_usage("standard output is a terminal; name a FILE or a pipe");
-	if (pipe && request->verb == REQUEST_RESTORE && isatty(STDIN_FILENO))
-		tool_usage("standard input is a terminal; name a FILE or a pipe");
+	if (pipe && request->verb == REQUEST_SAVE)
+		check_pipe(STDOUT_FILENO, "standard output");
+	if (pipe && request->verb == REQUEST_RESTORE)
+		check_pipe(STDIN_FILENO, "standard input");
 	if (file && transfer->show.report && transfer->where &&
 	    !strcmp(transfer->where, transfer->show.report))
 		tool_usage("%s and --report name the same FILE", option);
