@@ -163,6 +163,7 @@ struct qsc_migrate_options {
 	/*
 	 * No progress at all for so long is a failure (default 30000). READY, COMMIT and RUNNING
 	 * are each waited for so long in all, loading and starting included, whatever else comes.
+	 * Any other answer must be whole so long after it has begun to come.
 	 */
 	uint32_t stall_timeout_ms;
 	/*

@@ -22,7 +22,7 @@ struct issuer {
 	gnutls_x509_privkey_t key;
 };
 
-enum { FOR_LOOPBACK = 1, FOR_ELSEWHERE = 2, CLIENT_ONLY = 4, AUTHORITY = 8 };
+enum { FOR_LOOPBACK = 1, FOR_ELSEWHERE = 2, CLIENT_ONLY = 4, AUTHORITY = 8, WEAK = 16 };
 
 const char *pki_path(const struct pki *pki, const char *name)
 {
@@ -52,16 +52,15 @@ void pki_write(const struct pki *pki, const char *name, const char *text)
 	write_bytes(pki, name, "", text, strlen(text));
 }
 
-static void make_key(const struct pki *pki, const char *name, gnutls_x509_privkey_t *key)
+static void make_key(const struct pki *pki, const char *name, int what, gnutls_x509_privkey_t *key)
 {
+	gnutls_pk_algorithm_t kind = what & WEAK ? GNUTLS_PK_RSA : GNUTLS_PK_ECDSA;
+	unsigned int bits = what & WEAK ? 1024 : GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1);
 	char pem[4096];
 	size_t size = sizeof(pem);
 
 	assert_int_equal(gnutls_x509_privkey_init(key), 0);
-	assert_int_equal(
-		gnutls_x509_privkey_generate(*key, GNUTLS_PK_ECDSA,
-					     GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
-		0);
+	assert_int_equal(gnutls_x509_privkey_generate(*key, kind, bits, 0), 0);
 	assert_int_equal(gnutls_x509_privkey_export(*key, GNUTLS_X509_FMT_PEM, pem, &size), 0);
 	write_bytes(pki, name, ".key", pem, size);
 }
@@ -103,7 +102,7 @@ static void make(const struct pki *pki, const char *name, int what, int from_day
 	size_t size = sizeof(pem);
 	time_t now = time(NULL);
 
-	make_key(pki, name, &own.key);
+	make_key(pki, name, what, &own.key);
 	assert_int_equal(gnutls_x509_crt_init(&own.crt), 0);
 	assert_int_equal(gnutls_x509_crt_set_version(own.crt, 3), 0);
 	serial++;
@@ -144,6 +143,7 @@ void pki_make(struct pki *pki)
 	make(pki, "future", FOR_LOOPBACK, 1, 2, &ca, NULL);
 	make(pki, "elsewhere", FOR_ELSEWHERE, -1, 1, &ca, NULL);
 	make(pki, "client-only", FOR_LOOPBACK | CLIENT_ONLY, -1, 1, &ca, NULL);
+	make(pki, "weak", FOR_LOOPBACK | WEAK, -1, 1, &ca, NULL);
 	make(pki, "self", FOR_LOOPBACK, -1, 1, NULL, NULL);
 	gnutls_x509_crt_deinit(ca.crt);
 	gnutls_x509_privkey_deinit(ca.key);

@@ -7,7 +7,7 @@
  * The folder then holds pairs NAME.pem and NAME.key: ca (an authority, which signed the others
  * where it does not say otherwise), stranger-ca (another), destination (for localhost and the
  * loopback addresses), source, stranger (signed by stranger-ca), expired, future, elsewhere (for
- * another host), client-only (a client's), self (signed by itself).
+ * another host), client-only (a client's), weak (RSA of 1024 bits), self (signed by itself).
  */
 struct pki {
 	char folder[64];

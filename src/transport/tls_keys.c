@@ -25,7 +25,8 @@
 /* Ciphers that processors have instructions for come first: the others are several times slower. */
 #define TLS_1_3 \
 	"NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM:+AES-128-GCM:+CHACHA20-POLY1305"
-#define X509_METHODS TLS_1_3
+/* "NORMAL" alone takes certificates with keys that are too short, such as RSA of 1024 bits. */
+#define X509_METHODS TLS_1_3 ":%PROFILE_MEDIUM"
 /* With a new Diffie-Hellman secret each time: a key that leaks later opens nothing of before. */
 #define PSK_METHODS TLS_1_3 ":-KX-ALL:+ECDHE-PSK:+DHE-PSK"
 

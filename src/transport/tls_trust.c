@@ -112,6 +112,15 @@ static int refuse_certificate(struct qsc_tls_socket *tls, const struct leaf *lea
 				    tls->tls->role == QSC_TRANSPORT_SOURCE ? "server" : "client");
 		return refuse(tls, GNUTLS_A_UNSUPPORTED_CERTIFICATE);
 	}
+	if (status & GNUTLS_CERT_INSECURE_ALGORITHM) {
+		(void)qsc_error_set(
+			why, EACCES, NULL,
+			"its certificate (%s), or one of an authority above it, has a key "
+			"that is too short or a hash that is broken: make one with RSA of "
+			"2048 bits at least, or with ECDSA",
+			leaf->subject);
+		return refuse(tls, GNUTLS_A_INSUFFICIENT_SECURITY);
+	}
 	(void)gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
 	(void)qsc_error_set(why, EACCES, NULL, "its certificate (%s) cannot be trusted: %s",
 			    leaf->subject, text.data ? (const char *)text.data : "no reason known");
@@ -194,6 +203,8 @@ static int explain_alert(const struct qsc_tls_socket *tls, struct qsc_error *err
 		 "by its clock it has expired or is not valid yet, or an authority above it"},
 		{GNUTLS_A_ACCESS_DENIED, "it does not bear the name that it expects"},
 		{GNUTLS_A_UNSUPPORTED_CERTIFICATE, "it was not made for this purpose"},
+		{GNUTLS_A_INSUFFICIENT_SECURITY,
+		 "its key is too short or its hash is broken, or that of an authority above it"},
 		{GNUTLS_A_BAD_CERTIFICATE, "it cannot be trusted"},
 		{GNUTLS_A_CERTIFICATE_UNKNOWN, "it cannot be trusted"},
 		{GNUTLS_A_CERTIFICATE_REVOKED, "it is revoked"},
