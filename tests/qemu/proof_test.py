@@ -114,8 +114,9 @@ def pause_between(rig):
 
 def multifd(rig):
     """Memory, and the state of several devices at once, over several connections. "on": QEMU refuses to
-    move rather than to send the devices' state over the main one."""
-    there = rig.destination(multifd=True)
+    move rather than to send the devices' state over the main one. Without a return path the source does
+    not wait until it has sent that state: it is completed, closes, and the destination fails."""
+    there = rig.destination(multifd=True, return_path=True)
     for vm in (rig.vm, there):
         for device in vm.qmp.execute("qom-list", path="/machine/peripheral"):
             if device["type"] == "child<vfio-pci>":
