@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import struct
@@ -176,12 +177,33 @@ def check_one_user(path):
     return client
 
 
+def check_few_descriptors(folder):
+    """A server that cannot take a file of the client's does not go on as if none had come."""
+    path = folder / "few.sock"
+    server = Server(path, "-v")
+    client = hold(path)
+    with tempfile.TemporaryFile() as memory:
+        memory.truncate(4096)
+        taken = {int(fd) for fd in os.listdir(f"/proc/{server.process.pid}/fd")}
+        free = min(set(range(len(taken) + 1)) - taken)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (free, free))
+        body = struct.pack("<IIQQQ", 32, 3, 0, 0x100000, 4096)
+        socket.send_fds(client, [struct.pack("<HHIII", 2, 2, 16 + len(body), 0, 0) + body],
+                        [memory.fileno()])
+        assert not client.recv(16), "the mapping was taken without its memory"
+    client.close()
+    server.process.terminate()
+    said = server.process.communicate(timeout=60)[1]
+    assert "no descriptor was free" in said and server.process.returncode == 0, said
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         path = folder / "device.sock"
         trace = folder / "trace"
         check_usage(folder)
+        check_few_descriptors(folder)
 
         server = Server(path, "--trace", str(trace))
         done = run("serve", SPEC, "--socket", str(path), "--trace", str(trace), code=1)

@@ -139,7 +139,8 @@ qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t si
 	control.align = (struct cmsghdr){.cmsg_len = 0};
 	message.msg_controllen = CMSG_SPACE(sizeof(int) * rpc->max_fds);
 	n = qsc_recvmsg(rpc->fd, &message, flags | MSG_CMSG_CLOEXEC);
-	if (n < 0 || !message.msg_controllen)
+	/* Where none of the descriptors found room there is no control data at all. */
+	if (n < 0 || (!message.msg_controllen && !(message.msg_flags & MSG_CTRUNC)))
 		return n;
 	return qsc_rpc_take_fds(&message, input) < 0 ? -EPROTO : n;
 }

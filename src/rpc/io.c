@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "rpc/internal.h"
 
 /* How many spins between two looks at the clock. */
@@ -39,10 +40,16 @@ int qsc_rpc_wait_for(int fd, short events, uint64_t deadline_us)
 
 int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input)
 {
-	/* The kernel had to drop some. */
-	int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
 	struct cmsghdr *control;
+	int result = 0;
 
+	if (message->msg_flags & MSG_CTRUNC) {
+		qsc_log(QSC_LOG_WARNING,
+			"vfio-user: descriptors that came with a message were lost, since there "
+			"were more than a message may have or no descriptor was free here (limit "
+			"of open files); the connection is closed");
+		result = -EPROTO;
+	}
 	for (control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
 		size_t count;
 
