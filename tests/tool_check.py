@@ -180,9 +180,79 @@ def check_gone(folder):
     assert {f["result"] for f in device["findings"]} <= {"could not be tried"}, device
 
 
+def look(out, *args, code):
+    run(*args, "--json", str(out), code=code)
+    (device,) = json.loads(out.read_text())["devices"]
+    return device, {f["id"]: f for f in device["findings"]}
+
+
+def check_killed(folder):
+    """That a server dies is told where it happened, breaks no clause, and is never a good report."""
+    out = folder / "killed.json"
+    with Served(folder / "k1", "set-state:STOP_COPY/RUNNING@2=kill") as uri:
+        device, found = look(out, uri, code=1)
+    assert device["verdict"] == "broken" and len(found) == 53, device
+    broken = [f for f in found.values() if f["result"] == "broken"]
+    assert [(f["id"], f["clause"], f["gone"]) for f in broken] == [("ARC-1", None, True)], broken
+    assert broken[0]["steps"][-1] == "device RUNNING set-state target=STOP_COPY session=0 = -ENOTCONN"
+    assert found["ARC-2"]["result"] == "could not be tried" and "has ended" in found["ARC-2"]["text"], found
+    # In the midst of an item that opens the device again, and so meets nobody.
+    with Served(folder / "k2", "data-size/STOP@3+=kill") as uri:
+        device, found = look(out, uri, code=1)
+    (broken,) = [f for f in found.values() if f["result"] == "broken"]
+    assert broken["gone"] and broken["clause"] is None and broken["steps"], broken
+    # A connection that ends and can be made again: the walk is cut down to that.
+    done = run("model:dmacopy,memory=64K", "--fault", "set-irqs/RUNNING_P2P=disconnect", "--json", str(out), code=1)
+    assert "is gone in " in done.stdout and "breaks" not in done.stdout.splitlines()[-2], done.stdout
+    found = {f["id"]: f for f in json.loads(out.read_text())["devices"][0]["findings"]}
+    assert found["walk"]["gone"] and len(found["walk"]["steps"]) < 10, found["walk"]
+    # Before anything was tried: nothing is said of its promises.
+    with Served(folder / "k3", "get-region-info=kill") as uri:
+        device, found = look(out, uri, code=3)
+    assert not found and "after it was asked what it is" in device["error"], device
+
+
+def check_refusing(folder):
+    """One that changes no state does not conform; one whose streams cannot be loaded breaks no clause about
+    requests; and why something could not be tried is always said."""
+    out = folder / "refusing.json"
+    for fault, clauses in (("set-state=EBUSY", {"ARC-1"}), ("arc=EAGAIN", {"ARC-1"}),
+                           ("session-read=flip", {"SESS-5"}), ("region-write=EBUSY", {"DEV-7"})):
+        with Served(folder / "r", fault) as uri:
+            _, found = look(out, uri, code=1)
+        assert {f["clause"] for f in found.values() if f["result"] == "broken"} == clauses, (fault, found)
+        assert all(f["text"] for f in found.values()), (fault, found)
+
+
+def check_fault(folder):
+    """A device made to lie for the occasion, and a command that any shell takes."""
+    out = folder / "fault.json"
+    device, found = look(out, "model:dmacopy,memory=64K", "--fault", "device.set-state:RUNNING/RUNNING=EINVAL",
+                         "--clause", "ARC-2", code=1)
+    again = found["ARC-2"]["again"]
+    assert shlex.split(again)[2:] == ["model:dmacopy,memory=64K", "--clause", "ARC-2", "--fault",
+                                      "device.set-state:RUNNING/RUNNING=EINVAL"], again
+    odd = folder / "it's a $(folder)"
+    odd.mkdir()
+    with Served(odd / "s", "set-state:RUNNING/RUNNING=EINVAL") as uri:
+        _, found = look(out, uri, "--clause", "ARC-2", code=1)
+        again = found["ARC-2"]["again"].replace("quiesce", shlex.quote(TOOL), 1)
+        done = subprocess.run(["sh", "-c", again], text=True, capture_output=True, check=False, timeout=60)
+        assert done.returncode == 1 and found["ARC-2"]["text"] in done.stdout, done
+
+
+def check_partly(folder):
+    """What holds only as far as it was tried is marked and counted."""
+    _, found = look(folder / "partly.json", "model:dmacopy,memory=64K", code=0)
+    assert {i for i, f in found.items() if f["partly"]} == {"STATE-5", "DEV-4", "peer-access"}, found
+    done = run("model:dmacopy,memory=64K", "--clause", "STATE-5")
+    assert "5 ~" in done.stdout and "1 were not tried in all parts" in done.stdout, done.stdout
+
+
 def check_usage(folder):
     for args in ([], ["model:dmacopy", "--clause", "SESS-99"], ["model:none"], ["nothing:x"],
                  ["model:dmacopy", "--clause", "ORD-1"], ["model:dmacopy", "--seed", "x"],
+                 ["model:dmacopy", "--fault", "nic.reset=EIO"], ["model:dmacopy", "--fault", "reset=none"],
                  ["model:dmacopy", "--register", "0:0:3"], [f"vfio-user:{folder}/none"],
                  ["model:dmacopy", "--tells-peers", "perhaps"],
                  ["model:dmacopy", "--json", f"{folder}/none/x"]):
@@ -195,7 +265,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for check in (check_conforming, check_nvme, check_flags, check_broken, check_walk, check_unknown,
-                      check_destination, check_gone, check_usage):
+                      check_destination, check_gone, check_killed, check_refusing, check_fault, check_partly,
+                      check_usage):
             check(folder)
             print(f"{check.__name__}: ok")
 

@@ -144,7 +144,8 @@ struct qsc_check_finding {
 	/* What was seen and, where broken, what should have been; what of it was left out. */
 	const char *text;
 	/* Where broken: the clause that is; QSC_CLAUSE_COUNT where a rule of the allowed list or of
-	 * the interface is that no clause names. Else that of the item. */
+	 * the interface is that no clause names, or where the device answers no more, whatever was
+	 * tried. Else that of the item. */
 	enum qsc_clause clause;
 	/*
 	 * Where broken: the actions since the device was made ready, one a line, "device STATE
@@ -158,6 +159,9 @@ struct qsc_check_finding {
 	uint64_t omitted;
 	uint64_t seed; /* of the walk that broke it, else 0 */
 	uint64_t took_us;
+	bool gone;     /* broken, because the device answers no more, whatever was tried */
+	bool unopened; /* not tried, because the device could not be opened again */
+	bool partly;   /* holds as far as it could be tried; the text says what could not */
 };
 
 struct qsc_check_options {

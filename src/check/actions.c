@@ -536,10 +536,9 @@ enum qsc_check_result actions_try(struct harness *h, enum qsc_action action)
 		return not_tried(h, "%s", row.why[1]);
 	if (!kept)
 		return not_promised(h, "%s", row.why[0]);
-	if (row.counts[QSC_CHECK_NOT_PROMISED])
-		return holds(h, "in %u states; not promised %s%s%s", kept, row.why[0],
-			     row.why[1][0] ? "; could not be tried " : "", row.why[1]);
 	if (row.why[1][0])
 		harness_leave_out(h, "%s", row.why[1]);
+	if (row.counts[QSC_CHECK_NOT_PROMISED])
+		return holds(h, "in %u states; not promised %s", kept, row.why[0]);
 	return holds(h, "in %u states", kept);
 }

@@ -73,7 +73,8 @@ static uint64_t now_us(void)
 static enum qsc_check_result run_item(struct harness *h, size_t index, bool migrates)
 {
 	if (!migrates)
-		return not_promised(h, "the device does not migrate");
+		return not_promised(h, "the device does not migrate: asked how, it answers: %s",
+				    strerror(h->no_flags));
 	if (index < NUM_CLAUSES)
 		return clause_find((enum qsc_clause)index)->run(h);
 	if (index < FIRST_WALK)
@@ -81,22 +82,36 @@ static enum qsc_check_result run_item(struct harness *h, size_t index, bool migr
 	return walks_try(h);
 }
 
-/* Whether the device, or who serves it, is gone: then nothing else says what was wrong. */
-static bool is_gone(struct harness *h)
+/* One that was there for this item and cannot be opened again, though nobody holds it, has ended.
+ */
+static bool is_gone(struct harness *h, enum qsc_check_result result)
 {
-	struct qsc_device_info info;
-	int r = h->dev ? qsc_device_get_info(h->dev, &info) : 0;
+	bool ended = result == QSC_CHECK_NOT_TRIED && h->opened && h->unopened &&
+		     h->unopened != EBUSY;
 
-	return r == -ENOTCONN || r == -ETIMEDOUT || r == -EPROTO;
+	return ended || harness_gone(h);
 }
 
-static enum qsc_check_result gone(struct harness *h)
+/* Then nothing else says what was wrong, and nothing that held before holds. */
+static enum qsc_check_result gone(struct harness *h, enum qsc_check_result result)
 {
 	char text[sizeof(h->evidence)];
 
+	if (h->gone)
+		return result;
 	memcpy(text, h->evidence, sizeof(text));
-	h->broken = QSC_CLAUSE_COUNT;
-	return broken(h, "the device is gone, it answers no more: %.400s", text);
+	h->gone = true;
+	return broken(h, "the %s is gone, it answers no more%s%.400s",
+		      h->opener == &h->options->to ? "destination" : "device",
+		      result == QSC_CHECK_HOLDS ? "" : ": ", result == QSC_CHECK_HOLDS ? "" : text);
+}
+
+/* Of what is broken: no clause says that a device answers at all. */
+static enum qsc_clause clause_of(const struct harness *h, const struct qsc_check_item *item)
+{
+	if (h->gone)
+		return QSC_CLAUSE_COUNT;
+	return item->clause == QSC_CLAUSE_COUNT ? h->broken : item->clause;
 }
 
 static void report(struct harness *h, const struct qsc_check_item *item,
@@ -108,14 +123,17 @@ static void report(struct harness *h, const struct qsc_check_item *item,
 		.item = *item,
 		.result = result,
 		.text = text,
-		.clause = item->clause == QSC_CLAUSE_COUNT ? h->broken : item->clause,
+		.clause = clause_of(h, item),
 		.steps = steps,
 		.took_us = took_us,
+		.gone = h->gone,
+		.unopened = result == QSC_CHECK_NOT_TRIED && h->unopened,
+		.partly = result == QSC_CHECK_HOLDS && h->left_out[0],
 	};
 
 	(void)snprintf(text, sizeof(text), "%s%s%s", h->evidence,
-		       h->left_out[0] && result == QSC_CHECK_HOLDS ? "; could not be tried: " : "",
-		       result == QSC_CHECK_HOLDS ? h->left_out : "");
+		       finding.partly ? "; could not be tried: " : "",
+		       finding.partly ? h->left_out : "");
 	if (result == QSC_CHECK_BROKEN) {
 		finding.num_steps = record_lines(&h->record, steps, &finding.omitted);
 		finding.head = qsc_min_u64(finding.num_steps, RECORD_HEAD);
@@ -138,11 +156,13 @@ static void try_item(struct harness *h, size_t index, bool migrates)
 	h->left_out[0] = '\0';
 	h->broken = QSC_CLAUSE_COUNT;
 	h->seed = 0;
+	h->gone = false;
+	h->opened = false;
 	record_clear(&h->record);
 	result = run_item(h, index, migrates);
 	record_freeze(&h->record);
-	if (result != QSC_CHECK_HOLDS && is_gone(h))
-		result = gone(h);
+	if (is_gone(h, result))
+		result = gone(h, result);
 	if (h->dev)
 		(void)qsc_device_reset(h->dev);
 	harness_let_go(h);

@@ -88,10 +88,14 @@ static int open_it(struct harness *h)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_device *inner;
-	int r = open_when_free(h, &inner, &err);
+	int r = h->silent == h->opener ? -ETIMEDOUT : open_when_free(h, &inner, &err);
 
 	h->session = 0;
 	h->dev = NULL;
+	h->opened |= !r;
+	h->unopened = -r;
+	if (r == -ETIMEDOUT)
+		h->silent = h->opener;
 	if (r) {
 		harness_trouble(h, r, "the device cannot be opened");
 		if (err.text[0])
@@ -129,6 +133,14 @@ int harness_open(struct harness *h)
 	h->flags = info.flags;
 	h->dirty_log = info.dirty_log;
 	return 0;
+}
+
+bool harness_gone(struct harness *h)
+{
+	struct qsc_device_info info;
+	int r = h->dev ? qsc_device_get_info(h->dev, &info) : 0;
+
+	return r == -ENOTCONN || r == -ETIMEDOUT || r == -EPROTO;
 }
 
 void harness_let_go(struct harness *h)
@@ -222,13 +234,16 @@ struct qsc_check_bench harness_bench(struct harness *h)
 /* Open, reset, map and set up. */
 static int start(struct harness *h, const struct qsc_check_opener *opener)
 {
+	bool again;
 	int r;
 
 	harness_close(h);
-	if (h->opener != &h->options->to || opener == &h->options->device)
-		record_clear(&h->record);
+	again = h->opener != &h->options->to || opener == &h->options->device;
 	h->opener = opener;
 	r = harness_open(h);
+	/* Where it cannot be opened, what was done before may be why. */
+	if (h->dev && again)
+		record_clear(&h->record);
 	if (!r)
 		r = harness_reset(h);
 	/* Left over only from a device that was not let go of (STATE-5). */
@@ -399,10 +414,9 @@ int harness_write(struct harness *h, const void *data, size_t size, size_t piece
 		size_t part = size < piece ? size : piece;
 		ssize_t n = qsc_device_session_write(h->dev, h->session, bytes, part);
 
-		if (n < 0)
-			return (int)n;
-		if (n == 0 || (size_t)n > part)
-			return -EPROTO;
+		if (n <= 0 || (size_t)n > part)
+			return harness_trouble(h, n < 0 ? (int)n : -EPROTO,
+					       "a stream cannot be written");
 		bytes += n;
 		size -= (size_t)n;
 	}

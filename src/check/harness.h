@@ -72,6 +72,7 @@ struct harness {
 	struct qsc_device *dev;
 	const struct qsc_check_opener *opener; /* that opened it */
 	const char *kind;		       /* of its implementer */
+	const struct qsc_check_opener *silent; /* did not answer in time: it is not asked again */
 	uint32_t flags;
 	bool dirty_log;
 
@@ -83,6 +84,12 @@ struct harness {
 	int peer_fd;
 	int eventfds[HARNESS_VECTORS];
 	bool used; /* there may be something in the memory that is copied to */
+	/* Who serves the device answers no more, which breaks no clause but all of them. */
+	bool gone;
+	bool opened; /* it could be opened, for this item */
+	/* Both an errno, or 0. */
+	int unopened; /* with which it could not be opened, the last time */
+	int no_flags; /* with which it does not tell its migration flags */
 	/* Copies with each vector since the device was made ready that were waited for. */
 	uint32_t awaited[HARNESS_VECTORS];
 	/* Why the exerciser cannot make the device work; found by the survey. */
@@ -123,6 +130,8 @@ int harness_no_interrupts(struct harness *h);
 /* The same, and what the device answers: no trouble. */
 int harness_set_vectors(struct harness *h, bool listen);
 int harness_reset(struct harness *h);
+/* Whether the device that is held, or who serves it, answers no more. */
+bool harness_gone(struct harness *h);
 
 /* ---- states ---- */
 

@@ -134,6 +134,7 @@ static enum qsc_check_result state_4(struct harness *h)
 
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_blank(h, &blank));
+	REQUIRE(h, harness_load(h, &blank));
 	PART(state_4_failed_load(h, &blank));
 	for (uint32_t s = 0; s < QSC_STATE_COUNT; s++) {
 		if (!harness_has(h, s))

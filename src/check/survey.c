@@ -217,7 +217,9 @@ static int look(struct harness *h, struct qsc_check_subject *subject, struct qsc
 		if (qsc_device_get_region_info(h->dev, i, &h->regions[i]))
 			h->regions[i] = (struct qsc_region_info){0};
 	look_at_identity(h, subject, &info);
-	if (!qsc_device_get_migration(h->dev, &migration)) {
+	r = qsc_device_get_migration(h->dev, &migration);
+	h->no_flags = -r;
+	if (!r) {
 		subject->migrates = true;
 		subject->flags = migration.flags;
 		subject->dirty_log = migration.dirty_log;
@@ -268,17 +270,40 @@ static int look_at_destination(struct harness *h, struct qsc_error *err)
 			 : 0;
 }
 
+/* One that answers no more has neither kept nor broken anything. */
+static int still_there(struct harness *h, const char *after, struct qsc_error *err)
+{
+	return harness_gone(h) ? qsc_error_set(err, ENOTCONN, NULL,
+					       "the device is gone, it answers no more %s", after)
+			       : 0;
+}
+
+/* It is held, and stays so. */
+static int survey(struct harness *h, struct qsc_check_subject *subject, struct qsc_error *err)
+{
+	int r = look(h, subject, err);
+
+	if (!r)
+		r = still_there(h, "after it was asked what it is", err);
+	if (r || !subject->migrates)
+		return r;
+	look_for_error(h);
+	/* Nobody holds one that could not be opened again for that. */
+	if (!h->dev)
+		return qsc_error_set(err, ENOTCONN, NULL, "%s", h->trouble);
+	return still_there(h, "after it was given a stream that is none", err);
+}
+
 int harness_survey(struct harness *h, struct qsc_check_subject *subject, struct qsc_error *err)
 {
 	int r;
 
 	*subject = (struct qsc_check_subject){0};
 	r = harness_open(h);
-	if (!h->dev)
-		return qsc_error_set(err, -r, NULL, "%s", h->trouble);
-	r = look(h, subject, err);
-	if (!r && subject->migrates)
-		look_for_error(h);
+	if (!h->dev || (r && harness_gone(h)))
+		r = qsc_error_set(err, -r, NULL, "%s", h->trouble);
+	else
+		r = survey(h, subject, err);
 	if (h->dev)
 		qsc_device_reset(h->dev);
 	harness_close(h);

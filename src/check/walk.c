@@ -6,15 +6,18 @@
  */
 #include "check/walk.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "check/clause.h"
 #include "check/oracle.h"
 
 #define DEFAULT_SEEDS 8U
-#define SHRINK_RUNS   300 /* more are not worth the wait */
+#define SHRINK_RUNS   300	/* more are not worth the wait, */
+#define SHRINK_US     60000000U /* nor is this of a device that lets itself be waited for */
 
 struct walk {
 	struct harness *h;
@@ -64,65 +67,104 @@ static void make_steps(struct walk *w, uint64_t seed, size_t count)
 	w->count = count;
 }
 
+/* What a device that answers no more is accused of else, it did not do. */
+static int gone(struct walk *w, const char *why)
+{
+	struct harness *h = w->h;
+	char text[400];
+
+	(void)snprintf(text, sizeof(text), "%.399s", why);
+	broken(h, "the device is gone, it answers no more%s%s", text[0] ? ": " : "", text);
+	h->gone = true;
+	h->broken = QSC_CLAUSE_COUNT;
+	w->broken = true;
+	return 0;
+}
+
 /* From a fresh device; the evidence is in the harness. */
 static int run(struct walk *w)
 {
+	struct harness *h = w->h;
 	struct oracle o;
-	int r = harness_start(w->h);
+	int r = harness_start(h);
 
 	w->broken = false;
-	oracle_begin(&o, w->h, w->blank);
+	h->gone = false;
+	oracle_begin(&o, h, w->blank);
 	for (w->done = 0; !r && !o.broken && w->done < w->count; w->done++)
 		r = oracle_step(&o, &w->steps[w->done]);
 	w->broken = o.broken;
+	if (harness_gone(h))
+		r = gone(w, r ? h->trouble : o.broken ? h->evidence : "");
 	return r;
 }
 
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U;
+}
+
+/* What a walk came to, to be seen again. */
+struct seen {
+	enum qsc_clause clause;
+	bool gone;
+};
+
+static bool seen_again(struct walk *w, struct seen seen)
+{
+	return !run(w) && w->broken && w->h->broken == seen.clause && w->h->gone == seen.gone;
+}
+
 /* Leave out as much as can be without the same clause being kept. */
-static int shrink(struct walk *w, enum qsc_clause clause)
+static void shrink(struct walk *w, struct seen seen)
 {
 	qsc_autofree struct walk_step *kept = calloc(w->count, sizeof(*kept));
-	unsigned int runs = 0;
+	uint64_t until_us = now_us() + SHRINK_US;
 	size_t count = w->done, part = w->done / 2;
-	int r = 0;
+	unsigned int runs = 0;
 
 	if (!kept)
-		return 0;
+		return;
 	memcpy(kept, w->steps, count * sizeof(*kept));
-	for (part = part ? part : 1; part && runs < SHRINK_RUNS; part /= 2)
-		for (size_t at = 0; at < count && runs < SHRINK_RUNS;) {
+	for (part = part ? part : 1; part; part /= 2)
+		for (size_t at = 0; at < count;) {
 			size_t cut = part < count - at ? part : count - at;
 
+			/* One that can no more be opened shows nothing either. */
+			if (++runs > SHRINK_RUNS || now_us() > until_us || w->h->unopened)
+				goto out;
 			memcpy(w->steps, kept, at * sizeof(*kept));
 			memcpy(w->steps + at, kept + at + cut, (count - at - cut) * sizeof(*kept));
 			w->count = count - cut;
-			runs++;
-			r = run(w);
-			if (r || !w->broken || w->h->broken != clause) {
+			if (!seen_again(w, seen)) {
 				at += cut;
 				continue;
 			}
 			count = w->done;
 			memcpy(kept, w->steps, count * sizeof(*kept));
 		}
+out:
 	memcpy(w->steps, kept, count * sizeof(*kept));
 	w->count = count;
-	return 0;
 }
 
 /* It has just been seen; show it as short as it can be. */
 static enum qsc_check_result show(struct walk *w, uint64_t seed)
 {
-	enum qsc_clause clause = w->h->broken;
 	struct harness *h = w->h;
+	struct seen seen = {h->broken, h->gone};
 	size_t length = w->done;
 	char text[sizeof(h->evidence)];
 
 	memcpy(text, h->evidence, sizeof(text));
-	w->h->seed = seed;
-	shrink(w, clause);
-	if (run(w) || !w->broken || h->broken != clause) {
-		h->broken = clause;
+	h->seed = seed;
+	shrink(w, seen);
+	if (!seen_again(w, seen)) {
+		h->broken = seen.clause;
+		h->gone = seen.gone;
 		return broken(h, "after %zu actions of seed %llu, and not again: %.400s", length,
 			      (unsigned long long)seed, text);
 	}

@@ -2,6 +2,7 @@
 /* `quiesce check`: try everything that the contract promises of a device on the device itself. */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "check.h"
 #include "device.h"
 #include "models.h"
+#include "text.h"
 #include "tool.h"
 
 #define MAX_DEVICES 64
@@ -33,7 +35,8 @@ struct request {
 	const char *json_path;
 	const char *junit_path;
 	FILE *json, *junit;
-	char settings[512];
+	char *fault;	/* all of --fault as one specification, or NULL */
+	char *settings; /* as options, each after a blank; or NULL */
 };
 
 /* ---- holding a device ---- */
@@ -42,6 +45,10 @@ struct request {
 struct holder {
 	const char *uri;
 	struct qsc_runtime *rt; /* of a model in this process */
+	const char *name;
+	const char *fault; /* the specification, or NULL */
+	char *struck;	   /* its rules that have struck so far, each once */
+	pthread_mutex_t lock;
 	_Atomic uint64_t violations;
 	bool wrong; /* the URI is at fault */
 };
@@ -60,9 +67,24 @@ static uint64_t violations(void *ctx)
 	return atomic_load(&((struct holder *)ctx)->violations);
 }
 
-static int hold(void *ctx, struct qsc_device **dev, struct qsc_error *err)
+/* It is opened many times, and a rule that strikes is told of once. */
+static void struck(void *ctx, const char *rule)
 {
 	struct holder *holder = ctx;
+	char *more = NULL;
+
+	pthread_mutex_lock(&holder->lock);
+	if ((!holder->struck || !strstr(holder->struck, rule)) &&
+	    asprintf(&more, "%s%s,", holder->struck ? holder->struck : "", rule) >= 0) {
+		(void)tool_fail("the fault '%s' strikes the %s", rule, holder->name);
+		free(holder->struck);
+		holder->struck = more;
+	}
+	pthread_mutex_unlock(&holder->lock);
+}
+
+static int hold_sound(struct holder *holder, struct qsc_device **dev, struct qsc_error *err)
+{
 	int result;
 
 	if (!holder->rt)
@@ -71,8 +93,25 @@ static int hold(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 	return result < 0 ? qsc_error_set(err, -result, NULL, "%s", strerror(-result)) : 0;
 }
 
+static int hold(void *ctx, struct qsc_device **dev, struct qsc_error *err)
+{
+	struct holder *holder = ctx;
+	struct qsc_device *sound;
+	int result = hold_sound(holder, &sound, err);
+
+	if (result < 0)
+		return result;
+	*dev = sound;
+	if (holder->fault)
+		result = qsc_fault_open(sound, holder->name, holder->fault, struck, holder, dev,
+					err);
+	if (result < 0)
+		qsc_device_close(sound);
+	return result;
+}
+
 /* A model is made once, so that it is the same device that is opened again. */
-static void make(struct holder *holder, const char *uri)
+static void make(struct holder *holder, const char *name, const char *uri, const char *fault)
 {
 	const struct models_options options = {
 		.violation = count_violation,
@@ -81,7 +120,8 @@ static void make(struct holder *holder, const char *uri)
 	struct qsc_error err = QSC_ERROR_NONE;
 	int result;
 
-	*holder = (struct holder){.uri = uri};
+	*holder = (struct holder){
+		.uri = uri, .name = name, .fault = fault, .lock = PTHREAD_MUTEX_INITIALIZER};
 	if (strncmp(uri, "model:", 6) != 0)
 		return;
 	result = models_create(uri + 6, &options, &holder->rt, &err);
@@ -93,8 +133,8 @@ static void make(struct holder *holder, const char *uri)
 
 static void unmake(struct holder *holder)
 {
-	if (holder->rt)
-		qsc_runtime_destroy(holder->rt);
+	qsc_runtime_destroy(holder->rt);
+	free(holder->struck);
 }
 
 /* ---- findings ---- */
@@ -136,6 +176,7 @@ static void found(void *ctx, const struct qsc_check_finding *f)
 		.item = f->item,
 		.result = f->result,
 		.clause = f->clause,
+		.gone = f->gone,
 		.text = copy(f->text),
 		.steps = several(f->num_steps, sizeof(char *)),
 		.num_steps = f->num_steps,
@@ -143,10 +184,13 @@ static void found(void *ctx, const struct qsc_check_finding *f)
 		.omitted = f->omitted,
 		.seed = f->seed,
 		.took_us = f->took_us,
+		.partly = f->partly,
 	};
 	for (size_t i = 0; i < f->num_steps; i++)
 		kept->steps[i] = copy(f->steps[i]);
 	device->counts[f->result]++;
+	device->partly += f->partly;
+	device->unopened |= f->unopened;
 	device->named_not_tried |= collector->request->some_items &&
 				   f->result == QSC_CHECK_NOT_TRIED;
 	if (!collector->request->tap)
@@ -189,14 +233,14 @@ static void check_one(struct request *request, struct check_device *device,
 	}
 	if (request->reg.register_size)
 		exercisers[n] = &request->reg;
-	make(&holder, device->uri);
+	make(&holder, "device", device->uri, request->fault);
 	if (holder.rt) {
 		options.violations = violations;
 		options.violations_ctx = &holder;
 	}
 	to = (struct holder){0};
 	if (request->to) {
-		make(&to, request->to);
+		make(&to, "destination", request->to, request->fault);
 		options.to = (struct qsc_check_opener){.open = hold, .ctx = &to};
 	}
 	device->findings = several(MAX_ITEMS, sizeof(*device->findings));
@@ -214,7 +258,8 @@ int check_code(const struct check_device *device)
 {
 	if (device->counts[QSC_CHECK_BROKEN])
 		return TOOL_FAILED;
-	if (device->error[0] || device->named_not_tried || !device->counts[QSC_CHECK_HOLDS])
+	if (device->error[0] || device->named_not_tried || device->unopened ||
+	    !device->counts[QSC_CHECK_HOLDS])
 		return TOOL_UNTRIED;
 	return TOOL_OK;
 }
@@ -231,16 +276,50 @@ const char *check_verdict(const struct check_device *device)
 	}
 }
 
-void check_again(const struct check_report *report, const struct check_device *device,
-		 const struct check_finding *finding, char *text, size_t size)
+const char *check_promise(const struct check_finding *finding)
 {
-	char seed[32] = "";
+	const struct qsc_clause_info *info = qsc_clause_info(finding->clause);
 
+	if (finding->gone)
+		return "A device that is held answers, whatever it was asked before.";
+	return info ? info->text : finding->item.text;
+}
+
+/* A stream of text, which makes `*text` when it is closed. */
+static FILE *begin_text(char **text, size_t *size)
+{
+	FILE *out = open_memstream(text, size);
+
+	if (!out)
+		exit(tool_fail("out of memory"));
+	return out;
+}
+
+static void end_text(FILE *out)
+{
+	if (fclose(out) != 0)
+		exit(tool_fail("out of memory"));
+}
+
+char *check_again(const struct check_report *report, const struct check_device *device,
+		  const struct check_finding *finding)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = begin_text(&text, &size);
+
+	(void)fputs("quiesce check ", out);
+	text_shell(out, device->uri);
+	if (report->to) {
+		(void)fputs(" --to ", out);
+		text_shell(out, report->to);
+	}
+	(void)fprintf(out, " --clause %s", finding->item.id);
 	if (finding->seed)
-		(void)snprintf(seed, sizeof(seed), " --seed %" PRIu64, finding->seed);
-	(void)snprintf(text, size, "quiesce check %s%s%s --clause %s%s%s", device->uri,
-		       report->to ? " --to " : "", report->to ? report->to : "", finding->item.id,
-		       seed, report->settings);
+		(void)fprintf(out, " --seed %" PRIu64, finding->seed);
+	(void)fputs(report->settings, out);
+	end_text(out);
+	return text;
 }
 
 /* ---- the command line ---- */
@@ -255,6 +334,7 @@ enum {
 	OPT_STEPS,
 	OPT_PEERS,
 	OPT_REGISTER,
+	OPT_FAULT,
 };
 
 static const struct argp_option arguments[] = {
@@ -278,6 +358,11 @@ static const struct argp_option arguments[] = {
 	 "the "
 	 "type of the device is not known",
 	 0},
+	{"fault", OPT_FAULT, "SPEC", 0,
+	 "Have the 'device' (or the 'destination') fail, delay or lie where SPEC says, each time "
+	 "it "
+	 "is opened; may be given several times",
+	 0},
 	{"dangerous", OPT_DANGEROUS, NULL, 0,
 	 "Try also what crashes some kernels: letting go of a device while it loads", 0},
 	{0},
@@ -285,10 +370,34 @@ static const struct argp_option arguments[] = {
 
 static void add_setting(struct request *request, const char *option, const char *value)
 {
-	size_t used = strlen(request->settings);
+	char *text = NULL;
+	size_t size;
+	FILE *out = begin_text(&text, &size);
 
-	(void)snprintf(request->settings + used, sizeof(request->settings) - used, " --%s%s%s",
-		       option, value ? " " : "", value ? value : "");
+	(void)fprintf(out, "%s --%s", request->settings ? request->settings : "", option);
+	if (value) {
+		(void)fputc(' ', out);
+		text_shell(out, value);
+	}
+	end_text(out);
+	free(request->settings);
+	request->settings = text;
+}
+
+static void add_fault(struct request *request, const char *spec)
+{
+	static const char *const names[] = {"device", "destination"};
+	struct qsc_error err = QSC_ERROR_NONE;
+	char *all = NULL;
+
+	if (qsc_fault_check_names(spec, names, 2, &err) < 0)
+		tool_usage("%s", err.text);
+	if (asprintf(&all, "%s%s%s", request->fault ? request->fault : "",
+		     request->fault ? "," : "", spec) < 0)
+		exit(tool_fail("out of memory"));
+	free(request->fault);
+	request->fault = all;
+	add_setting(request, "fault", spec);
 }
 
 static void add_item(struct request *request, const char *id)
@@ -379,6 +488,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_TAP:
 		request->tap = true;
 		return 0;
+	case OPT_FAULT:
+		add_fault(request, arg);
+		return 0;
 	case OPT_DANGEROUS:
 		request->dangerous = true;
 		add_setting(request, "dangerous", NULL);
@@ -453,6 +565,8 @@ static void release(struct request *request)
 		}
 		free(device->findings);
 	}
+	free(request->fault);
+	free(request->settings);
 	free(request);
 }
 
@@ -460,7 +574,7 @@ static void release(struct request *request)
 static int check_all(struct request *request)
 {
 	struct check_report report = {request->devices, request->num_devices, request->to,
-				      request->settings};
+				      request->settings ? request->settings : ""};
 	int code = TOOL_OK, written;
 
 	for (size_t i = 0; i < request->num_devices; i++) {

@@ -20,6 +20,8 @@ struct check_finding {
 	uint64_t omitted;
 	uint64_t seed;
 	uint64_t took_us;
+	bool gone;
+	bool partly;
 };
 
 struct check_device {
@@ -28,7 +30,9 @@ struct check_device {
 	struct check_finding *findings;
 	size_t num_findings;
 	size_t counts[QSC_CHECK_RESULT_COUNT];
+	size_t partly;			 /* of those that hold */
 	bool named_not_tried;		 /* an item that --clause names */
+	bool unopened;			 /* it could not be opened again, for some items */
 	char error[QSC_ERROR_TEXT_SIZE]; /* it could not be looked at */
 	uint64_t took_us;
 };
@@ -45,9 +49,11 @@ struct check_report {
 int check_code(const struct check_device *device);
 /* "conforms", "broken", "could not be tried". */
 const char *check_verdict(const struct check_device *device);
-/* "the clause SESS-6", "row config-write of the allowed list", … */
-void check_again(const struct check_report *report, const struct check_device *device,
-		 const struct check_finding *finding, char *text, size_t size);
+/* The command for a shell that shows a finding again; the caller's to free. */
+char *check_again(const struct check_report *report, const struct check_device *device,
+		  const struct check_finding *finding);
+/* What a finding is about: the words of the clause, or of the item where there is none. */
+const char *check_promise(const struct check_finding *finding);
 
 /* For people, on stdout: what is checked, each finding as it comes, and the verdict at the end. */
 void check_show_subject(const struct check_device *device, const struct check_report *report);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <json-c/json.h>
@@ -29,15 +30,17 @@ static struct json_object *finding_json(const struct check_report *report,
 	struct json_object *object = json_object_new_object();
 	struct json_object *steps = json_object_new_array();
 	const struct qsc_clause_info *info = qsc_clause_info(f->clause);
-	char again[512];
+	char *again;
 
 	add_text(object, "id", f->item.id);
 	add_text(object, "clause", info ? info->id : NULL);
-	add_text(object, "promise", info ? info->text : f->item.text);
+	add_text(object, "promise", check_promise(f));
 	add_text(object, "authority", info ? info->authority : NULL);
 	add_text(object, "result", qsc_check_result_name(f->result));
 	add_text(object, "text", f->text);
 	add_number(object, "took_us", f->took_us);
+	if (f->result == QSC_CHECK_HOLDS)
+		json_object_object_add(object, "partly", json_object_new_boolean(f->partly));
 	if (f->result == QSC_CHECK_BROKEN) {
 		for (size_t i = 0; i < f->num_steps; i++)
 			json_object_array_add(steps, json_object_new_string(f->steps[i]));
@@ -46,8 +49,10 @@ static struct json_object *finding_json(const struct check_report *report,
 		add_number(object, "omitted", f->omitted);
 		if (f->seed)
 			add_number(object, "seed", f->seed);
-		check_again(report, device, f, again, sizeof(again));
+		json_object_object_add(object, "gone", json_object_new_boolean(f->gone));
+		again = check_again(report, device, f);
 		add_text(object, "again", again);
+		free(again);
 	} else {
 		json_object_put(steps);
 	}
@@ -122,7 +127,7 @@ static void xml(FILE *out, const char *text)
 static void case_xml(const struct check_report *report, const struct check_device *device,
 		     const struct check_finding *f, FILE *out)
 {
-	char again[512];
+	char *again;
 
 	(void)fprintf(out, "    <testcase classname=\"");
 	xml(out, device->uri);
@@ -141,13 +146,16 @@ static void case_xml(const struct check_report *report, const struct check_devic
 		return;
 	}
 	(void)fprintf(out, "\" type=\"%s\">\n",
-		      f->clause == QSC_CLAUSE_COUNT ? f->item.id : qsc_clause_id(f->clause));
+		      f->gone			      ? "gone"
+		      : f->clause == QSC_CLAUSE_COUNT ? f->item.id
+						      : qsc_clause_id(f->clause));
 	for (size_t i = 0; i < f->num_steps; i++) {
 		xml(out, f->steps[i]);
 		(void)fputc('\n', out);
 	}
-	check_again(report, device, f, again, sizeof(again));
+	again = check_again(report, device, f);
 	xml(out, again);
+	free(again);
 	(void)fputs("\n      </failure>\n    </testcase>\n", out);
 }
 
@@ -184,7 +192,7 @@ int check_write_junit(const struct check_report *report, FILE *out)
 static void tap_finding(const struct check_report *report, const struct check_device *device,
 			const struct check_finding *f, size_t number)
 {
-	char again[512];
+	char *again;
 
 	printf("%sok %zu - %s %s", f->result == QSC_CHECK_BROKEN ? "not " : "", number, device->uri,
 	       f->item.id);
@@ -196,8 +204,9 @@ static void tap_finding(const struct check_report *report, const struct check_de
 		return;
 	for (size_t i = 0; i < f->num_steps; i++)
 		printf("#   %s\n", f->steps[i]);
-	check_again(report, device, f, again, sizeof(again));
+	again = check_again(report, device, f);
 	printf("# again: %s\n", again);
+	free(again);
 }
 
 void check_write_tap(const struct check_report *report)

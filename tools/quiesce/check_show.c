@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
@@ -84,14 +85,14 @@ static void show_broken(const struct check_report *report, const struct check_de
 			const struct check_finding *f)
 {
 	const struct qsc_clause_info *info = qsc_clause_info(f->clause);
-	char again[512];
+	char *again = check_again(report, device, f);
 
-	printf("\nBROKEN %s", info ? info->id : f->item.id);
-	if (info && f->item.clause != f->clause)
+	printf("\nBROKEN %s", f->gone ? "gone" : info ? info->id : f->item.id);
+	if (f->gone || (info && f->item.clause != f->clause))
 		printf(", found by %s", f->item.id);
 	(void)putchar('\n');
 	printf("  %-9s", "promised");
-	tool_print_wrapped(info ? info->text : f->item.text, 11);
+	tool_print_wrapped(check_promise(f), 11);
 	if (info) {
 		printf("  %-9s", "says");
 		show_authority(info->authority);
@@ -100,15 +101,15 @@ static void show_broken(const struct check_report *report, const struct check_de
 	printf("  %-9s", "seen");
 	tool_print_wrapped(f->text, 11);
 	show_steps(f);
-	check_again(report, device, f, again, sizeof(again));
 	printf("  %-9s%s\n", "again", again);
+	free(again);
 }
 
 /* ---- one screen ---- */
 
-static char mark_of(enum qsc_check_result result)
+static char mark_of(const struct check_finding *f)
 {
-	return "+B-?"[result];
+	return f->partly ? '~' : "+B-?"[f->result];
 }
 
 /* Clauses in a line for each group, and the other items below. */
@@ -129,7 +130,7 @@ static void show_table(const struct check_device *device)
 				column = 9;
 			}
 			(void)snprintf(group, sizeof(group), "list");
-			column += (size_t)printf("  %s %c", f->item.id, mark_of(f->result));
+			column += (size_t)printf("  %s %c", f->item.id, mark_of(f));
 			continue;
 		}
 		if (strncmp(group, f->item.id, length) != 0 || group[length]) {
@@ -137,34 +138,36 @@ static void show_table(const struct check_device *device)
 			printf("%s  %-7s", column ? "\n" : "", group);
 			column = 9;
 		}
-		column += (size_t)printf("  %2s %c", number + 1, mark_of(f->result));
+		column += (size_t)printf("  %2s %c", number + 1, mark_of(f));
 	}
-	printf("%s\n  + holds   B broken   - not promised   ? could not be tried\n",
-	       column ? "\n" : "");
+	printf("%s\n  + holds   %sB broken   - not promised   ? could not be tried\n",
+	       column ? "\n" : "", device->partly ? "~ holds as far as it was tried   " : "");
 }
 
-/* "SESS-3, SESS-6", each once. */
-static void show_clauses(const struct check_device *device)
+/* "SESS-3, SESS-6", each once; or the items in which the device was gone. True for any. */
+static bool show_clauses(const struct check_device *device, bool gone, const char *before)
 {
 	bool seen[QSC_CLAUSE_COUNT + 1] = {false};
-	const char *before = "";
+	bool any = false;
 
 	for (size_t i = 0; i < device->num_findings; i++) {
 		const struct check_finding *f = &device->findings[i];
 
-		if (f->result != QSC_CHECK_BROKEN ||
+		if (f->result != QSC_CHECK_BROKEN || f->gone != gone ||
 		    (f->clause != QSC_CLAUSE_COUNT && seen[f->clause]))
 			continue;
 		seen[f->clause] = true;
-		printf("%s%s", before,
+		printf("%s%s", any ? ", " : before,
 		       f->clause == QSC_CLAUSE_COUNT ? f->item.id : qsc_clause_id(f->clause));
-		before = ", ";
+		any = true;
 	}
+	return any;
 }
 
 void check_show_verdict(const struct check_report *report, const struct check_device *device)
 {
 	char took[TEXT_SIZE];
+	bool any;
 
 	if (device->error[0]) {
 		(void)tool_fail("%s: %s", device->uri, device->error);
@@ -182,15 +185,20 @@ void check_show_verdict(const struct check_report *report, const struct check_de
 		       device->counts[QSC_CHECK_NOT_TRIED] ? " as far as it could be tried" : "");
 		break;
 	case TOOL_FAILED:
-		printf("does not conform: it breaks ");
-		show_clauses(device);
+		printf("does not conform: it ");
+		any = show_clauses(device, false, "breaks ");
+		(void)show_clauses(device, true, any ? "; it is gone in " : "is gone in ");
 		break;
 	default:
-		printf("could not be tried");
+		printf("could not be tried%s",
+		       device->unopened ? ": it could not be opened again" : "");
 		break;
 	}
-	printf("\n%zu hold, %zu broken, %zu not promised, %zu could not be tried, in %s\n",
+	printf("\n%zu hold, %zu broken, %zu not promised, %zu could not be tried, in %s",
 	       device->counts[QSC_CHECK_HOLDS], device->counts[QSC_CHECK_BROKEN],
 	       device->counts[QSC_CHECK_NOT_PROMISED], device->counts[QSC_CHECK_NOT_TRIED],
 	       text_time(took, device->took_us));
+	if (device->partly)
+		printf("; of those that hold, %zu were not tried in all parts", device->partly);
+	(void)putchar('\n');
 }

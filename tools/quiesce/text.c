@@ -152,3 +152,21 @@ size_t text_cut(char *text, size_t columns)
 	*text = 0;
 	return used;
 }
+
+void text_shell(FILE *out, const char *word)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "%+,-./:=@^_";
+
+	if (*word && !word[strspn(word, plain)]) {
+		(void)fputs(word, out);
+		return;
+	}
+	(void)fputc('\'', out);
+	for (; *word; word++)
+		if (*word == '\'')
+			(void)fputs("'\\''", out);
+		else
+			(void)fputc(*word, out);
+	(void)fputc('\'', out);
+}

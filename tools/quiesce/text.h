@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Room for any number below. */
 #define TEXT_SIZE 32
@@ -28,6 +29,11 @@ int text_next(const char *text);
  * and so does all that is not ASCII unless utf8. Cut between characters. `to` may be `from`.
  */
 void text_clean(char *to, size_t size, const char *from, bool utf8);
+/*
+ * A word of a command line, so that a shell takes it for just that, to a stream. What needs no
+ * quotes gets none.
+ */
+void text_shell(FILE *out, const char *word);
 /* Cut clean text to so many characters. Returns how many it has. */
 size_t text_cut(char *text, size_t columns);
 
