@@ -19,7 +19,8 @@
 #define IOMMUFD_PATH   "/dev/iommu"
 #define CONTAINER_PATH "/dev/vfio/vfio"
 
-int qsc_kernel_ioctl(int fd, unsigned long request, void *arg)
+/* ioctl() that goes on after a signal, with an argument that may be a number. */
+static int ask(int fd, unsigned long request, uintptr_t arg)
 {
 	int result;
 
@@ -27,6 +28,11 @@ int qsc_kernel_ioctl(int fd, unsigned long request, void *arg)
 		result = ioctl(fd, request, arg);
 	while (result < 0 && errno == EINTR);
 	return result < 0 ? -errno : result;
+}
+
+int qsc_kernel_ioctl(int fd, unsigned long request, void *arg)
+{
+	return ask(fd, request, (uintptr_t)arg);
 }
 
 int qsc_kernel_feature(int fd, uint32_t feature_and_method, void *data, size_t size)
@@ -68,11 +74,15 @@ void qsc_kernel_detach(struct qsc_kernel_files *files, const struct qsc_dma_tabl
 /* Open one of VFIO's files, or say what is missing. */
 static int open_file(const char *path, const char *missing, struct qsc_error *err)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	int number = errno;
+	int number;
+	int fd;
 
+	do
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	while (fd < 0 && errno == EINTR);
 	if (fd >= 0)
 		return fd;
+	number = errno;
 	switch (number) {
 	case ENOENT:
 	case ENODEV:
@@ -263,8 +273,8 @@ static int attach_container(struct qsc_kernel_space *space, struct qsc_error *er
 		return qsc_error_set(err, EBUSY, NULL,
 				     "its IOMMU group is in use by another program; it must let go "
 				     "first");
-	if (result >= 0 && ioctl(space->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-		result = -errno;
+	if (result >= 0)
+		result = ask(space->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
 	if (result == -ENODEV || result == -ENOTTY)
 		return qsc_error_set(err, -result, NULL,
 				     "the kernel has no way to map memory for it; load the module "
@@ -275,11 +285,10 @@ static int attach_container(struct qsc_kernel_space *space, struct qsc_error *er
 static int get_device(const struct qsc_kernel_place *place, const struct qsc_kernel_space *space,
 		      struct qsc_error *err)
 {
-	int result = ioctl(space->group, VFIO_GROUP_GET_DEVICE_FD, place->device);
+	int result = ask(space->group, VFIO_GROUP_GET_DEVICE_FD, (uintptr_t)place->device);
 
 	if (result >= 0)
 		return result;
-	result = -errno;
 	if (result == -EBUSY)
 		return qsc_error_set(err, EBUSY, NULL,
 				     "another program has the device; it must let go first");

@@ -36,7 +36,7 @@ int qsc_kernel_get_irq_info(struct qsc_device *dev, uint32_t index, struct qsc_i
 	if (result == -EINVAL)
 		return 0;
 	if (result < 0)
-		return result;
+		return qsc_kernel_failure(kernel, -result);
 	info->flags = query.flags;
 	info->count = query.count;
 	return 0;
@@ -244,7 +244,8 @@ int qsc_kernel_set_irqs(struct qsc_device *dev, const struct qsc_irq_set *set)
 	qsc_autofree struct qsc_kernel_held *packed = NULL;
 	int result;
 
-	if (set->index >= kernel->num_irqs || set->count > MAX_VECTORS)
+	if (set->index >= kernel->num_irqs || set->count > MAX_VECTORS ||
+	    set->start > MAX_VECTORS - set->count)
 		return -EINVAL;
 	packed = pack(set);
 	if (!packed)

@@ -1,389 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The client against a kernel that is made up here: ioctl() is this file's own for its descriptors,
- * everything else is real (registers are a memory file, sessions are pipes). It misbehaves as real
- * ones do, and as they may.
- */
+/* The client against a kernel that is made up: what real ones do, and what they may. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/fd.h"
-#include "client/kernel/kernel.h"
-#include "wire/wire.h"
+#include "client/kernel/fake_test.h"
 
-#define REGION_SIZE 131072U
-#define MEMORY_IOVA 0x10000000ULL
-#define MEMORY_SIZE 0x400000ULL
-
-static struct {
-	int device, iommufd; /* of the device under test */
-	_Atomic enum qsc_state state;
-	enum qsc_state ends; /* where a failing request leaves it */
-	int fail;	     /* errno of the next request for a state */
-	int reset_fail;	     /* errno of every reset */
-	int resets;
-	int session; /* the test's end of the session that was handed out */
-	bool log_started;
-	int report_fail; /* errno of the device's reports */
-	bool device_log;
-	bool tracking;	     /* the IOMMU's */
-	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
-	int maps, unmaps;
-	int triggers;
-	bool raw;	/* how the device is opened */
-	bool knows;	/* the contract, and says so of its region */
-	int vectors[4]; /* descriptors that are set up, by number; -1 none */
-	uint32_t num_vectors;
-	uint64_t last_va;
-	struct qsc_device *stop_in_map;	    /* this one, in the middle of a call to map */
-	int map_fail;			    /* errno of mapping */
-	int bind_fail;			    /* errno of binding to iommufd */
-	int groups;			    /* how often the group's file was tried */
-	uint32_t areas;			    /* of the region that may be mapped, if it says so */
-	uint32_t regions, irqs;		    /* how many it says that it has; 0: one */
-	bool gone;			    /* pulled out of the machine */
-	_Atomic(struct qsc_device *) watch; /* accesses to this one are looked at: see look() */
-	_Atomic int looked, late;
-	bool linger; /* they take until the device is stopped, or somebody waits for them */
-} fake;
-
-/* ---- the kernel ---- */
-
-/*
- * An access arrives at the device. Late: it is stopped by then, or before it is over. Who waits for
- * such accesses has closed the gate.
- */
-static void look(void)
+static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool raw)
 {
-	struct qsc_kernel *kernel = qsc_kernel_of(fake.watch);
-	bool active = qsc_state_is_active(fake.state);
-
-	fake.looked++;
-	do
-		sched_yield();
-	while (fake.linger && qsc_state_is_active(fake.state) &&
-	       qsc_gate_mode(&kernel->access) != QSC_GATE_CLOSED);
-	fake.late += !active || !qsc_state_is_active(fake.state);
-}
-
-ssize_t pwrite(int fd, const void *buf, size_t nbytes, off_t offset)
-{
-	if (fd >= 0 && fd == fake.device) {
-		if (fake.gone) {
-			errno = ENODEV;
-			return -1;
-		}
-		if (fake.watch)
-			look();
-	}
-	return syscall(SYS_pwrite64, fd, buf, nbytes, offset);
-}
-
-static int begin_session(struct vfio_device_feature_mig_state *data)
-{
-	bool saves = data->device_state != QSC_STATE_RESUMING;
-	int ends[2];
-
-	qsc_fd_close(&fake.session);
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
-	fake.session = ends[saves];
-	data->data_fd = ends[!saves];
-	return 0;
-}
-
-static bool holds_session(enum qsc_state state)
-{
-	return state == QSC_STATE_RESUMING || qsc_state_is_saving(state);
-}
-
-static int set_state(struct vfio_device_feature_mig_state *data)
-{
-	enum qsc_state target = (enum qsc_state)data->device_state;
-	bool goes_on = target == fake.state ||
-		       (qsc_state_is_saving(target) && qsc_state_is_saving(fake.state));
-	bool opens = holds_session(target) && !goes_on;
-	int number = fake.fail;
-
-	fake.fail = 0;
-	if (number) {
-		fake.state = fake.ends;
-		return -number;
-	}
-	if (qsc_contract_next(7, fake.state, data->device_state) < 0)
-		return -EINVAL;
-	fake.state = target;
-	data->data_fd = -1;
-	return opens ? begin_session(data) : 0;
-}
-
-static int feature(struct vfio_device_feature *request)
-{
-	uint32_t number = request->flags & VFIO_DEVICE_FEATURE_MASK;
-	bool set = request->flags & VFIO_DEVICE_FEATURE_SET;
-	void *data = request->data;
-
-	switch (number) {
-	case VFIO_DEVICE_FEATURE_MIGRATION:
-		*(uint64_t *)data = 7;
-		return 0;
-	case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
-		if (set)
-			return set_state(data);
-		*(uint32_t *)data = fake.state;
-		return 0;
-	case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
-		fake.log_started |= fake.device_log;
-		return fake.device_log ? 0 : -ENOTTY;
-	case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
-		fake.log_started = false;
-		return 0;
-	case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
-		return fake.report_fail ? -fake.report_fail : 0;
-	default:
-		return -ENOTTY;
-	}
-}
-
-/* As many as the first call had, until all are torn down. */
-static int set_vectors(const struct vfio_irq_set *set)
-{
-	if (set->flags & VFIO_IRQ_SET_DATA_NONE && !set->count)
-		fake.num_vectors = 0;
-	if (!(set->flags & VFIO_IRQ_SET_DATA_EVENTFD))
-		return 0;
-	if (!fake.num_vectors)
-		fake.num_vectors = set->start + set->count;
-	if (set->start + set->count > fake.num_vectors)
-		return -EINVAL;
-	memcpy(&fake.vectors[set->start], set->data, set->count * sizeof(int));
-	return 0;
-}
-
-/* Every other page may be mapped, and of the last area two pages. */
-static int describe_areas(struct vfio_region_info *out)
-{
-	struct vfio_region_info_cap_sparse_mmap *sparse = (void *)(out + 1);
-	uint32_t size =
-		(uint32_t)(sizeof(*out) + sizeof(*sparse) + fake.areas * sizeof(sparse->areas[0]));
-	bool fits = out->argsz >= size;
-
-	*out = (struct vfio_region_info){
-		.argsz = size,
-		.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
-			 VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS,
-		.index = out->index,
-		.cap_offset = fits ? sizeof(*out) : 0,
-		.size = REGION_SIZE,
-	};
-	if (!fits)
-		return 0;
-	sparse->header = (struct vfio_info_cap_header){
-		.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-		.version = 1,
-	};
-	sparse->nr_areas = fake.areas;
-	for (uint32_t i = 0; i < fake.areas; i++) {
-		sparse->areas[i].offset = i * 8192ULL;
-		sparse->areas[i].size = i + 1 < fake.areas ? 4096 : 8192;
-	}
-	return 0;
-}
-
-static int describe_region(struct vfio_region_info *out)
-{
-	const struct qsc_region_info info = {
-		.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
-			 VFIO_REGION_INFO_FLAG_MMAP,
-		.size = REGION_SIZE,
-		.stopped_known = fake.knows,
-		.stopped = QSC_VERDICT_DISCARD,
-	};
-	uint8_t reply[QSC_WIRE_REGION_INFO_MAX];
-
-	memcpy(out, reply, qsc_wire_encode_region_info(out->index, &info, 0, out->argsz, reply));
-	return 0;
-}
-
-static int on_device(unsigned long request, void *arg)
-{
-	struct vfio_irq_set *set = arg;
-
-	if (fake.gone)
-		return -ENODEV;
-	switch (request) {
-	case VFIO_DEVICE_GET_INFO:
-		*(struct vfio_device_info *)arg = (struct vfio_device_info){
-			.argsz = sizeof(struct vfio_device_info),
-			.flags = VFIO_DEVICE_FLAGS_RESET,
-			.num_regions = fake.regions ? fake.regions : 1,
-			.num_irqs = fake.irqs ? fake.irqs : 1,
-		};
-		return 0;
-	case VFIO_DEVICE_GET_REGION_INFO:
-		return fake.areas ? describe_areas(arg) : describe_region(arg);
-	case VFIO_DEVICE_GET_IRQ_INFO:
-		((struct vfio_irq_info *)arg)->flags = VFIO_IRQ_INFO_EVENTFD |
-						       VFIO_IRQ_INFO_NORESIZE;
-		((struct vfio_irq_info *)arg)->count = 4;
-		return 0;
-	case VFIO_DEVICE_SET_IRQS:
-		fake.triggers += set->flags & VFIO_IRQ_SET_DATA_NONE && set->count;
-		return set_vectors(set);
-	case VFIO_DEVICE_RESET:
-		fake.resets++;
-		if (!fake.reset_fail)
-			fake.state = QSC_STATE_RUNNING;
-		return -fake.reset_fail;
-	case VFIO_DEVICE_FEATURE:
-		return feature(arg);
-	case ABI_BIND_IOMMUFD:
-		return -fake.bind_fail;
-	case ABI_ATTACH_IOMMUFD_PT:
-		return 0;
-	default:
-		return -ENOTTY;
-	}
-}
-
-static int on_iommufd(unsigned long request, void *arg)
-{
-	struct abi_get_dirty_bitmap *get = arg;
-
-	switch (request) {
-	case ABI_IOMMUFD(ABI_IOAS_ALLOC):
-		((struct abi_ioas_alloc *)arg)->out_ioas_id = 3;
-		return 0;
-	case ABI_IOMMUFD(ABI_IOAS_MAP):
-		if (fake.map_fail)
-			return -fake.map_fail;
-		fake.maps++;
-		fake.last_va = ((struct abi_ioas_map *)arg)->user_va;
-		if (fake.stop_in_map) {
-			struct qsc_device *dev = fake.stop_in_map;
-			uint64_t session;
-
-			fake.stop_in_map = NULL;
-			return qsc_device_set_state(dev, QSC_STATE_STOP, &session);
-		}
-		return 0;
-	case ABI_IOMMUFD(ABI_IOAS_UNMAP):
-		fake.unmaps++;
-		return 0;
-	case ABI_IOMMUFD(ABI_HWPT_SET_DIRTY_TRACKING):
-		fake.tracking = ((struct abi_set_dirty_tracking *)arg)->flags;
-		return 0;
-	case ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP):
-		assert_int_equal(get->page_size, 4096);
-		/* As the kernel: nothing outside of a mapping. */
-		if (get->iova < MEMORY_IOVA || get->iova + get->length > MEMORY_IOVA + MEMORY_SIZE)
-			return -EINVAL;
-		if (fake.dirty_iova >= get->iova && fake.dirty_iova < get->iova + get->length) {
-			uint64_t bit = (fake.dirty_iova - get->iova) / 4096;
-
-			((uint64_t *)(uintptr_t)get->data)[bit / 64] |= 1ULL << (bit % 64);
-			fake.dirty_iova = 0;
-		}
-		return 0;
-	default:
-		return -ENOTTY;
-	}
-}
-
-int ioctl(int fd, unsigned long request, ...)
-{
-	va_list args;
-	void *arg;
-	int result;
-
-	va_start(args, request);
-	arg = va_arg(args, void *);
-	va_end(args);
-	if (fd >= 0 && fd == fake.device)
-		result = on_device(request, arg);
-	else if (fd >= 0 && fd == fake.iommufd)
-		result = on_iommufd(request, arg);
-	else
-		return (int)syscall(SYS_ioctl, fd, request, arg);
-	if (result >= 0)
-		return result;
-	errno = -result;
-	return -1;
-}
-
-/* A file that the test stands in for is opened as memory. */
-int open(const char *file, int oflag, ...)
-{
-	unsigned int mode = 0;
-	va_list args;
-
-	if (!strcmp(file, "/dev/iommu"))
-		return fake.iommufd = qsc_fd_memory("iommufd", 4096);
-	if (!strcmp(file, "/dev/vfio/devices/fake"))
-		return fake.device = qsc_fd_memory("device", REGION_SIZE);
-	if (!strcmp(file, "/dev/vfio/fake")) {
-		fake.groups++;
-		errno = EBUSY;
-		return -1;
-	}
-	if (oflag & O_CREAT) {
-		va_start(args, oflag);
-		mode = va_arg(args, unsigned int);
-		va_end(args);
-	}
-	return (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
-}
-
-/* ---- the rig ---- */
-
-/* Its registers, as a file that may still be sealed. */
-static int make_registers(void)
-{
-	int fd = memfd_create("device", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, REGION_SIZE), 0);
-	return fd;
-}
-
-static int open_fake(struct qsc_device **dev, struct qsc_error *err, bool tracks)
-{
-	struct qsc_kernel_files files = {.space = qsc_kernel_space_get("")};
-
-	files.device = fake.device = make_registers();
-	files.space->iommufd = fake.iommufd = qsc_fd_memory("iommufd", 4096);
-	files.space->hwpt = tracks ? 5 : 0;
-	files.member = qsc_kernel_space_enter(files.space, "fake");
-	pthread_mutex_unlock(&files.space->lock);
-	fake.session = -1;
-	return qsc_kernel_take(&files, "fake", fake.raw, dev, err);
+	return fake_open("fake", QSC_KERNEL_CDEV, raw, dev, err);
 }
 
 static struct qsc_device *begin(void)
 {
 	struct qsc_device *dev;
 
-	memset(&fake, 0, sizeof(fake));
-	fake.state = QSC_STATE_RUNNING;
+	fake_begin();
 	fake.device_log = true;
 	assert_int_equal(open_fake(&dev, NULL, false), 0);
 	return dev;
@@ -393,23 +33,7 @@ static void end(struct qsc_device *dev)
 {
 	qsc_device_close(dev);
 	qsc_fd_close(&fake.session);
-	fake.device = fake.iommufd = -1;
-}
-
-static enum qsc_state state_of(struct qsc_device *dev)
-{
-	enum qsc_state state;
-
-	assert_int_equal(qsc_device_get_state(dev, &state), 0);
-	return state;
-}
-
-static uint64_t enter(struct qsc_device *dev, enum qsc_state state)
-{
-	uint64_t session;
-
-	assert_int_equal(qsc_device_set_state(dev, state, &session), 0);
-	return session;
+	assert_int_equal(fake_count_files(), 0);
 }
 
 /* ---- states and sessions ---- */
@@ -493,12 +117,24 @@ static void test_gone(void **unused)
 {
 	struct qsc_device *dev = begin();
 	uint64_t session = enter(dev, QSC_STATE_PRE_COPY);
+	const struct qsc_dma_range range = {MEMORY_IOVA, MEMORY_SIZE};
+	uint64_t page_size = QSC_PAGE_SIZE;
+	uint64_t bitmap[16];
+	struct qsc_irq_info irq;
 	uint64_t size;
 	enum qsc_state state;
 	const int fd = -1;
 
 	(void)unused;
 	fake.gone = true;
+	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), -ENOTCONN);
+	fake.gone = false;
+	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), 0);
+	fake.gone = true;
+	assert_int_equal(qsc_device_log_report(dev, MEMORY_IOVA, MEMORY_SIZE, 4096, bitmap),
+			 -ENOTCONN);
+	assert_int_equal(qsc_device_log_stop(dev), -ENOTCONN);
+	assert_int_equal(qsc_device_get_irq_info(dev, 0, &irq), -ENOTCONN);
 	assert_int_equal(qsc_device_get_state(dev, &state), -ENOTCONN);
 	assert_int_equal(qsc_device_region_write(dev, 0, 0, &size, 8), -ENOTCONN);
 	assert_int_equal(qsc_device_data_size(dev, &size), -ENOTCONN);
@@ -592,7 +228,7 @@ static void test_found_stopped(void **unused)
 	struct qsc_device *dev;
 
 	(void)unused;
-	memset(&fake, 0, sizeof(fake));
+	fake_begin();
 	fake.state = QSC_STATE_RESUMING;
 	assert_int_equal(open_fake(&dev, &err, false), 0);
 	assert_int_equal(fake.resets, 1);
@@ -603,7 +239,6 @@ static void test_found_stopped(void **unused)
 	assert_int_equal(open_fake(&dev, &err, false), -EIO);
 	assert_string_equal(err.clause, "STATE-5");
 	assert_non_null(strstr(err.text, "left it in ERROR"));
-	fake.device = fake.iommufd = -1;
 }
 
 /* ---- threads ---- */
@@ -869,10 +504,9 @@ static void test_raw(void **unused)
 
 	(void)unused;
 	qsc_device_close(begin());
-	fake.raw = true;
 	fake.resets = 0;
 	fake.state = QSC_STATE_STOP;
-	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	assert_int_equal(open_fake(&dev, NULL, true), 0);
 	assert_int_equal(state_of(dev), QSC_STATE_STOP);
 	assert_int_equal(qsc_device_region_write(dev, 0, 64, &value, 4), 4);
 	value = 0;
@@ -952,18 +586,6 @@ static void test_vectors(void **unused)
 
 /* ---- DMA and the dirty log ---- */
 
-static int map_memory(struct qsc_device *dev, int fd)
-{
-	const struct qsc_dma_mapping mapping = {
-		.iova = MEMORY_IOVA,
-		.size = MEMORY_SIZE,
-		.flags = QSC_DMA_READ | QSC_DMA_WRITE,
-		.fd = fd,
-	};
-
-	return qsc_device_dma_map(dev, &mapping);
-}
-
 static void test_mapping(void **unused)
 {
 	struct qsc_device *dev = begin();
@@ -982,15 +604,15 @@ static void test_mapping(void **unused)
 	assert_int_equal(qsc_device_dma_map(dev, &unreachable), -ENOTSUP);
 	/* What the kernel does not take is not kept here either. */
 	fake.map_fail = ENOSPC;
-	assert_int_equal(map_memory(dev, fd), -ENOSPC);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), -ENOSPC);
 	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), -ENOENT);
 	fake.map_fail = ENOMEM;
-	assert_int_equal(map_memory(dev, fd), -ENOMEM);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), -ENOMEM);
 	fake.map_fail = 0;
-	assert_int_equal(map_memory(dev, fd), 0);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), 0);
 	/* Large pages fit both addresses. */
 	assert_int_equal((fake.last_va ^ MEMORY_IOVA) & 0x1fffff, 0);
-	assert_int_equal(map_memory(dev, fd), -EEXIST);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), -EEXIST);
 	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, 4096), -ENOENT);
 	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), 0);
 	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), -ENOENT);
@@ -1038,14 +660,14 @@ static void test_log_of_iommu(void **unused)
 	int fd = qsc_fd_memory("memory", MEMORY_SIZE);
 
 	(void)unused;
-	memset(&fake, 0, sizeof(fake));
-	fake.state = QSC_STATE_RUNNING;
+	fake_begin();
 	fake.device_log = true;
 	fake.report_fail = EOPNOTSUPP;
-	assert_int_equal(open_fake(&dev, NULL, true), 0);
+	fake.tracks = true;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
 	assert_int_equal(qsc_device_get_migration(dev, &info), 0);
 	assert_true(info.dirty_log);
-	assert_int_equal(map_memory(dev, fd), 0);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), 0);
 	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), 0);
 	assert_int_equal(page_size, 4096);
 	assert_true(fake.tracking);
@@ -1078,8 +700,7 @@ static void test_no_log(void **unused)
 	struct qsc_device *dev;
 
 	(void)unused;
-	memset(&fake, 0, sizeof(fake));
-	fake.state = QSC_STATE_RUNNING;
+	fake_begin();
 	assert_int_equal(open_fake(&dev, NULL, false), 0);
 	assert_int_equal(qsc_device_get_migration(dev, &info), 0);
 	assert_false(info.dirty_log);
@@ -1101,15 +722,14 @@ static void refused(int number, int expected, const char *says)
 	struct qsc_kernel_files files;
 
 	fake.bind_fail = number;
-	fake.groups = 0;
+	fake.group_tries = 0;
 	assert_int_equal(qsc_kernel_attach(&place, QSC_KERNEL_AUTO, &files, &err), -expected);
 	if (!strstr(err.text, says))
 		fail_msg("%s: '%s'", strerror(number), err.text);
 	/* Nothing is left open, and the other way was tried. */
 	assert_int_equal(files.device, -1);
-	assert_int_equal(fcntl(fake.device, F_GETFD), -1);
-	assert_int_equal(fcntl(fake.iommufd, F_GETFD), -1);
-	assert_int_equal(fake.groups, 1);
+	assert_int_equal(fake_count_files(), 0);
+	assert_int_equal(fake.group_tries, 1);
 }
 
 /* The kernel's errno has several reasons: what is said names each that is left. */
@@ -1121,20 +741,22 @@ static void test_bind_refused(void **unused)
 	struct qsc_kernel_files files;
 
 	(void)unused;
-	memset(&fake, 0, sizeof(fake));
+	fake_begin();
 	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_AUTO, &files, &err), -ENODEV);
 	assert_non_null(strstr(err.text, "there is no /dev/vfio/devices/missing"));
+	/* The other way does not help: another program has the group. */
+	fake.groups = 1;
 	refused(EPERM, EPERM, "interrupt remapping");
 	refused(EPERM, EPERM, "has a device of its IOMMU group");
 	refused(EINVAL, EBUSY, "not coherent");
 	refused(EBUSY, EBUSY, "must let go first");
 	refused(ENOMEM, ENOMEM, "bind it to iommufd");
 	fake.bind_fail = 0;
+	fake.groups = 0;
 	assert_int_equal(qsc_kernel_attach(&place, QSC_KERNEL_AUTO, &files, NULL), 0);
 	assert_int_equal(files.space->ioas, 3);
 	assert_int_equal(files.space->hwpt, 0);
 	qsc_kernel_detach(&files, NULL);
-	fake.device = fake.iommufd = -1;
 }
 
 int main(void)

@@ -293,7 +293,7 @@ int qsc_kernel_log_start(struct qsc_device *dev, uint64_t *page_size,
 	pthread_mutex_lock(&kernel->dma_lock);
 	result = start_locked(kernel, page_size, ranges, num_ranges);
 	pthread_mutex_unlock(&kernel->dma_lock);
-	return result;
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
 int qsc_kernel_log_stop(struct qsc_device *dev)
@@ -311,7 +311,7 @@ int qsc_kernel_log_stop(struct qsc_device *dev)
 		kernel->num_carried = 0;
 	}
 	pthread_mutex_unlock(&kernel->dma_lock);
-	return result;
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }
 
 int qsc_kernel_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, uint64_t page_size,
@@ -331,5 +331,5 @@ int qsc_kernel_log_report(struct qsc_device *dev, uint64_t iova, uint64_t size, 
 			result = report_iommu(kernel, iova, size, page_size, bitmap);
 	}
 	pthread_mutex_unlock(&kernel->dma_lock);
-	return result;
+	return result < 0 ? qsc_kernel_failure(kernel, -result) : 0;
 }

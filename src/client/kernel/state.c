@@ -223,6 +223,7 @@ static int finish_change(struct qsc_kernel *kernel, int result, enum qsc_state b
 			 enum qsc_state target, bool opens, int fd, uint64_t *session)
 {
 	if (result < 0 || (opens && fd < 0)) {
+		qsc_fd_close(&fd);
 		recover(kernel, result < 0 ? result : -EIO);
 		if (holds_session(current(kernel)) && kernel->session_fd < 0)
 			undo_session(kernel, before);
