@@ -77,6 +77,21 @@ def check_usage(folder):
                  ["audit", "--device", model, "--", "true"], ["plan", f"a=model:{model}"],
                  ["host", f"a=model:{model}", "--control", sock]):
         assert "make it with truncate" in run(*args, code=2).stderr, args
+    # A device of the kernel's that is not there is a wrong command line, by whatever name.
+    for name, says in (("0000:7f:1f.7", "no PCI device 0000:7f:1f.7"), ("3b:00.2", "is no name of"),
+                       ("11111111-2222-3333-4444-555555555555", "no mediated device"),
+                       ("/dev/vfio/999999999", "no IOMMU group 999999999"),
+                       ("/dev/vfio/devices/vfio99", "there is no /dev/vfio/devices/vfio99"),
+                       ("/dev/vfio/devices/vfio99,via=legacy", "no device behind /dev/vfio/devices/vfio99")):
+        for args in (["info", f"vfio:{name}"], ["plan", f"a=vfio:{name}"],
+                     ["serve", f"vfio:{name}", "--socket", sock]):
+            said = run(*args, code=2).stderr
+            assert says in said and said.count(f"vfio:{name}:") == 1, said
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(folder / "dead"))
+    said = run("serve", f"vfio-user:{folder / 'dead'}", "--socket", sock, code=1).stderr
+    assert "start it again" in said and said.count(f"vfio-user:{folder / 'dead'}") == 1, said
+    dead.close()
     plain = folder / "plain"
     plain.touch()
     for path, says in ((plain, "no socket"), (folder, "no socket"),

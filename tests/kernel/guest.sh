@@ -59,6 +59,9 @@ wait_socket() { # PID PATH
 refusals() {
 	expect "no such PCI device" 2 "has no PCI device 0000:7f:00.0" quiesce info vfio:0000:7f:00.0
 	expect "no such mediated device" 2 "there is no mediated device" quiesce info "vfio:${ONE}9"
+	expect "no such device file" 2 "there is no /dev/vfio/devices/vfio99" \
+		quiesce info vfio:/dev/vfio/devices/vfio99
+	expect "no such group" 2 "has no IOMMU group 999" quiesce info vfio:/dev/vfio/999
 	expect "bound to another driver" 1 "bound to the driver 'nvme'.*driver_override" \
 		quiesce info "vfio:$NVME"
 	expect "bound to none" 1 "bound to no driver" quiesce info "vfio:$EDU"
@@ -190,7 +193,7 @@ migrate() {
 		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 100
 	fi
 	checked
-guest raw "vfio:${ONE}1"
+	guest raw "vfio:${ONE}1"
 	guest crash "vfio:${ONE}2"
 }
 

@@ -188,10 +188,12 @@ static int make(struct serve *serve, struct qsc_error *err)
 static int make_and_run(struct serve *serve)
 {
 	struct qsc_error err = QSC_ERROR_NONE;
+	bool names_itself = tool_is_uri(serve->spec) && strncmp(serve->spec, "model:", 6) != 0;
 	int code;
 
 	if (make(serve, &err) < 0)
-		return tool_fail_error(&err, "cannot serve %s", serve->spec);
+		return tool_fail_error(&err, "cannot serve %s",
+				       names_itself ? "the device" : serve->spec);
 	code = run(serve);
 	qsc_runtime_destroy(serve->rt);
 	if (serve->trace) {

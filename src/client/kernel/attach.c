@@ -173,7 +173,7 @@ static int explain_bind(const struct qsc_kernel_place *place, int result, struct
 				     "(allow_unsafe_interrupts of iommufd)",
 				     place->group_id);
 	if (result == -EINVAL && place->no_iommu)
-		return qsc_error_set(err, EINVAL, NULL,
+		return qsc_error_set(err, ENODEV, NULL,
 				     "it is behind no IOMMU; switch the IOMMU on");
 	if (result == -EINVAL)
 		return qsc_error_set(err, EBUSY, NULL,
@@ -236,6 +236,12 @@ static int attach_cdev(const struct qsc_kernel_place *place, struct qsc_kernel_s
 			   "is the driver of the device still bound to it, and does the kernel "
 			   "have VFIO_DEVICE_CDEV?",
 			   err);
+	/* Nothing but that path is known of it: then it is the path that is wrong. */
+	if (device == -ENODEV && !place->device[0])
+		return qsc_error_set(err, ENOENT, NULL,
+				     "there is no %s; those that there are stand in "
+				     "/dev/vfio/devices, if the kernel has VFIO_DEVICE_CDEV",
+				     place->cdev);
 	if (device < 0)
 		return device;
 	if (space->iommufd < 0)
@@ -322,7 +328,12 @@ static int attach_legacy(const struct qsc_kernel_place *place, struct qsc_kernel
 		return qsc_error_set(err, ENODEV, NULL,
 				     "it is behind no IOMMU, where its DMA could reach all memory; "
 				     "switch the IOMMU on");
-	if (!place->group[0] || !place->device[0])
+	if (!place->device[0])
+		return qsc_error_set(err, ENOENT, NULL,
+				     "/sys tells of no device behind %s, and so of no IOMMU group; "
+				     "name the device itself, or leave ,via=legacy away",
+				     place->cdev);
+	if (!place->group[0])
 		return qsc_error_set(err, ENODEV, NULL,
 				     "it has no IOMMU group that could hand it out");
 	result = space->members ? 0 : open_group(place, space, err);
@@ -399,5 +410,5 @@ int qsc_kernel_attach(const struct qsc_kernel_place *place, enum qsc_kernel_via 
 		result = qsc_error_set(err, ENOMEM, NULL, "no memory for a device");
 	qsc_fd_close(&files->device);
 	qsc_kernel_space_put(space);
-	return result;
+	return qsc_kernel_refusal(result, err);
 }

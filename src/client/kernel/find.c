@@ -66,23 +66,46 @@ static bool read_link(const char *path, char *name, size_t size)
 	return false;
 }
 
-/* The first entry of a folder that is not hidden; false where there is none. */
-static bool first_entry(const char *path, char *name, size_t size)
+/* What is not there is an answer; what cannot be looked at (no descriptor is free, say) is none. */
+static bool is_absent(int number)
+{
+	return number == ENOENT || number == ENOTDIR;
+}
+
+static int cannot_look(const char *path, struct qsc_error *err)
+{
+	int number = errno;
+
+	return qsc_error_set(err, number, NULL, "cannot look at %s: %s", path, strerror(number));
+}
+
+/* The first entry of a folder that is not hidden: 1, 0 where there is none, or -errno. */
+static int first_entry(const char *path, char *name, size_t size, struct qsc_error *err)
 {
 	qsc_cleanup(release_dir) DIR *dir = opendir(path);
 	struct dirent *entry;
 
+	if (!dir && !is_absent(errno))
+		return cannot_look(path, err);
 	while (dir && (entry = readdir(dir)) != NULL)
 		if (entry->d_name[0] != '.')
 			return (size_t)snprintf(name, size, "%s", entry->d_name) < size;
-	return false;
+	return 0;
+}
+
+/* 1 or 0, or -errno. */
+static int exists(const char *path, struct qsc_error *err)
+{
+	if (access(path, F_OK) == 0)
+		return 1;
+	return is_absent(errno) ? 0 : cannot_look(path, err);
 }
 
 /*
  * A group whose name says that its devices can write anywhere. Groups of mediated devices have that
- * name too, though these have no DMA of their own.
+ * name too, though these have no DMA of their own. 1, 0 or -errno.
  */
-static bool group_is_unprotected(const char *folder)
+static int group_is_unprotected(const char *folder, struct qsc_error *err)
 {
 	char path[PATH_MAX];
 	char name[32] = "";
@@ -91,44 +114,71 @@ static bool group_is_unprotected(const char *folder)
 
 	(void)snprintf(path, sizeof(path), "%s/iommu_group/name", folder);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Most groups have no name. */
+	if (fd < 0 && !is_absent(errno))
+		return cannot_look(path, err);
 	n = fd < 0 ? 0 : read(fd, name, sizeof(name) - 1);
 	return n > 0 && !strncmp(name, "vfio-noiommu", 12);
 }
 
-/* What /sys says in the folder of a device. */
-static void look_at(const char *folder, struct qsc_kernel_place *place)
+/* The device's own file, where it has one. 0 or -errno. */
+static int look_for_cdev(const char *folder, struct qsc_kernel_place *place, struct qsc_error *err)
 {
 	char path[PATH_MAX];
 	char name[32];
+	int result;
+
+	(void)snprintf(path, sizeof(path), "%s/vfio-dev", folder);
+	result = first_entry(path, name, sizeof(name), err);
+	if (result <= 0)
+		return result;
+	/* The folder is there without device files too; what has a number has a file. */
+	(void)snprintf(path, sizeof(path), "%s/vfio-dev/%s/dev", folder, name);
+	result = exists(path, err);
+	if (result > 0)
+		(void)snprintf(place->cdev, sizeof(place->cdev), CDEV_FOLDER "%s", name);
+	return result < 0 ? result : 0;
+}
+
+/* What /sys says in the folder of a device. 0 or -errno. */
+static int look_at(const char *folder, struct qsc_kernel_place *place, struct qsc_error *err)
+{
+	char path[PATH_MAX];
+	int result;
 
 	(void)snprintf(path, sizeof(path), "%s/driver", folder);
 	(void)read_link(path, place->driver, sizeof(place->driver));
-	(void)snprintf(path, sizeof(path), "%s/vfio-dev", folder);
-	if (!place->cdev[0] && first_entry(path, name, sizeof(name))) {
-		/* The folder is there without device files too; what has a number has a file. */
-		(void)snprintf(path, sizeof(path), "%s/vfio-dev/%s/dev", folder, name);
-		if (access(path, F_OK) == 0)
-			(void)snprintf(place->cdev, sizeof(place->cdev), CDEV_FOLDER "%s", name);
-	}
+	result = place->cdev[0] ? 0 : look_for_cdev(folder, place, err);
+	if (result < 0)
+		return result;
 	(void)snprintf(path, sizeof(path), "%s/iommu_group", folder);
 	if (!read_link(path, place->group_id, sizeof(place->group_id)))
-		return;
-	place->no_iommu = !place->mediated && group_is_unprotected(folder);
+		return 0;
+	result = place->mediated ? 0 : group_is_unprotected(folder, err);
+	if (result < 0)
+		return result;
+	place->no_iommu = result;
 	(void)snprintf(place->group, sizeof(place->group), GROUP_FOLDER "%s%s",
 		       place->no_iommu ? "noiommu-" : "", place->group_id);
+	return 0;
 }
 
 static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc_error *err)
 {
 	char folder[PATH_MAX];
+	int result;
 
 	(void)snprintf(folder, sizeof(folder), "%s/sys/bus/pci/devices/%s", root, place->device);
-	if (access(folder, F_OK) < 0)
+	result = exists(folder, err);
+	if (!result)
 		return qsc_error_set(err, ENOENT, NULL,
 				     "this machine has no PCI device %s; `lspci -D` lists those "
 				     "that it has",
 				     place->device);
-	look_at(folder, place);
+	if (result > 0)
+		result = look_at(folder, place, err);
+	if (result < 0)
+		return result;
 	if (!place->group[0] && !place->cdev[0])
 		return qsc_error_set(err, ENODEV, NULL,
 				     "the PCI device %s is behind no IOMMU; switch the IOMMU on in "
@@ -152,16 +202,21 @@ static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc
 static int find_mediated(const char *root, struct qsc_kernel_place *place, struct qsc_error *err)
 {
 	char folder[PATH_MAX];
+	int result;
 
 	place->mediated = true;
 	(void)snprintf(folder, sizeof(folder), "%s/sys/bus/mdev/devices/%s", root, place->device);
-	if (access(folder, F_OK) < 0)
+	result = exists(folder, err);
+	if (!result)
 		return qsc_error_set(err, ENOENT, NULL,
 				     "there is no mediated device %s; make it by writing that UUID "
 				     "to the file 'create' of a type in mdev_supported_types of "
 				     "its parent",
 				     place->device);
-	look_at(folder, place);
+	if (result > 0)
+		result = look_at(folder, place, err);
+	if (result < 0)
+		return result;
 	if (!place->group[0] && !place->cdev[0])
 		return qsc_error_set(err, ENODEV, NULL,
 				     "the mediated device %s has no driver that hands it out; load "
@@ -179,11 +234,10 @@ static int find_cdev(const char *root, struct qsc_kernel_place *place, struct qs
 	if (!*name || strchr(name, '/'))
 		return qsc_error_set(err, EINVAL, NULL, "a device file is " CDEV_FOLDER "vfioN");
 	(void)snprintf(folder, sizeof(folder), "%s/sys/class/vfio-dev/%s/device", root, name);
-	if (read_link(folder, place->device, sizeof(place->device))) {
-		place->mediated = is_uuid(place->device);
-		look_at(folder, place);
-	}
-	return 0;
+	if (!read_link(folder, place->device, sizeof(place->device)))
+		return 0;
+	place->mediated = is_uuid(place->device);
+	return look_at(folder, place, err);
 }
 
 /* The one device of a group. */
@@ -199,6 +253,8 @@ static int find_group(const char *root, const char *id, struct qsc_kernel_place 
 		return qsc_error_set(err, EINVAL, NULL, "a group is " GROUP_FOLDER "N");
 	(void)snprintf(folder, sizeof(folder), "%s/sys/kernel/iommu_groups/%s/devices", root, id);
 	dir = opendir(folder);
+	if (!dir && !is_absent(errno))
+		return cannot_look(folder, err);
 	while (dir && (entry = readdir(dir)) != NULL) {
 		if (entry->d_name[0] == '.')
 			continue;

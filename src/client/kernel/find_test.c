@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "client/kernel/kernel.h"
 
 static char root[64];
@@ -41,6 +43,22 @@ static int find(const char *text, struct qsc_kernel_place *place, const char *sa
 	if (says && !strstr(err.text, says))
 		fail_msg("'%s' says '%s'", text, err.text);
 	return result;
+}
+
+/* With no descriptor free nothing can be told of a device, and that is not to say that it has none.
+ */
+static void without_descriptors(void)
+{
+	static const char *const names[] = {"0000:3b:00.2", "0000:3b:00.6", "/dev/vfio/12"};
+	struct qsc_kernel_place place;
+	struct rlimit all, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = all.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	for (size_t i = 0; i < QSC_ARRAY_SIZE(names); i++)
+		assert_int_equal(find(names[i], &place, "Too many open files"), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
 }
 
 static void test_names(void **unused)
@@ -99,6 +117,7 @@ static void test_names(void **unused)
 	assert_int_equal(find("0000:3b:00.2,via=cdev,via=legacy", &place, "not both"), -EINVAL);
 	assert_int_equal(find("nic0", &place, "no name of a kernel device"), -EINVAL);
 	assert_int_equal(find("", &place, "names no device"), -EINVAL);
+	without_descriptors();
 	{
 		char command[128];
 

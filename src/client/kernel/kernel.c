@@ -61,6 +61,15 @@ int qsc_kernel_failure(const struct qsc_kernel *kernel, int number)
 	return number == ENODEV && !kernel->raw ? -ENOTCONN : -number;
 }
 
+int qsc_kernel_refusal(int result, struct qsc_error *err)
+{
+	if (result != -EINVAL)
+		return result;
+	if (err)
+		err->number = EIO;
+	return -EIO;
+}
+
 static void destroy(struct qsc_kernel *kernel)
 {
 	qsc_mappings_release(&kernel->mappings);
@@ -145,7 +154,7 @@ int qsc_kernel_take(struct qsc_kernel_files *files, const char *name, bool raw,
 				     : learn(kernel, err);
 	if (result < 0) {
 		destroy(kernel);
-		return result;
+		return qsc_kernel_refusal(result, err);
 	}
 	*dev = &kernel->dev;
 	return 0;

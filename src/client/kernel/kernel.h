@@ -197,6 +197,12 @@ int qsc_kernel_ioctl(int fd, unsigned long request, void *arg);
 /* VFIO_DEVICE_FEATURE with `size` bytes (at most 64) of data, in and out. */
 int qsc_kernel_feature(int fd, uint32_t feature_and_method, void *data, size_t size);
 
+/*
+ * What becomes of an error of opening: EINVAL is for what was written (<quiesce/client.h>), which
+ * is right once there is such a device. The text stays.
+ */
+int qsc_kernel_refusal(int result, struct qsc_error *err);
+
 /* What the contract says to an action now: 0 do it, 1 discard it, or the -errno that refuses it. */
 int qsc_kernel_verdict(struct qsc_kernel *kernel, enum qsc_action action);
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -736,14 +737,20 @@ static void refused(int number, int expected, const char *says)
 static void test_bind_refused(void **unused)
 {
 	const struct qsc_kernel_place place = {.name = "fake", .cdev = "/dev/vfio/devices/fake"};
-	const struct qsc_kernel_place missing = {.name = "x", .cdev = "/dev/vfio/devices/missing"};
+	struct qsc_kernel_place missing = {.name = "x", .cdev = "/dev/vfio/devices/missing"};
 	struct qsc_error err = QSC_ERROR_NONE;
 	struct qsc_kernel_files files;
 
 	(void)unused;
 	fake_begin();
-	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_AUTO, &files, &err), -ENODEV);
+	/* A path that is wrong; a device that has lost its file. */
+	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_AUTO, &files, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "there is no /dev/vfio/devices/missing"));
+	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_LEGACY, &files, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "no device behind /dev/vfio/devices/missing"));
+	(void)snprintf(missing.device, sizeof(missing.device), "0000:3b:00.2");
+	assert_int_equal(qsc_kernel_attach(&missing, QSC_KERNEL_AUTO, &files, &err), -ENODEV);
+	assert_non_null(strstr(err.text, "there is no /dev/vfio/devices/missing; is the driver"));
 	/* The other way does not help: another program has the group. */
 	fake.groups = 1;
 	refused(EPERM, EPERM, "interrupt remapping");
