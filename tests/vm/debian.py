@@ -111,13 +111,13 @@ class Apt:
                 found[name] = version
         return found
 
-    def newest(self, pattern):
+    def newest(self, pattern, called):
         """Name and version of the newest package whose whole name matches the pattern."""
         names = run("apt-cache", *self.options, "pkgnames").split()
         found = self.versions([name for name in names if re.fullmatch(pattern, name)])
         if not found:
-            raise VmError(f"no suite of Debian {self.name} on this system's mirrors has a package "
-                          f"'{pattern}'{self.complaint}")
+            raise VmError(f"no suite of Debian {self.name} on this system's mirrors has {called}"
+                          f"{self.complaint}")
         best = next(iter(found))
         for name in found:
             if newer(found[name], found[best]):
@@ -155,9 +155,10 @@ def unpack(debs, folder):
         run(tool("depmod"), "-b", modules.parents[2], modules.name)
 
 
-def package(pattern, depends=False):
+def package(pattern, depends=False, called=None):
     """The folder with the files of the newest package whose whole name matches the pattern, over the
-    release, its updates, security and backports; with those of all it depends on if wanted."""
+    release, its updates, security and backports; with those of all it depends on if wanted. `called`
+    says what there is not when there is none."""
     name, architecture = release()
     chosen = cache.root() / "chosen" / cache.key(name, architecture, pattern, depends)
     with cache.lock("apt"):
@@ -166,7 +167,7 @@ def package(pattern, depends=False):
             if folder.is_dir():
                 return folder
         apt = updated_apt()
-        found, version = apt.newest(pattern)
+        found, version = apt.newest(pattern, called or f"a package '{pattern}'")
         key = f"{found}_{version.replace(':', '%3a')}_{architecture}" + ("+" if depends else "")
         try:
             folder = cache.produce("packages", key, lambda making:
@@ -237,7 +238,7 @@ def kernel(version="6.12"):
     # Three numbers at least: with two it is a package that only depends on the newest.
     three = r"(?=\d+\.\d+\.\d)"
     return Kernel(package(rf"linux-image-{three}{re.escape(version)}(?![0-9])[0-9.+~a-z]*"
-                          rf"(-[0-9]+)?-{architecture}"))
+                          rf"(-[0-9]+)?-{architecture}", called=f"a kernel {version}"))
 
 
 def tool(name):
