@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the client costs on the way of the state data: the session of a device is read through the
- * client and with bare read(), in turn, piece by piece of the same size. mtty's stream is short, so
- * many sessions are read.
+ * client and with bare read(), in turn, piece by piece of the same size: of the smallest that mtty
+ * makes, where only the calls count, and of what a move asks for. mtty's stream is short, so many
+ * sessions are read.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include "guest.h"
 
 #define SESSIONS 400
-#define PIECE	 4
+#define LARGEST	 (1U << 20)
 
 static uint64_t now_ns(void)
 {
@@ -33,17 +34,17 @@ static int compare(const void *left, const void *right)
 }
 
 /* Nanoseconds for all of a stream, the pieces as read() gives them. */
-static uint64_t read_stream(struct qsc_device *dev, uint64_t session, bool bare)
+static uint64_t read_stream(struct qsc_device *dev, uint64_t session, size_t piece, bool bare)
 {
+	static char buf[LARGEST];
 	int fd = qsc_kernel_of(dev)->session_fd;
-	char buf[PIECE];
 	uint64_t begin = now_ns();
 
 	if (bare)
-		while (read(fd, buf, sizeof(buf)) > 0)
+		while (read(fd, buf, piece) > 0)
 			;
 	else
-		while (qsc_device_session_read(dev, session, buf, sizeof(buf)) > 0)
+		while (qsc_device_session_read(dev, session, buf, piece) > 0)
 			;
 	return now_ns() - begin;
 }
@@ -57,31 +58,39 @@ static double median_rate(uint64_t size, uint64_t *times)
 	return (double)size * 1e3 / (double)times[middle];
 }
 
-int cmd_measure(int argc, char **argv)
+static void measure(struct qsc_device *dev, uint64_t size, size_t piece)
 {
 	static uint64_t times[2][SESSIONS];
-	struct qsc_device *dev = open_device(argv[0]);
-	uint64_t size = 0;
 	uint64_t session;
 	double client, bare;
 
-	(void)argc;
-	if (qsc_device_data_size(dev, &size) < 0)
-		give_up("it tells no size");
 	for (int i = 0; i < 2 * SESSIONS; i++) {
 		if (qsc_device_set_state(dev, QSC_STATE_STOP_COPY, &session) < 0)
 			give_up("STOP_COPY cannot be reached");
-		times[i % 2][i / 2] = read_stream(dev, session, i % 2);
+		times[i % 2][i / 2] = read_stream(dev, session, piece, i % 2);
 		if (qsc_device_set_state(dev, QSC_STATE_STOP, &session) < 0)
 			give_up("STOP cannot be reached");
 	}
 	client = median_rate(size, times[0]);
 	bare = median_rate(size, times[1]);
-	say("FIGURE data %.2f MB/s through the client, %.2f MB/s with bare read(), in pieces of %d "
+	say("FIGURE data %.2f MB/s through the client, %.2f MB/s with bare read(), asked for by "
+	    "%zu "
 	    "bytes: %.2f of it",
-	    client, bare, PIECE, client / bare);
-	check(client > bare / 4, "state data comes nearly as fast as the kernel gives it",
+	    client, bare, piece, client / bare);
+	check(client > bare / 2, "state data comes nearly as fast as the kernel gives it",
 	      "%.2f of it", client / bare);
+}
+
+int cmd_measure(int argc, char **argv)
+{
+	struct qsc_device *dev = open_device(argv[0]);
+	uint64_t size = 0;
+
+	(void)argc;
+	if (qsc_device_data_size(dev, &size) < 0)
+		give_up("it tells no size");
+	measure(dev, size, 4);
+	measure(dev, size, LARGEST);
 	qsc_device_close(dev);
 	return 0;
 }
