@@ -5,6 +5,7 @@ refuses what is wrong. Usage: tool_test.py QUIESCE"""
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,10 @@ wait $there
 """
 
 
+# A command that takes a device and makes a file.
+TOUCH = ("sh", "-c", ': {socket0}; : > "$1"', "sh")
+
+
 def run(*args, code=0, **env):
     done = subprocess.run([TOOL, "audit", *args], text=True, capture_output=True, check=False,
                           timeout=100, env={**os.environ, **env})
@@ -49,6 +54,10 @@ def check_usage(folder):
             (["--device", "none"], "none"), (["--device", DEVICE, "--"], "COMMAND is missing"),
             (["--device", DEVICE, "--provoke"], "needs the recipe"),
             (["--device", DEVICE, "--provoke", "--", "true"], "takes no device"),
+            *((["--device", DEVICE, option, str(folder / "none" / "x"), "--", *TOUCH, str(folder / "ran")],
+               "cannot write to") for option in ("--json", "--junit")),
+            (["--provoke", "--device", DEVICE, "--json", str(folder), "--", *TOUCH, str(folder / "ran")],
+             "cannot write to"),
             (["--socket", str(folder / "none" / "x"), "--to", "model:dmacopy", "--", "true"],
              "cannot listen")):
         done = run(*args, code=2, TMPDIR=str(folder))
@@ -103,6 +112,45 @@ def check_provoke(folder):
     assert "2 of 2 runs did not say what became of the data" in done.stderr, done.stderr
 
 
+def check_full(folder):
+    """What cannot be written is said in one sentence, after everything else."""
+    ask = ("sh", "-c", f"{TOOL} info vfio-user:{{socket0}} > /dev/null")
+    for option in ("--json", "--junit"):
+        done = run("--device", DEVICE, option, "/dev/full", "--", *ask, code=1)
+        assert done.stderr == "quiesce audit: cannot write to /dev/full: No space left on device\n", done
+        assert "0 violations" in done.stdout, done.stdout
+    done = run("--provoke", "--device", DEVICE, "--fault", "log-stop=EIO", "--json", "/dev/full", "--", "sh", "-c",
+               ": {socket0}; echo data: right", code=1)
+    assert done.stderr == "quiesce audit: cannot write to /dev/full: No space left on device\n", done
+
+
+def check_leaves(folder):
+    """Who a recipe leaves behind, with its output, is not waited for."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    done = run("--provoke", "--device", DEVICE, "--fault", "log-stop=EIO", "--", "sh", "-c",
+               f": {{socket0}}; (read -r x) 2>/dev/null < {fifo} & printf 'outcome: left\ndata: right'")
+    assert done.stdout.count(" left ") == 2 and "lost in 0 of 2 runs" in done.stdout, done.stdout
+    # Both of them wait for somebody who writes.
+    with open(fifo, "w", encoding="ascii"):
+        pass
+    fifo.unlink()
+
+
+def check_stops(folder):
+    """A signal ends the run and does not begin the next; what there was is reported."""
+    report, fifo = folder / "stopped.json", folder / "begun"
+    os.mkfifo(fifo)
+    with subprocess.Popen([TOOL, "audit", "--provoke", "--device", DEVICE, "--json", str(report), "--", "sh", "-c",
+                           f": {{socket0}}; echo > {fifo}; exec sleep 90"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True) as audit:
+        fifo.read_text()
+        audit.send_signal(signal.SIGTERM)
+        said = audit.communicate(timeout=60)[1]
+    assert audit.returncode == 1 and "ended by a signal before all runs were done" in said, said
+    assert [(one["fault"], one["data"]) for one in json.loads(report.read_text())] == [(None, "not decided")]
+
+
 def check_own_engine(folder):
     """What it asks of VMMs our own engine does itself: a set that moves while it works comes out clean."""
     report = folder / "move.json"
@@ -121,7 +169,8 @@ def main():
         check_usage(pathlib.Path(name))
         check_socket(pathlib.Path(name))
         check_provoke(pathlib.Path(name))
-        check_own_engine(pathlib.Path(name))
+        for check in (check_full, check_leaves, check_stops, check_own_engine):
+            check(pathlib.Path(name))
 
 
 main()

@@ -19,8 +19,9 @@ struct command {
 	const char *socket; /* until its --to comes */
 	const char *faults[MAX_FAULTS + 1];
 	unsigned int num_faults;
-	const char *json;
-	const char *junit;
+	const char *json_path;
+	const char *junit_path;
+	FILE *json, *junit;
 	bool provoke;
 	char **words; /* of the command, or NULL */
 };
@@ -119,10 +120,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		command->provoke = true;
 		return 0;
 	case KEY_JSON:
-		command->json = arg;
+		command->json_path = arg;
 		return 0;
 	case KEY_JUNIT:
-		command->junit = arg;
+		command->junit_path = arg;
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -180,7 +181,7 @@ static void check(struct command *command)
 	if (command->provoke && !audit_takes_sockets(command->words))
 		tool_usage("the recipe takes no device: it needs {socket0}, {socket1}... among its "
 			   "arguments");
-	if (command->provoke && command->junit)
+	if (command->provoke && command->junit_path)
 		tool_usage("--junit is not for --provoke");
 	check_faults(command);
 	for (unsigned int i = 0; i < command->host.num_devices; i++) {
@@ -228,7 +229,6 @@ static int wait_for_signal(const sigset_t *ends)
 static int report(struct command *command, int code)
 {
 	struct qsc_audit *audit = command->host.audit;
-	struct qsc_error err = QSC_ERROR_NONE;
 	bool failed = audit_report_count(audit).violations > 0 || code > 0;
 	struct qsc_audit_totals totals;
 
@@ -239,11 +239,14 @@ static int report(struct command *command, int code)
 	qsc_audit_totals(audit, &totals);
 	if (!totals.devices)
 		failed = tool_fail("nobody used a device: nothing was audited");
-	if (command->json &&
-	    audit_report_json(audit, command->profile_name, code, command->json, &err) < 0)
-		failed = tool_fail("%s", err.text);
-	if (command->junit && audit_report_junit(audit, command->junit, &err) < 0)
-		failed = tool_fail("%s", err.text);
+	if (command->json)
+		failed |= tool_close_output(
+			command->json, command->json_path,
+			audit_report_json(audit, command->profile_name, code, command->json));
+	if (command->junit) {
+		audit_report_junit(audit, command->junit);
+		failed |= tool_close_output(command->junit, command->junit_path, 0);
+	}
 	return failed ? TOOL_FAILED : TOOL_OK;
 }
 
@@ -289,6 +292,16 @@ static int run(struct command *command)
 	return code;
 }
 
+static int provoke(struct command *command)
+{
+	int code = audit_provoke(&command->host, command->profile, command->faults, command->words,
+				 command->json);
+
+	if (command->json && tool_close_output(command->json, command->json_path, 0))
+		code = TOOL_FAILED;
+	return code;
+}
+
 int cmd_audit(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -315,11 +328,11 @@ int cmd_audit(int argc, char **argv)
 	argc = split(argc, argv, &command);
 	tool_parse(&argp, argc, argv, &command);
 	check(&command);
+	command.json = tool_open_output(command.json_path);
+	command.junit = tool_open_output(command.junit_path);
 	tool_raise_file_limit();
 	tool_log_to_stderr(QSC_LOG_WARNING);
-	code = command.provoke ? audit_provoke(&command.host, command.profile, command.faults,
-					       command.words, command.json)
-			       : run(&command);
+	code = command.provoke ? provoke(&command) : run(&command);
 	audit_host_release(&command.host);
 	return code;
 }

@@ -71,10 +71,14 @@ bool audit_takes_sockets(char *const command[]);
  * Run a command to its end, with {socket0}, {name0}… filled in; one that takes no socket gets the
  * devices through the preload library. Its exit code, 128 and the number of the signal that ended
  * it, or -errno when it could not be started. With `said`, which is only for one that takes
- * sockets, its output is read for what a recipe says, and what is no such line goes to stderr.
+ * sockets, its output is read for what a recipe says, and what is no such line goes to stderr. Who
+ * it leaves behind is not waited for.
  */
 int audit_run(const struct audit_host *host, char *const command[], struct audit_said *said,
 	      struct qsc_error *err);
+
+/* Whether a signal has told us to end, that was passed on to a command. */
+bool audit_is_stopped(void);
 
 /* How often each kind was found. */
 struct audit_counts {
@@ -85,16 +89,16 @@ struct audit_counts {
 
 struct audit_counts audit_report_count(struct qsc_audit *audit);
 void audit_report_print(struct qsc_audit *audit, FILE *out);
-/* `code`: of the command, or -1 for none. 0 or -errno with the reason. */
-int audit_report_json(struct qsc_audit *audit, const char *profile, int code, const char *path,
-		      struct qsc_error *err);
-int audit_report_junit(struct qsc_audit *audit, const char *path, struct qsc_error *err);
+/* `code`: of the command, or -1 for none. 0 or -errno. */
+int audit_report_json(struct qsc_audit *audit, const char *profile, int code, FILE *out);
+void audit_report_junit(struct qsc_audit *audit, FILE *out);
 
 /*
  * Run the recipe once without a fault and once with each, and print a table. `faults` ends with
- * NULL; the program's own list when it is empty. Returns an exit code.
+ * NULL; the program's own list when it is empty. `json` is NULL or gets the runs. Returns an exit
+ * code. SIGINT and SIGTERM end the run that is under way, and the rest.
  */
 int audit_provoke(struct audit_host *host, enum qsc_audit_profile profile,
-		  const char *const faults[], char *const command[], const char *json);
+		  const char *const faults[], char *const command[], FILE *json);
 
 #endif

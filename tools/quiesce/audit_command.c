@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,11 +86,18 @@ static char **fill_in_all(const struct audit_host *host, char *const command[])
 /* ---- running ---- */
 
 static volatile pid_t running;
+static volatile sig_atomic_t stopped; /* by this signal */
 
 static void pass_on(int number)
 {
+	stopped = number;
 	if (running > 0)
 		(void)kill(running, number);
+}
+
+bool audit_is_stopped(void)
+{
+	return stopped;
 }
 
 static bool take(const char *line, const char *key, char *value, size_t room)
@@ -101,23 +110,59 @@ static bool take(const char *line, const char *key, char *value, size_t room)
 	return true;
 }
 
-static void listen_to(int fd, struct audit_said *said)
-{
-	FILE *in = fdopen(fd, "r");
-	char *line = NULL;
-	size_t room = 0;
+/* Its output, line by line; a line that is longer counts as several. */
+struct output {
+	struct audit_said *said;
+	size_t used;
+	char line[4096];
+};
 
-	if (!in) {
-		close(fd);
-		return;
+static void end_line(struct output *output)
+{
+	struct audit_said *said = output->said;
+	const char *line = output->line;
+
+	output->line[output->used] = '\0';
+	output->used = 0;
+	if (!take(line, "outcome: ", said->outcome, sizeof(said->outcome)) &&
+	    !take(line, "reported: ", said->reported, sizeof(said->reported)) &&
+	    !take(line, "data: ", said->data, sizeof(said->data)))
+		(void)fputs(line, stderr);
+}
+
+/* What can be read now. Whether there may be more later. */
+static bool read_on(int fd, struct output *output)
+{
+	char bytes[4096];
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		for (ssize_t i = 0; i < n; i++) {
+			output->line[output->used++] = bytes[i];
+			if (bytes[i] == '\n' || output->used == sizeof(output->line) - 1)
+				end_line(output);
+		}
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* Until it has ended; somebody whom it left behind may hold its output open for ever. */
+static void listen_to(int fd, pid_t pid, struct audit_said *said)
+{
+	struct pollfd polled[2] = {{.fd = fd, .events = POLLIN},
+				   {.fd = pidfd_open(pid, 0), .events = POLLIN}};
+	struct output output = {.said = said};
+	bool open = true;
+
+	(void)fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (open && (poll(polled, 2, -1) >= 0 || errno == EINTR)) {
+		bool ended = polled[1].revents;
+
+		open = read_on(fd, &output) && !ended;
 	}
-	while (getline(&line, &room, in) >= 0)
-		if (!take(line, "outcome: ", said->outcome, sizeof(said->outcome)) &&
-		    !take(line, "reported: ", said->reported, sizeof(said->reported)) &&
-		    !take(line, "data: ", said->data, sizeof(said->data)))
-			(void)fputs(line, stderr);
-	free(line);
-	(void)fclose(in);
+	if (output.used)
+		end_line(&output);
+	if (polled[1].fd >= 0)
+		close(polled[1].fd);
 }
 
 static int wait_for(pid_t pid)
@@ -204,9 +249,14 @@ static int run_plain(char **words, struct audit_said *said, struct qsc_error *er
 	(void)sigaction(SIGTERM, &action, NULL);
 	code = start(words, ends);
 	running = code > 0 ? code : 0;
+	/* One that came before it was there to get it. */
+	if (stopped && code > 0)
+		(void)kill(code, stopped);
 	if (said) {
 		close(ends[1]);
-		listen_to(ends[0], said);
+		if (code > 0)
+			listen_to(ends[0], code, said);
+		close(ends[0]);
 	}
 	code = code < 0 ? qsc_error_set(err, -code, NULL, "cannot start %s: %s", words[0],
 					strerror(-code))

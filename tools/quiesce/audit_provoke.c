@@ -158,7 +158,7 @@ static int next_run(struct audit_host *host, enum qsc_audit_profile profile, con
 }
 
 int audit_provoke(struct audit_host *host, enum qsc_audit_profile profile,
-		  const char *const faults[], char *const command[], const char *json)
+		  const char *const faults[], char *const command[], FILE *json)
 {
 	struct json_object *all = json_object_new_array();
 	const char *const *list = *faults ? faults : all_faults;
@@ -168,16 +168,19 @@ int audit_provoke(struct audit_host *host, enum qsc_audit_profile profile,
 	printf("%-50s %-12s %-34s %-9s %-20s %s\n", "fault", "", "what the VMM did", "reported",
 	       "data", "broken");
 	result = next_run(host, profile, NULL, command, all, &sums);
-	for (; *list && result >= 0; list++)
+	for (; *list && result >= 0 && !audit_is_stopped(); list++)
 		result = next_run(host, profile, *list, command, all, &sums);
 	if (result >= 0)
 		printf("data was silently lost in %u of %zu runs\n", sums.lost,
 		       (size_t)json_object_array_length(all));
+	if (audit_is_stopped())
+		result = -tool_fail("ended by a signal before all runs were done");
 	if (sums.undecided)
 		result = -tool_fail("%u of %zu runs did not say what became of the data",
 				    sums.undecided, (size_t)json_object_array_length(all));
-	if (json && json_object_to_file_ext(json, all, JSON_C_TO_STRING_PRETTY) < 0)
-		result = -tool_fail("cannot write %s: %s", json, json_util_get_last_err());
-	json_object_put(all);
+	if (!json)
+		json_object_put(all);
+	else if (tool_write_json(all, json) == -ENOMEM)
+		result = -tool_fail("out of memory");
 	return result < 0 || sums.lost ? TOOL_FAILED : TOOL_OK;
 }

@@ -141,15 +141,13 @@ static struct json_object *finding_json(const struct qsc_finding *f)
 	return object;
 }
 
-int audit_report_json(struct qsc_audit *audit, const char *profile, int code, const char *path,
-		      struct qsc_error *err)
+int audit_report_json(struct qsc_audit *audit, const char *profile, int code, FILE *out)
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *findings = json_object_new_array();
 	struct audit_counts counts = audit_report_count(audit);
 	struct qsc_audit_totals totals;
 	struct qsc_finding f;
-	int result = 0;
 
 	qsc_audit_totals(audit, &totals);
 	add_text(object, "profile", profile);
@@ -164,11 +162,7 @@ int audit_report_json(struct qsc_audit *audit, const char *profile, int code, co
 	for (size_t i = 0; !qsc_audit_get(audit, i, &f); i++)
 		json_object_array_add(findings, finding_json(&f));
 	json_object_object_add(object, "findings", findings);
-	if (json_object_to_file_ext(path, object, JSON_C_TO_STRING_PRETTY) < 0)
-		result = qsc_error_set(err, errno ? errno : EIO, NULL, "cannot write %s: %s", path,
-				       json_util_get_last_err());
-	json_object_put(object);
-	return result;
+	return tool_write_json(object, out);
 }
 
 /* ---- JUnit ---- */
@@ -221,17 +215,12 @@ static unsigned int count_cases(struct qsc_audit *audit, unsigned int *broken)
 	return cases;
 }
 
-int audit_report_junit(struct qsc_audit *audit, const char *path, struct qsc_error *err)
+void audit_report_junit(struct qsc_audit *audit, FILE *out)
 {
-	FILE *out = fopen(path, "we");
 	unsigned int broken;
 	unsigned int cases = count_cases(audit, &broken);
 	struct qsc_finding f;
-	bool lost;
 
-	if (!out)
-		return qsc_error_set(err, errno, NULL, "cannot write %s: %s", path,
-				     strerror(errno));
 	(void)fprintf(out,
 		      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 		      "<testsuite name=\"quiesce audit\" tests=\"%u\" failures=\"%u\">\n",
@@ -247,8 +236,4 @@ int audit_report_junit(struct qsc_audit *audit, const char *path, struct qsc_err
 		(void)fputs("  </testcase>\n", out);
 	}
 	(void)fputs("</testsuite>\n", out);
-	lost = ferror(out);
-	if (fclose(out) || lost)
-		return qsc_error_set(err, EIO, NULL, "%s is not complete", path);
-	return 0;
 }

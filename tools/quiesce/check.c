@@ -519,35 +519,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* Before anything is tried: what was asked for can be written. */
-static FILE *open_output(const char *path)
-{
-	FILE *file = path ? fopen(path, "we") : NULL;
-
-	if (path && !file && tool_path_is_wrong(errno))
-		tool_usage("cannot write to %s: %s", path, strerror(errno));
-	if (path && !file)
-		exit(tool_fail("cannot write to %s: %s", path, strerror(errno)));
-	return file;
-}
-
-static int close_output(FILE *file, const char *path, int result)
-{
-	int failed = result < 0 || ferror(file);
-
-	failed |= fclose(file) != 0;
-	return failed ? tool_fail("cannot write to %s", path) : TOOL_OK;
-}
-
 static int write_files(struct request *request, const struct check_report *report)
 {
 	int code = TOOL_OK;
 
 	if (request->json)
-		code = close_output(request->json, request->json_path,
-				    check_write_json(report, request->json));
-	if (request->junit && close_output(request->junit, request->junit_path,
-					   check_write_junit(report, request->junit)))
+		code = tool_close_output(request->json, request->json_path,
+					 check_write_json(report, request->json));
+	if (request->junit && tool_close_output(request->junit, request->junit_path,
+						check_write_junit(report, request->junit)))
 		code = TOOL_FAILED;
 	return code;
 }
@@ -616,8 +596,8 @@ int cmd_check(int argc, char **argv)
 	tool_parse(&argp, argc, argv, request);
 	if (!request->num_devices)
 		tool_usage("a DEVICE is missing: " TOOL_URI_FORMS);
-	request->json = open_output(request->json_path);
-	request->junit = open_output(request->junit_path);
+	request->json = tool_open_output(request->json_path);
+	request->junit = tool_open_output(request->junit_path);
 	tool_raise_file_limit();
 	code = check_all(request);
 	release(request);

@@ -90,18 +90,11 @@ int check_write_json(const struct check_report *report, FILE *out)
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *list = json_object_new_array();
-	const char *text;
-	int result;
 
 	for (size_t i = 0; i < report->num_devices; i++)
 		json_object_array_add(list, device_json(report, &report->devices[i]));
 	json_object_object_add(object, "devices", list);
-	text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
-							      JSON_C_TO_STRING_SPACED |
-							      JSON_C_TO_STRING_NOSLASHESCAPE);
-	result = text && fprintf(out, "%s\n", text) >= 0 ? 0 : -EIO;
-	json_object_put(object);
-	return result;
+	return tool_write_json(object, out);
 }
 
 /* ---- JUnit ---- */

@@ -233,21 +233,47 @@ const char *tool_size_text(uint64_t bytes, char text[32])
 	return text;
 }
 
-int tool_print_json(struct json_object *object)
+int tool_write_json(struct json_object *object, FILE *out)
 {
 	const char *text = NULL;
+	int result = -ENOMEM;
 
 	if (object)
 		text = json_object_to_json_string_ext(
 			object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 					JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (!text) {
-		json_object_put(object);
-		return tool_fail("out of memory");
-	}
-	(void)puts(text);
+	if (text)
+		result = fprintf(out, "%s\n", text) < 0 ? -errno : 0;
 	json_object_put(object);
-	return TOOL_OK;
+	return result;
+}
+
+int tool_print_json(struct json_object *object)
+{
+	/* What stdout does not take is found at the end. */
+	return tool_write_json(object, stdout) == -ENOMEM ? tool_fail("out of memory") : TOOL_OK;
+}
+
+FILE *tool_open_output(const char *path)
+{
+	FILE *file = path ? fopen(path, "we") : NULL;
+
+	if (path && !file && tool_path_is_wrong(errno))
+		tool_usage("cannot write to %s: %s", path, strerror(errno));
+	if (path && !file)
+		exit(tool_fail("cannot write to %s: %s", path, strerror(errno)));
+	return file;
+}
+
+int tool_close_output(FILE *file, const char *path, int result)
+{
+	int number = result < 0 ? -result : 0;
+
+	if (!number && ferror(file))
+		number = EIO;
+	if (fclose(file) != 0 && !number)
+		number = errno;
+	return number ? tool_fail("cannot write to %s: %s", path, strerror(number)) : TOOL_OK;
 }
 
 void tool_raise_file_limit(void)

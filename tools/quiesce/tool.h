@@ -6,6 +6,7 @@
 #include <argp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <quiesce/base.h>
 
@@ -52,6 +53,14 @@ void tool_parse(const struct argp *argp, int argc, char **argv, void *input);
  */
 bool tool_path_is_wrong(int number);
 
+/*
+ * A file for a report, made before the work that it is about: one that cannot be made ends the
+ * program then. NULL for no path. The end of it: a failure to write it, now or before (result < 0),
+ * is said and returned as TOOL_FAILED.
+ */
+FILE *tool_open_output(const char *path);
+int tool_close_output(FILE *file, const char *path, int result);
+
 /* "300ms" → 300000, also us, s and min. 0 or -errno. */
 int tool_parse_time(const char *text, uint64_t *us);
 
@@ -63,6 +72,8 @@ int tool_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *nu
 /* A size the way a person reads it, "64 MiB"; exact when it can be. */
 const char *tool_size_text(uint64_t bytes, char text[32]);
 
+/* Write it to a file as tool_print_json() prints it, and free it. 0 or -errno. */
+int tool_write_json(struct json_object *object, FILE *out);
 /* Print and free. A NULL object (out of memory on the way) fails. Returns an exit code. */
 int tool_print_json(struct json_object *object);
 
