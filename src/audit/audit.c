@@ -46,6 +46,7 @@ static inline void note(struct audited *a, enum qsc_state state, const char *nam
 	if (a->num_entries && last->name == name && last->a == arg && last->result == result &&
 	    last->state == state && last->repeated < UINT32_MAX) {
 		last->repeated++;
+		last->varied |= last->b != arg2;
 	} else {
 		a->ring[a->num_entries++ % AUDIT_RING] = (struct audit_entry){
 			.us = audit_now_us(a->audit),

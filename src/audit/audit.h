@@ -31,6 +31,7 @@ struct audit_entry {
 	int64_t result;
 	uint32_t state;
 	uint32_t repeated;
+	bool varied; /* not always with the same b */
 };
 
 struct audit_mapping {

@@ -91,14 +91,15 @@ void audit_entry_text(const struct audit_entry *entry, char text[QSC_FINDING_LIN
 	const char *error = entry->result < 0 ? strerrorname_np((int)-entry->result) : NULL;
 	char arguments[64];
 	char result[32];
-	char again[32] = "";
+	char again[64] = "";
 
 	if (error)
 		(void)snprintf(result, sizeof(result), "-%s", error);
 	else
 		(void)snprintf(result, sizeof(result), "%" PRId64, entry->result);
 	if (entry->repeated)
-		(void)snprintf(again, sizeof(again), ", %u times", entry->repeated + 1);
+		(void)snprintf(again, sizeof(again), ", %u times%s", entry->repeated + 1,
+			       entry->varied ? ", the first of them there" : "");
 	arguments_text(entry, arguments);
 	(void)snprintf(text, QSC_FINDING_LINE, "%" PRIu64 " us  %s  %s%s = %s%s", entry->us,
 		       qsc_state_name((enum qsc_state)entry->state), entry->name, arguments, result,

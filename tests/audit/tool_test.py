@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -112,11 +114,42 @@ def check_provoke(folder):
     assert "2 of 2 runs did not say what became of the data" in done.stderr, done.stderr
 
 
+def ask(sock, command, body):
+    """One request in the words of vfio-user."""
+    sock.sendall(struct.pack("<HHIII", 1, command, 16 + len(body), 0, 0) + body)
+    header = sock.recv(16, socket.MSG_WAITALL)
+    size, flags = struct.unpack_from("<II", header, 4)
+    assert flags == 1, header
+    return sock.recv(size - 16, socket.MSG_WAITALL)
+
+
+def check_context(folder):
+    """Actions that differ in where they go only are told in one line, which does not say that all went there."""
+    path, report = str(folder / "nic.sock"), folder / "context.json"
+    with subprocess.Popen([TOOL, "audit", "--socket", path, "--to", f"model:{DEVICE}", "--json", str(report)],
+                          stdout=subprocess.PIPE, text=True) as audit, socket.socket(socket.AF_UNIX) as user:
+        assert audit.stdout.readline().startswith("auditing ")
+        user.connect(path)
+        ask(user, 1, struct.pack("<HH", 0, 1) + b'{"capabilities":{}}\0')
+        for offset in (0x40, 0x48, 0x40):
+            ask(user, 9, struct.pack("<QII", offset, 0, 8))
+        ask(user, 16, struct.pack("<IIIi", 16, 1 << 17 | 2, 1, -1))
+        for _ in range(3):
+            ask(user, 9, struct.pack("<QII", 0x40, 0, 8))
+        audit.send_signal(signal.SIGTERM)
+        assert audit.wait(60) == 1
+    (finding,) = json.loads(report.read_text())["findings"]
+    assert (finding["clause"], finding["count"]) == ("ORD-1", 3), finding
+    lines = [line.split("  ", 1)[1] for line in finding["context"]]
+    assert "RUNNING  region-read region 0 offset 0x40 = 8, 3 times, the first of them there" in lines, lines
+    assert lines[-1] == "STOP  region-read region 0 offset 0x40 = 8", lines
+
+
 def check_full(folder):
     """What cannot be written is said in one sentence, after everything else."""
-    ask = ("sh", "-c", f"{TOOL} info vfio-user:{{socket0}} > /dev/null")
+    info = ("sh", "-c", f"{TOOL} info vfio-user:{{socket0}} > /dev/null")
     for option in ("--json", "--junit"):
-        done = run("--device", DEVICE, option, "/dev/full", "--", *ask, code=1)
+        done = run("--device", DEVICE, option, "/dev/full", "--", *info, code=1)
         assert done.stderr == "quiesce audit: cannot write to /dev/full: No space left on device\n", done
         assert "0 violations" in done.stdout, done.stdout
     done = run("--provoke", "--device", DEVICE, "--fault", "log-stop=EIO", "--json", "/dev/full", "--", "sh", "-c",
@@ -169,7 +202,7 @@ def main():
         check_usage(pathlib.Path(name))
         check_socket(pathlib.Path(name))
         check_provoke(pathlib.Path(name))
-        for check in (check_full, check_leaves, check_stops, check_own_engine):
+        for check in (check_context, check_full, check_leaves, check_stops, check_own_engine):
             check(pathlib.Path(name))
 
 

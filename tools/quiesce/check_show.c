@@ -115,6 +115,7 @@ static char mark_of(const struct check_finding *f)
 /* Clauses in a line for each group, and the other items below. */
 static void show_table(const struct check_device *device)
 {
+	const size_t columns = tool_columns();
 	char group[16] = "";
 	size_t column = 0;
 
@@ -124,7 +125,8 @@ static void show_table(const struct check_device *device)
 		size_t length = number ? (size_t)(number - f->item.id) : 0;
 
 		if (f->item.clause == QSC_CLAUSE_COUNT) {
-			if (column + strlen(f->item.id) + 4 > 96 || strcmp(group, "list") != 0) {
+			if (column + strlen(f->item.id) + 4 > columns ||
+			    strcmp(group, "list") != 0) {
 				printf("%s  %-7s", column ? "\n" : "",
 				       strcmp(group, "list") ? "actions" : "");
 				column = 9;
