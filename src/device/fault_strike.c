@@ -126,11 +126,31 @@ static void tell(struct fault *fault, struct fault_rule *rule)
 		fault->struck(fault->ctx, rule->text);
 }
 
-/* What a rule does by itself, before anything else. */
-static void act(struct fault *fault, const struct fault_rule *rule)
+/* Whatever it was doing has ended when it is in ERROR. */
+static void break_down(struct fault *fault)
 {
 	uint64_t session;
 
+	(void)qsc_device_set_state(fault->inner, QSC_STATE_STOP, &session);
+	atomic_store(&fault->broken, true);
+	atomic_store(&fault->armed, ALL_POINTS);
+}
+
+/* Whether there is a way to that state; none but a failure leads to ERROR. */
+static bool move(struct fault *fault, const struct fault_rule *rule)
+{
+	uint64_t session;
+
+	if (rule->value != QSC_STATE_ERROR)
+		return !atomic_load(&fault->broken) &&
+		       !qsc_device_set_state(fault->inner, (uint32_t)rule->value, &session);
+	break_down(fault);
+	return true;
+}
+
+/* What a rule does by itself, before anything else. */
+static void act(struct fault *fault, const struct fault_rule *rule)
+{
 	switch (rule->kind) {
 	case FAULT_DELAY:
 		sleep_us(rule->value);
@@ -143,13 +163,7 @@ static void act(struct fault *fault, const struct fault_rule *rule)
 		atomic_store(&fault->armed, ALL_POINTS);
 		break;
 	case FAULT_BREAK:
-		/* Whatever it was doing has ended when it is in ERROR. */
-		(void)qsc_device_set_state(fault->inner, QSC_STATE_STOP, &session);
-		atomic_store(&fault->broken, true);
-		atomic_store(&fault->armed, ALL_POINTS);
-		break;
-	case FAULT_MOVE:
-		(void)qsc_device_set_state(fault->inner, (uint32_t)rule->value, &session);
+		break_down(fault);
 		break;
 	case FAULT_SCRIBBLE:
 		scribble(fault, rule->peer);
@@ -190,8 +204,11 @@ bool qsc_fault_strike(struct fault *fault, enum fault_point point, uint32_t arg,
 	for (size_t i = 0; i < fault->rules.count; i++) {
 		struct fault_rule *rule = &fault->rules.rule[i];
 
-		if (rule->point != point || !strikes(fault, rule, arg, to))
+		if (rule->point != point || !strikes(fault, rule, arg, to) ||
+		    (rule->kind == FAULT_MOVE && !move(fault, rule)))
 			continue;
+		/* The action meets the state that it has moved to. */
+		was_broken |= rule->kind == FAULT_MOVE && rule->value == QSC_STATE_ERROR;
 		tell(fault, rule);
 		s->by[rule->kind] = rule;
 		act(fault, rule);

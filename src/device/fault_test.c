@@ -26,6 +26,7 @@ struct bottom {
 	uint64_t sessions;
 	unsigned int calls;
 	unsigned int arcs;
+	int state_result;
 	int session_result;
 	int irq_result;
 	int fd;
@@ -97,6 +98,8 @@ static int bottom_set_state(struct qsc_device *dev, uint32_t target, uint64_t *s
 	struct bottom *bottom = bottom_of(dev);
 	bool was_saving = qsc_state_is_saving(bottom->state);
 
+	if (bottom->state_result)
+		return bottom->state_result;
 	if (!qsc_state_exists(7, target))
 		return -EINVAL;
 	bottom->arcs++;
@@ -417,6 +420,35 @@ static void test_data(void **state)
 	qsc_device_close(dev);
 }
 
+/* A device may go to ERROR by itself, and cannot go where there is no way. */
+static void test_moves(void **state)
+{
+	struct qsc_device *dev = open_with("dma-unmap=move:ERROR");
+	uint64_t value;
+
+	assert_int_equal(qsc_device_dma_unmap(dev, 0, 4096), 0);
+	assert_int_equal(state_of(dev), QSC_STATE_ERROR);
+	assert_int_equal(set_state(dev, QSC_STATE_RUNNING), -EIO);
+	assert_int_equal(qsc_device_reset(dev), 0);
+	assert_int_equal(state_of(dev), QSC_STATE_RUNNING);
+	qsc_device_close(dev);
+
+	/* The action itself meets it there. */
+	dev = open_with("data-size=move:ERROR");
+	assert_int_equal(qsc_device_data_size(dev, &value), -EIO);
+	qsc_device_close(dev);
+
+	dev = open_with("data-size=move:STOP,dma-unmap=move:STOP");
+	bottom.state_result = -EINVAL;
+	assert_int_equal(qsc_device_data_size(dev, &value), 0);
+	assert_int_equal(rules_struck, 0);
+	bottom.state_result = 0;
+	assert_int_equal(qsc_device_dma_unmap(dev, 0, 4096), 0);
+	assert_int_equal(rules_struck, 1);
+	assert_int_equal(state_of(dev), QSC_STATE_STOP);
+	qsc_device_close(dev);
+}
+
 static void test_lies(void **state)
 {
 	struct qsc_device *dev = open_with(
@@ -601,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_requests_in_halves),
 		cmocka_unit_test(test_break_and_disconnect),
 		cmocka_unit_test(test_data),
+		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_dirty_log),
 		cmocka_unit_test(test_memory),
