@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -184,15 +183,9 @@ static int set_up_twin(struct qsc_client *client, int *fds, size_t num_fds)
 	};
 	uint32_t index = client->caps.twin_fd_index;
 	struct stat st;
-	int spare;
 
 	if (!client->caps.twin_socket)
 		return 0;
-	/* The kernel drops a descriptor for which this process has no room. */
-	spare = num_fds ? -1 : eventfd(0, EFD_CLOEXEC);
-	if (!num_fds && spare < 0)
-		return -errno;
-	qsc_fd_close(&spare);
 	if (client->options.no_twin_socket || index >= num_fds || fstat(fds[index], &st) < 0 ||
 	    !S_ISSOCK(st.st_mode))
 		return -EPROTO;
@@ -265,6 +258,9 @@ static int handshake(struct qsc_client *client, struct qsc_error *err)
 			"the server did not answer the handshake within %u ms; is it a "
 			"vfio-user server?",
 			client->options.connect_timeout_ms);
+	if (result == -EMFILE)
+		return qsc_error_set(err, EMFILE, NULL,
+				     "what the server passed was lost: too many open files");
 	if (result < 0)
 		return qsc_error_set(err, -result, NULL,
 				     "the server closed the connection during the handshake; is it "

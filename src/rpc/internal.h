@@ -118,8 +118,12 @@ void qsc_rpc_fill_header(const struct iovec *iov, size_t size, uint16_t id, uint
 
 /* ---- io.c ---- */
 
-/* Take what a receive brought besides bytes: 0, or -EPROTO and there is none. */
-int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input);
+/*
+ * Take what a receive brought besides bytes: 0; or there is none, since more came than may
+ * (-EPROTO) or this process has no room for them (-EMFILE).
+ */
+int qsc_rpc_take_fds(const struct qsc_rpc *rpc, struct msghdr *message,
+		     struct qsc_rpc_input *input);
 
 /* One try: bytes, 0 at the end, or -errno. */
 qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t size, int flags,
@@ -132,6 +136,7 @@ qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t si
 	struct iovec iov = {.iov_base = where, .iov_len = size};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
 	ssize_t n;
+	int result;
 
 	input->num_fds = 0;
 	if (rpc->plain)
@@ -142,7 +147,8 @@ qsc_flat ssize_t qsc_rpc_try_receive(struct qsc_rpc *rpc, void *where, size_t si
 	/* Where none of the descriptors found room there is no control data at all. */
 	if (n < 0 || (!message.msg_controllen && !(message.msg_flags & MSG_CTRUNC)))
 		return n;
-	return qsc_rpc_take_fds(&message, input) < 0 ? -EPROTO : n;
+	result = qsc_rpc_take_fds(rpc, &message, input);
+	return result < 0 ? result : n;
 }
 
 /* Until the socket is ready for `events`, or about so: 0, -ETIMEDOUT at the deadline, -ENOTCONN. */
@@ -154,8 +160,7 @@ int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64
 
 /*
  * Receive once. deadline_us 0: for as long as it takes, and then with `whole` all of `size` if the
- * system can. 0, -ETIMEDOUT, -ENOTCONN at the end or at an error, -EPROTO when more descriptors
- * came than may.
+ * system can. 0, -ETIMEDOUT, -ENOTCONN at the end or at an error, or as qsc_rpc_take_fds().
  */
 qsc_flat int qsc_rpc_receive(struct qsc_rpc *rpc, void *where, size_t size, bool whole,
 			     uint64_t deadline_us, struct qsc_rpc_input *input)
@@ -257,7 +262,7 @@ static inline uint64_t qsc_rpc_receive_until(struct qsc_rpc *rpc, uint64_t deadl
 /*
  * Lock held, nobody leads: receive once and deal with what came. deadline_us 0: for as long as the
  * socket's own timeout says. 0, -ETIMEDOUT at the deadline, -ETIME when a message was begun and not
- * ended in time, -ENOTCONN, -EPROTO.
+ * ended in time, -ENOTCONN, -EPROTO, -EMFILE.
  */
 qsc_flat int qsc_rpc_lead(struct qsc_rpc *rpc, uint64_t deadline_us)
 {

@@ -10,7 +10,6 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "rpc/internal.h"
 
 /* How many spins between two looks at the clock. */
@@ -38,18 +37,11 @@ int qsc_rpc_wait_for(int fd, short events, uint64_t deadline_us)
 	return 0;
 }
 
-int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input)
+int qsc_rpc_take_fds(const struct qsc_rpc *rpc, struct msghdr *message, struct qsc_rpc_input *input)
 {
 	struct cmsghdr *control;
 	int result = 0;
 
-	if (message->msg_flags & MSG_CTRUNC) {
-		qsc_log(QSC_LOG_WARNING,
-			"vfio-user: descriptors that came with a message were lost, since there "
-			"were more than a message may have or no descriptor was free here (limit "
-			"of open files); the connection is closed");
-		result = -EPROTO;
-	}
 	for (control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
 		size_t count;
 
@@ -63,6 +55,9 @@ int qsc_rpc_take_fds(struct msghdr *message, struct qsc_rpc_input *input)
 		memcpy(input->fds + input->num_fds, CMSG_DATA(control), count * sizeof(int));
 		input->num_fds += count;
 	}
+	/* The kernel had to drop some: they are more than may come, or this process has no room. */
+	if (!result && (message->msg_flags & MSG_CTRUNC))
+		result = input->num_fds < rpc->max_fds ? -EMFILE : -EPROTO;
 	while (result < 0 && input->num_fds)
 		qsc_fd_close(&input->fds[--input->num_fds]);
 	return result;
@@ -81,8 +76,8 @@ int qsc_rpc_keep_receiving(struct qsc_rpc *rpc, void *where, size_t size, uint64
 		input->ended = !n;
 		if (n == -EINTR)
 			continue;
-		if (n == -EPROTO)
-			return -EPROTO;
+		if (n == -EPROTO || n == -EMFILE)
+			return (int)n;
 		if (n != -EAGAIN || atomic_load_explicit(&rpc->broken, memory_order_relaxed))
 			return -ENOTCONN;
 		if (!(flags & MSG_DONTWAIT))

@@ -109,7 +109,7 @@ void qsc_rpc_set_max_message(struct qsc_rpc *rpc, uint32_t max_message);
 /*
  * Send a request and wait for its reply. iov[0] begins with a struct qsc_wire_header, which is
  * filled in here. 0 and call->result, -ETIMEDOUT when no reply came in time, -EPROTO when it was
- * not one, -ENOTCONN.
+ * not one, -EMFILE when descriptors of it were lost for want of room, -ENOTCONN.
  */
 int qsc_rpc_call(struct qsc_rpc *rpc, struct qsc_call *call, struct iovec *iov, size_t iovcnt,
 		 const int *fds, size_t num_fds);

@@ -340,8 +340,9 @@ bool qsc_connection_run(struct qsc_connection *connection, void (*established)(v
 		if (result == -ENOTCONN)
 			qsc_log(QSC_LOG_INFO, "vfio-user: the client has let go of the device");
 		else
-			qsc_log(QSC_LOG_INFO, "vfio-user: the client is let go: %s",
-				strerror(-result));
+			qsc_log(result == -EMFILE ? QSC_LOG_WARNING : QSC_LOG_INFO,
+				"vfio-user: the client is let go: %s%s", strerror(-result),
+				result == -EMFILE ? ", and one that it passed was lost" : "");
 	}
 	/* Nothing waits for this client any more: accesses under way fail, and close may drain. */
 	qsc_connection_shutdown(connection);
