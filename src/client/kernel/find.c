@@ -189,8 +189,9 @@ static int find_pci(const char *root, struct qsc_kernel_place *place, struct qsc
 	if (!place->cdev[0] && !strstr(place->driver, "vfio"))
 		return qsc_error_set(
 			err, ENODEV, NULL,
-			"the PCI device %s %s%s%s, not to a VFIO driver; bind it: echo vfio-pci > "
-			"/sys/bus/pci/devices/%s/driver_override, %secho %s > "
+			"the PCI device %s %s%s%s, not to a VFIO driver; bind it: modprobe "
+			"vfio-pci, echo vfio-pci > /sys/bus/pci/devices/%s/driver_override, "
+			"%secho %s > "
 			"/sys/bus/pci/drivers_probe (or the driver of its make, such as "
 			"mlx5_vfio_pci, to migrate it)",
 			place->device, place->driver[0] ? "is bound to the driver '" : "is bound",
@@ -249,6 +250,10 @@ static int find_group(const char *root, const char *id, struct qsc_kernel_place 
 	DIR *dir;
 	int count = 0;
 
+	if (!strncmp(id, "noiommu-", 8))
+		return qsc_error_set(err, ENODEV, NULL,
+				     "a device of that group is behind no IOMMU, where its DMA "
+				     "could reach all memory; switch the IOMMU on");
 	if (!*id || strspn(id, "0123456789") != strlen(id) || strlen(id) > 9)
 		return qsc_error_set(err, EINVAL, NULL, "a group is " GROUP_FOLDER "N");
 	(void)snprintf(folder, sizeof(folder), "%s/sys/kernel/iommu_groups/%s/devices", root, id);

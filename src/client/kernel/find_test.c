@@ -98,6 +98,7 @@ static void test_names(void **unused)
 	assert_int_equal(find("/dev/vfio/devices/vfio7,raw,via=cdev", &place, NULL), 0);
 	assert_string_equal(place.cdev, "/dev/vfio/devices/vfio7");
 	assert_int_equal(find("0000:3b:00.3", &place, "bound to the driver 'nvme'"), -ENODEV);
+	assert_int_equal(find("0000:3b:00.3", &place, "modprobe vfio-pci"), -ENODEV);
 	assert_int_equal(find("0000:3b:00.4", &place, "behind no IOMMU"), -ENODEV);
 	assert_int_equal(find("0000:3b:00.8", &place, "behind no IOMMU"), -ENODEV);
 	assert_string_equal(place.group_id, "");
@@ -106,6 +107,7 @@ static void test_names(void **unused)
 	assert_int_equal(find("/dev/vfio/15", &place, "no IOMMU group 15"), -ENOENT);
 	assert_int_equal(find("/dev/vfio/x", &place, "a group is"), -EINVAL);
 	assert_int_equal(find("/dev/vfio/1f", &place, "a group is"), -EINVAL);
+	assert_int_equal(find("/dev/vfio/noiommu-3", &place, "behind no IOMMU"), -ENODEV);
 	assert_int_equal(find("/dev/vfio/1234567890", &place, "a group is"), -EINVAL);
 	assert_int_equal(find("/dev/vfio/123456", &place, "no IOMMU group 123456"), -ENOENT);
 	assert_int_equal(find("/dev/vfio/devices/../vfio", &place, "a device file is"), -EINVAL);
