@@ -122,6 +122,13 @@ static uint32_t make_tracking_table(int iommufd, uint32_t device, uint32_t ioas)
 		       : alloc.out_hwpt_id;
 }
 
+static void drop_table(int iommufd, uint32_t table)
+{
+	struct abi_destroy destroy = {.size = sizeof(destroy), .id = table};
+
+	(void)qsc_kernel_ioctl(iommufd, ABI_IOMMUFD(ABI_DESTROY), &destroy);
+}
+
 static int attach_to(int device, uint32_t table)
 {
 	struct abi_attach attach = {.argsz = sizeof(attach), .pt_id = table};
@@ -202,6 +209,9 @@ static int attach_new(struct qsc_kernel_space *space, int device, uint32_t id,
 	space->hwpt = make_tracking_table(space->iommufd, id, ioas.out_ioas_id);
 	if (space->hwpt && attach_to(device, space->hwpt) >= 0)
 		return 0;
+	/* Every mapping would go into it as well. */
+	if (space->hwpt)
+		drop_table(space->iommufd, space->hwpt);
 	space->hwpt = 0;
 	result = attach_to(device, space->ioas);
 	return result < 0 ? explain_attach(result, err) : 0;

@@ -15,6 +15,8 @@
 #include "base/fd.h"
 #include "wire/wire.h"
 
+#define CHOSEN_IOVA 0x5000000000ULL /* for who leaves it to the kernel */
+
 struct fake fake;
 
 static enum fake_kind kind_of(int fd)
@@ -261,7 +263,10 @@ static int on_device(unsigned long request, void *arg)
 		return -fake.bind_fail;
 	case ABI_ATTACH_IOMMUFD_PT:
 		/* One table for all of a group. */
-		return ((struct abi_attach *)arg)->pt_id == (fake.tracks ? 5U : 3U) ? 0 : -EINVAL;
+		return ((struct abi_attach *)arg)->pt_id ==
+				       (fake.tracks && !fake.no_table ? 5U : 3U)
+			       ? 0
+			       : -EINVAL;
 	default:
 		return -ENOTTY;
 	}
@@ -295,7 +300,13 @@ static int on_space(unsigned long request, void *arg)
 	case ABI_IOMMUFD(ABI_HWPT_ALLOC):
 		((struct abi_hwpt_alloc *)arg)->out_hwpt_id = 5;
 		return fake.tracks ? 0 : -EOPNOTSUPP;
+	case ABI_IOMMUFD(ABI_DESTROY):
+		assert_int_equal(((struct abi_destroy *)arg)->id, 5);
+		fake.destroyed++;
+		return 0;
 	case ABI_IOMMUFD(ABI_IOAS_MAP):
+		if (!(((struct abi_ioas_map *)arg)->flags & ABI_MAP_FIXED_IOVA))
+			((struct abi_ioas_map *)arg)->iova = CHOSEN_IOVA;
 		return map(((struct abi_ioas_map *)arg)->user_va);
 	case VFIO_IOMMU_MAP_DMA:
 		return map(((struct vfio_iommu_type1_dma_map *)arg)->vaddr);
@@ -308,6 +319,10 @@ static int on_space(unsigned long request, void *arg)
 		return 0;
 	case ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP):
 		assert_int_equal(get->page_size, 4096);
+		if (fake.iommu_fail)
+			return -fake.iommu_fail;
+		if (get->iova == CHOSEN_IOVA)
+			return 0;
 		/* As the kernel: nothing outside of a mapping. */
 		if (get->iova < MEMORY_IOVA || get->iova + get->length > MEMORY_IOVA + MEMORY_SIZE)
 			return -EINVAL;

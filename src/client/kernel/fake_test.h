@@ -70,11 +70,14 @@ struct fake {
 	int report_fail; /* errno of the device's reports */
 	bool tracks;	 /* the IOMMU has a log */
 	bool tracking;
+	int iommu_fail;	     /* errno of the IOMMU's reports */
 	uint64_t dirty_iova; /* a page that it has seen written; 0 for none */
 
 	/* ---- mappings ---- */
 	_Atomic int maps, unmaps;
 	_Atomic uint64_t last_va;
+	bool no_table;			/* the page table with a log is none to attach to */
+	int destroyed;			/* how many page tables were */
 	int map_fail;			/* errno of mapping */
 	struct qsc_device *stop_in_map; /* this one, in the middle of a call to map */
 };

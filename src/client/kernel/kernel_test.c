@@ -695,17 +695,44 @@ static void test_log_of_iommu(void **unused)
 	end(dev);
 }
 
-static void test_no_log(void **unused)
+static bool has_log(void)
 {
 	struct qsc_migration_info info;
 	struct qsc_device *dev;
 
-	(void)unused;
-	fake_begin();
 	assert_int_equal(open_fake(&dev, NULL, false), 0);
 	assert_int_equal(qsc_device_get_migration(dev, &info), 0);
-	assert_false(info.dirty_log);
+	assert_int_equal(fake.maps, fake.unmaps);
+	assert_false(fake.tracking);
 	end(dev);
+	return info.dirty_log;
+}
+
+/* LOG-1: a log of the IOMMU that starts and stops, and cannot report. */
+static void test_log_proved(void **unused)
+{
+	(void)unused;
+	fake_begin();
+	fake.tracks = true;
+	assert_true(has_log());
+	assert_int_equal(fake.maps, 1);
+	fake.iommu_fail = EOPNOTSUPP;
+	assert_false(has_log());
+	/* Where it cannot be asked it is not judged: no memory may be pinned, say. */
+	fake.map_fail = ENOMEM;
+	assert_true(has_log());
+	/* A page table that the device cannot have does not stay. */
+	fake_begin();
+	fake.tracks = fake.no_table = true;
+	assert_false(has_log());
+	assert_int_equal(fake.destroyed, 1);
+}
+
+static void test_no_log(void **unused)
+{
+	(void)unused;
+	fake_begin();
+	assert_false(has_log());
 }
 
 /* ---- the way to a device ---- */
@@ -789,6 +816,7 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_mapping),
 		cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_log_proved),
 		cmocka_unit_test(test_no_log),
 		cmocka_unit_test(test_bind_refused),
 		cmocka_unit_test(test_stopped_peer),

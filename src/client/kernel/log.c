@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The dirty log, kept by the device or else by the IOMMU. Asking whether there is one is answered
- * wrongly by some kernels, so it is started once when the device is opened, and believed only if
- * that works.
+ * wrongly by some kernels, so it is started, asked and stopped once when the device is opened, and
+ * believed only if that works.
  *
  * The IOMMU's pages are reported mapping by mapping: the kernel refuses a range with a hole. What
  * is unmapped while the log runs counts as written, because nobody can tell any more.
@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bitmap.h"
 #include "base/cleanup.h"
@@ -89,25 +91,32 @@ static void fold(const uint64_t *from, uint64_t bits, uint64_t iova, uint64_t ba
 		qsc_bitmap_set(bitmap, (iova + bit * QSC_PAGE_SIZE - base) / page_size);
 }
 
-/* DMA lock held. [iova, iova + size) lies within one mapping, in whole pages of 4 KiB. */
+/* Adds the bits of [iova, iova + size), which lies within one mapping, in whole pages of 4 KiB. */
+static int read_pages(struct qsc_kernel *kernel, uint64_t iova, uint64_t size, uint64_t *bits)
+{
+	struct abi_get_dirty_bitmap get = {
+		.size = sizeof(get),
+		.hwpt_id = kernel->files.space->hwpt,
+		.iova = iova,
+		.length = size,
+		.page_size = QSC_PAGE_SIZE,
+		.data = (uint64_t)(uintptr_t)bits,
+	};
+
+	return qsc_kernel_ioctl(kernel->files.space->iommufd,
+				ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP), &get);
+}
+
+/* DMA lock held. As read_pages(), into the user's bitmap. */
 static int report_pages(struct qsc_kernel *kernel, uint64_t iova, uint64_t size, uint64_t base,
 			uint64_t page_size, uint64_t *bitmap, uint64_t *scratch)
 {
 	while (size) {
 		uint64_t part = qsc_min_u64(size, PIECE_BITS * QSC_PAGE_SIZE);
-		struct abi_get_dirty_bitmap get = {
-			.size = sizeof(get),
-			.hwpt_id = kernel->files.space->hwpt,
-			.iova = iova,
-			.length = part,
-			.page_size = QSC_PAGE_SIZE,
-			.data = (uint64_t)(uintptr_t)scratch,
-		};
 		int result;
 
 		memset(scratch, 0, PIECE_BITS / 8);
-		result = qsc_kernel_ioctl(kernel->files.space->iommufd,
-					  ABI_IOMMUFD(ABI_HWPT_GET_DIRTY_BITMAP), &get);
+		result = read_pages(kernel, iova, part, scratch);
 		if (result < 0)
 			return result;
 		fold(scratch, part / QSC_PAGE_SIZE, iova, base, page_size, bitmap);
@@ -228,13 +237,54 @@ static bool device_log_works(struct qsc_kernel *kernel)
 	return stop_device(kernel) >= 0 && result >= 0;
 }
 
+/* The log runs: of a page that is mapped for this at an address of the kernel's choice. 0 or
+ * -errno. */
+static int try_report(struct qsc_kernel *kernel)
+{
+	struct qsc_kernel_space *space = kernel->files.space;
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct abi_ioas_map map = {
+		.size = sizeof(map),
+		.flags = ABI_MAP_READABLE | ABI_MAP_WRITEABLE,
+		.ioas_id = space->ioas,
+		.user_va = (uint64_t)(uintptr_t)page,
+		.length = size,
+	};
+	struct abi_ioas_unmap unmap = {.size = sizeof(unmap), .ioas_id = space->ioas};
+	uint64_t bitmap[16] = {0}; /* for a page of up to 4 MiB */
+	int result = 0;
+
+	if (page == MAP_FAILED)
+		return 0;
+	/* Nobody else's mapping may be meant for that address meanwhile. */
+	pthread_mutex_lock(&space->lock);
+	/* Without a page there is nothing to ask for, which says nothing of the log. */
+	if (qsc_kernel_ioctl(space->iommufd, ABI_IOMMUFD(ABI_IOAS_MAP), &map) >= 0) {
+		result = read_pages(kernel, map.iova, size, bitmap);
+		unmap.iova = map.iova;
+		unmap.length = size;
+		(void)qsc_kernel_ioctl(space->iommufd, ABI_IOMMUFD(ABI_IOAS_UNMAP), &unmap);
+	}
+	pthread_mutex_unlock(&space->lock);
+	munmap(page, size);
+	return result;
+}
+
 /*
  * Whose device shares a page table with others sees their writes in its log as well; it is the only
  * one that has it, as a report takes away what others would miss.
  */
 static void prove_iommu(struct qsc_kernel *kernel)
 {
-	if (switch_iommu(kernel, true) >= 0 && switch_iommu(kernel, false) >= 0)
+	int result = switch_iommu(kernel, true);
+
+	if (result >= 0) {
+		result = try_report(kernel);
+		if (switch_iommu(kernel, false) < 0)
+			result = -EIO;
+	}
+	if (result >= 0)
 		kernel->log = QSC_KERNEL_LOG_IOMMU;
 	else
 		qsc_kernel_space_yield_log(kernel->files.space, kernel->files.member);
