@@ -217,7 +217,7 @@ def check_refusing(folder):
     requests; and why something could not be tried is always said."""
     out = folder / "refusing.json"
     for fault, clauses in (("set-state=EBUSY", {"ARC-1"}), ("arc=EAGAIN", {"ARC-1"}),
-                           ("session-read=flip", {"SESS-5"}), ("region-write=EBUSY", {"DEV-7"})):
+                           ("session-read=flip", {"SESS-5"}), ("session-read=EBUSY", {"SESS-1", "SESS-2", "SESS-3"}), ("region-write=EBUSY", {"DEV-7"})):
         with Served(folder / "r", fault) as uri:
             _, found = look(out, uri, code=1)
         assert {f["clause"] for f in found.values() if f["result"] == "broken"} == clauses, (fault, found)
