@@ -23,15 +23,15 @@ mkfifo "$here/monitor"
 	-serial "file:$here/source.log" -monitor stdio <"$here/monitor" >/dev/null &
 source=$!
 exec 3>"$here/monitor"
-until grep "is on the disk" "$here/source.log" 2>/dev/null; do sleep 0.2; done
+until grep "is on the disk" "$here/source.log" 2>/dev/null; do kill -0 $source; sleep 0.2; done
 # destination
 "$quiesce" run --device "nvme,file=$here/disk.img" -- $qemu $guest \
 	-serial "file:$here/destination.log" -incoming "unix:$here/move" &
 destination=$!
-until [ -S "$here/move" ]; do sleep 0.2; done
+until [ -S "$here/move" ]; do kill -0 $destination; sleep 0.2; done
 # move
 echo "migrate unix:$here/move" >&3
-until grep "is on the disk" "$here/destination.log" 2>/dev/null; do sleep 0.2; done
+until grep "is on the disk" "$here/destination.log" 2>/dev/null; do kill -0 $destination; sleep 0.2; done
 echo quit >&3
 wait $source
 kill $destination
