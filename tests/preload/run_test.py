@@ -105,6 +105,8 @@ def command_line(folder):
     for args, text in ((("--", "true"), "--device SPEC is missing"),
                        (("--device", "dmacopy"), "COMMAND is missing"),
                        (("--device", "nothing", "--", "true"), "there is no model"),
+                       (("--device", "vfio:0000:3b:00.2", "--", "true"),
+                        "serve it ('quiesce serve vfio:0000:3b:00.2 --socket PATH')"),
                        (("--device", "vfio-user:", "--", "true"), "names no socket"),
                        (("--fault", "x=EIO", "--device", "dmacopy", "--", "true"), "x"),
                        (("--fault", "vfio1.reset=EIO", "--device", "dmacopy", "--", "true"),

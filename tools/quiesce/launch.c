@@ -34,6 +34,12 @@ int launch_add_device(struct launch *launch, const char *spec, struct qsc_error 
 	if (!strncmp(spec, "vfio-user:", 10)) {
 		if (!spec[10])
 			return qsc_error_set(err, EINVAL, NULL, "'%s' names no socket", spec);
+	} else if (!strncmp(spec, "vfio:", 5)) {
+		return qsc_error_set(err, EINVAL, NULL,
+				     "'%s' is a device of the kernel, which the command can open "
+				     "itself; to have it looked at here, serve it ('quiesce serve "
+				     "%s --socket PATH') and name vfio-user:PATH",
+				     spec, spec);
 	} else {
 		/* Made once to see that it can be: the command makes it again. */
 		result = models_create(spec, NULL, &rt, err);
