@@ -259,6 +259,9 @@ def check_usage(folder):
         done = run(*args, code=2)
         assert not done.stdout and done.stderr.count("\n") == 1, done
         assert done.stderr.endswith("--help'\n"), done
+    # Whole, however long it is.
+    assert "or vfio:/dev/vfio/12, each with ,via=cdev or ,via=legacy where it matters; see" in \
+        run("vfio:nothing", code=2).stderr
 
 
 def main():

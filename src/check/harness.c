@@ -100,7 +100,7 @@ static int open_it(struct harness *h)
 		harness_trouble(h, r, "the device cannot be opened");
 		if (err.text[0])
 			(void)snprintf(h->trouble, sizeof(h->trouble),
-				       "the device cannot be opened: %.200s", err.text);
+				       "the device cannot be opened: %.1900s", err.text);
 		return r;
 	}
 	h->kind = qsc_device_kind(inner);

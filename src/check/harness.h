@@ -95,7 +95,7 @@ struct harness {
 	/* Why the exerciser cannot make the device work; found by the survey. */
 	char unprepared[256];
 
-	char trouble[256];
+	char trouble[QSC_ERROR_TEXT_SIZE];
 	char evidence[512];
 	char left_out[256];	/* what of an item was not tried, and why */
 	enum qsc_clause broken; /* what is broken, where it is not the clause of the item */

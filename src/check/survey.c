@@ -182,7 +182,7 @@ static void look_for_work(struct harness *h)
 		return;
 	bench = harness_bench(h);
 	if (harness_prepare(h, &bench))
-		(void)snprintf(h->unprepared, sizeof(h->unprepared), "%s", h->trouble);
+		(void)snprintf(h->unprepared, sizeof(h->unprepared), "%.255s", h->trouble);
 	qsc_device_reset(h->dev);
 }
 
