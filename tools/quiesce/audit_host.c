@@ -260,6 +260,21 @@ static int choose_socket(struct audit_host *host, struct audit_device *device,
 			     host->folder.path);
 }
 
+/*
+ * A device of the kernel is opened once before anybody asks, to say now why it cannot be. A server
+ * is not: it may be one that ends with its first user.
+ */
+static int try_once(const struct audit_device *device, struct qsc_error *err)
+{
+	struct qsc_device *dev;
+	bool wrong;
+	int result = tool_try_device(device->to, NULL, &dev, &wrong, err);
+
+	if (!result)
+		qsc_device_close(dev);
+	return result;
+}
+
 static int start_one(struct audit_device *device, struct qsc_error *err)
 {
 	const struct models_options options = {
@@ -273,6 +288,8 @@ static int start_one(struct audit_device *device, struct qsc_error *err)
 		result = choose_socket(device->host, device, err);
 	if (!result && !strncmp(device->to, "model:", 6))
 		result = models_create(device->to + 6, &options, &device->rt, err);
+	if (!result && !strncmp(device->to, "vfio:", 5))
+		result = try_once(device, err);
 	if (!result)
 		result = listen_at(device, err);
 	if (result < 0)
