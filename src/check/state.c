@@ -162,12 +162,16 @@ static enum qsc_check_result state_5_next_user(struct harness *h, enum qsc_state
 	uint64_t bitmap[HARNESS_BITMAP_WORDS], found;
 	const char *name = qsc_state_name(left);
 	bool kept, blank;
+	ssize_t n = -ENODEV;
 	char byte;
 
 	MUST(h, harness_state(h) == QSC_STATE_RUNNING, "let go in %s, the next user finds %s", name,
 	     qsc_state_name(harness_state(h)));
-	MUST(h, !old_session || qsc_device_session_read(h->dev, old_session, &byte, 1) == -ENODEV,
-	     "let go in %s, the session can still be read", name);
+	if (old_session)
+		n = qsc_device_session_read(h->dev, old_session, &byte, 1);
+	MUST(h, n < 0, "let go in %s, the session can still be read", name);
+	MUST(h, n == -ENODEV, "let go in %s, reading its session gives %s instead of ENODEV", name,
+	     strerror((int)-n));
 	MUST(h, !h->dirty_log || harness_log_report(h, MEMORY_IOVA, MEMORY_SIZE, 4096, bitmap) < 0,
 	     "let go in %s, the dirty log still runs", name);
 	harness_all_signals(h);
