@@ -8,12 +8,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vm import debian, initramfs, machine
 
-# The kernel would speak in the middle of a line.
+# The kernel would speak in the middle of a line. Nothing speaks without pause: what QEMU's serial port could
+# not get rid of when the guest stopped, both sides say.
 SCRIPT = initramfs.INIT + """
 dmesg -n 1
 echo "GUEST ready $(uname -r)"
 n=0
-while :; do n=$((n+1)); echo "BEAT $n"; if read -t 0 word; then read word; echo "HEARD $word"; fi; done
+while :; do n=$((n+1)); echo "BEAT $n"; usleep 10000; if read -t 0 word; then read word; echo "HEARD $word"; fi; done
 """
 
 
