@@ -133,10 +133,13 @@ class World:
         process.wait_for("waiting at")
         return process
 
-    def close(self):
+    def close(self, failed):
         for process in self.processes:
             if process.process.poll() is None:
                 process.process.kill()
+            elif failed:
+                print(f"{process.args}: had ended with {process.process.returncode}: {process.said}",
+                      file=sys.stderr)
         for process in self.processes:
             process.process.wait()
 
@@ -146,10 +149,12 @@ def world():
     with tempfile.TemporaryDirectory(prefix="q") as name, \
             tempfile.TemporaryDirectory(prefix="q", dir="/dev/shm") as shared:
         here = World(pathlib.Path(name), pathlib.Path(shared))
+        failed = True
         try:
             yield here
+            failed = False
         finally:
-            here.close()
+            here.close(failed)
 
 
 def tenant_result(text):
@@ -1130,6 +1135,24 @@ def check_control(here):
     host.end(number=signal.SIGTERM)
 
 
+def check_ends_once(here):
+    """What ends at once, while the host is still being told that it began, ends once."""
+    host = here.host(here.devices(), *TENANT)
+    asked = 1000
+    end = b'"event":"end"'
+    with connect(host) as watcher:
+        assert answer(watcher, b'{"request":"watch"}\n')["event"] == "status"
+        ends = 0
+        for _ in range(asked):
+            with connect(host) as client:
+                client.sendall(b'{"request":"send","transport":"unix:/none/none"}\n')
+                read_until(client, end)
+            ends += read_until(watcher, end).count(end)
+        host.end(number=signal.SIGTERM)
+        ends += watcher.makefile("rb").read().count(end)
+    assert ends == asked, f"{ends} ends of {asked} requests"
+
+
 def check_false_host(here):
     """What answers at a socket may be anything: no success without a code, no control characters."""
     path = here.path("false")
@@ -1177,7 +1200,7 @@ def read_until(client, words):
 
 CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
           check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
-          check_cancelled_silence, check_busy, check_control, check_false_host, check_plaintext, check_plan_asks,
+          check_cancelled_silence, check_busy, check_control, check_ends_once, check_false_host, check_plaintext, check_plan_asks,
           check_file, check_bad_file, check_pipe, check_no_pipe, check_full_pipe, check_full_disk,
           check_file_limit, check_few_descriptors,
           check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,

@@ -177,8 +177,9 @@ static void on_wake(struct host *host)
 		progress = host_json_progress(&host->sample);
 		metrics_progress(host->metrics, &host->move, &host->sample);
 	}
-	host->tell_begin = host->tell_listening = host->tell_sample = false;
 	done = host->done;
+	/* A second wake may follow the news that it is for: they are told once. */
+	host->tell_begin = host->tell_listening = host->tell_sample = host->done = false;
 	pthread_mutex_unlock(&host->lock);
 	tell(host, begin, false);
 	tell(host, listening, false);

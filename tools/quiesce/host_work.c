@@ -400,7 +400,7 @@ int host_work_start(struct host *host, struct request *request)
 
 	move_release(&host->move);
 	host->move = (struct move){0};
-	host->moved = host->done = false;
+	host->moved = false;
 	host->end_code = TOOL_OK;
 	host->end_err = (struct qsc_error)QSC_ERROR_NONE;
 	atomic_store(&host->cancelled, false);
