@@ -1,46 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Move a guest whose disk is behind a vfio-user server between two QEMUs; qemu.rst shows it in pieces.
-# Begins in a clone in which `make` has run. Usage: vfio-user.sh [QUIESCE]
-# Words are to be split, and eval assigns.
-# shellcheck disable=SC2086,SC2154
+# The move of vmm.sh with disks that are behind vfio-user servers; qemu.rst shows it in pieces. Begins in
+# a clone in which `make` has run. Usage: vfio-user.sh [QUIESCE]
 set -eu
 quiesce=${1:-build/quiesce}
 here=$(mktemp -d)
-servers='' source='' destination=''
-trap 'kill $source $destination $servers 2>/dev/null || true; wait; rm -rf "$here"' EXIT
-eval "$(python3 tests/vm/shell.py)"
+first='' second=''
+trap 'kill $first $second 2>/dev/null || true; wait; rm -rf "$here"' EXIT
 
 # servers
 truncate -s 64M "$here/disk.img"
 "$quiesce" serve "nvme,file=$here/disk.img" --socket "$here/a.sock" &
-servers=$!
+first=$!
 "$quiesce" serve "nvme,file=$here/disk.img" --socket "$here/b.sock" &
-servers="$servers $!"
-until [ -S "$here/a.sock" ] && [ -S "$here/b.sock" ]; do sleep 0.2; done
-# source
-guest="-accel tcg -m 256 -nodefaults -display none
-	-object memory-backend-memfd,id=ram,size=256M,share=on -M q35,memory-backend=ram
-	-kernel $kernel -initrd $initrd -append console=ttyS0
-	-object iommufd,id=iommufd0,fd={iommufd}
-	-device vfio-pci,iommufd=iommufd0,fd={vfio0},enable-migration=on"
-mkfifo "$here/monitor"
-"$quiesce" run --device "vfio-user:$here/a.sock" -- $qemu $guest \
-	-serial "file:$here/source.log" -monitor stdio <"$here/monitor" >/dev/null &
-source=$!
-exec 3>"$here/monitor"
-until grep "is on the disk" "$here/source.log" 2>/dev/null; do kill -0 $source; sleep 0.2; done
-# destination
-"$quiesce" run --device "vfio-user:$here/b.sock" -- $qemu $guest \
-	-serial "file:$here/destination.log" -incoming "unix:$here/move" &
-destination=$!
-until [ -S "$here/move" ]; do kill -0 $destination; sleep 0.2; done
+second=$!
+until [ -S "$here/a.sock" ] && [ -S "$here/b.sock" ]; do kill -0 $first $second; sleep 0.2; done
 # move
-echo "migrate unix:$here/move" >&3
-until grep "is on the disk" "$here/destination.log" 2>/dev/null; do kill -0 $destination; sleep 0.2; done
-echo quit >&3
-wait $source
-kill $destination
-wait $destination || true
-# end
-! grep WRONG "$here"/*.log
+"${0%/*}/vmm.sh" "$quiesce" "vfio-user:$here/a.sock" "vfio-user:$here/b.sock"
