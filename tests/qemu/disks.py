@@ -40,8 +40,6 @@ class QuiesceDisks(Devices):
     the `ways`."""
 
     modules = ("nvme",)
-    # A machine that others keep from running for a minute is no device that loses an interrupt.
-    patience_ms = 90000
 
     def __init__(self, rig, specs=("file={0}", "file={0}"), served=(), flags=7, faults=(),
                  ways=("fd",)):

@@ -36,7 +36,7 @@ echo "GUEST done"
 poweroff -f
 """
 # A busy machine's emulated clock is bad: the kernel is told instead of measuring.
-COMMAND_LINE = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off cryptomgr.notests audit=0 loglevel=6 panic=1 rcupdate.rcu_cpu_stall_timeout=100"
+COMMAND_LINE = "console=ttyS0 tsc=unstable lpj=4000000 mitigations=off cryptomgr.notests audit=0 loglevel=6 panic=1"
 # Migration capabilities that only some moves have.
 EXTRAS = ("switchover_ack", "return_path", "multifd", "pause_before_switchover")
 
