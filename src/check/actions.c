@@ -402,8 +402,9 @@ static enum qsc_check_result try_dma_to(struct harness *h, enum qsc_state state,
 	REQUIRE(h, harness_enter(h, state));
 	/* What comes too late is another clause's business (ARC-7). */
 	harness_settle(h);
-	REQUIRE(h, harness_submit(h, iova + (uint64_t)COUNT * SIZE, COUNT, SIZE, 0));
 	harness_snapshot(h);
+	REQUIRE(h, harness_submit(h, iova + (uint64_t)COUNT * SIZE, COUNT, SIZE, 0));
+	harness_snapshot_queue(h);
 	REQUIRE(h, harness_kick(h));
 	harness_settle(h);
 	/* A device that tells peers may still write its ring, which is memory. */

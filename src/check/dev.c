@@ -35,8 +35,9 @@ static enum qsc_check_result dev_1_in(struct harness *h, enum qsc_state state)
 	REQUIRE(h, harness_enter(h, state));
 	harness_settle(h);
 	/* New work as well, by a user who should know better. */
-	REQUIRE(h, harness_submit(h, TARGET + BATCH, 4, SIZE, 0));
 	harness_snapshot(h);
+	REQUIRE(h, harness_submit(h, TARGET + BATCH, 4, SIZE, 0));
+	harness_snapshot_queue(h);
 	REQUIRE(h, harness_kick(h));
 	harness_settle(h);
 	at = harness_changed(h);
@@ -144,8 +145,9 @@ static enum qsc_check_result dev_4_to(struct harness *h, enum qsc_state state, u
 	REQUIRE(h, harness_copy(h, iova, COUNT, SIZE, 0));
 	REQUIRE(h, harness_set(h, state));
 	harness_settle(h);
-	REQUIRE(h, harness_submit(h, iova + BATCH, 4, SIZE, 0));
 	harness_snapshot(h);
+	REQUIRE(h, harness_submit(h, iova + BATCH, 4, SIZE, 0));
+	harness_snapshot_queue(h);
 	REQUIRE(h, harness_kick(h));
 	harness_settle(h);
 	/* What it writes about a copy to a peer, into its ring, is no peer DMA. */

@@ -235,6 +235,11 @@ uint64_t harness_signals(struct harness *h, uint32_t vector);
 uint64_t harness_all_signals(struct harness *h);
 /* Remember all memory; first byte that is different now, as an IOVA, or 0. */
 void harness_snapshot(struct harness *h);
+/*
+ * The queue once more, which handing over work writes. A device may look at work before it is told
+ * to, so all else is remembered before there is any.
+ */
+void harness_snapshot_queue(struct harness *h);
 uint64_t harness_changed(const struct harness *h);
 uint64_t harness_peer_changed(const struct harness *h);
 /* Every harmless question, and time: whatever the device wants to do by itself, it does now. */

@@ -39,11 +39,12 @@ static enum qsc_check_result log_1_in(struct harness *h, enum qsc_state state)
 {
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
+	harness_snapshot(h);
 	REQUIRE(h, harness_submit(h, TARGET + 4095, 1, 1, 1));
 	REQUIRE(h, harness_submit(h, TARGET + 3 * PAGE - 1, 1, 2, 1));
 	REQUIRE(h, harness_submit(h, TARGET + 8 * PAGE + 100, 24, 5000, 0));
 	REQUIRE(h, harness_submit(h, TARGET + 0x80000, 32, 16384, 0));
-	harness_snapshot(h);
+	harness_snapshot_queue(h);
 	REQUIRE(h, harness_kick(h));
 	REQUIRE(h, harness_await_copies(h, 1, 2, 0));
 	REQUIRE(h, harness_enter(h, state));
@@ -59,8 +60,9 @@ static enum qsc_check_result log_1_running(struct harness *h)
 
 	REQUIRE(h, harness_start(h));
 	REQUIRE(h, harness_log_start(h, MEMORY_IOVA, MEMORY_SIZE, PAGE));
-	REQUIRE(h, harness_submit(h, TARGET, 63, 16384, 0));
 	harness_snapshot(h);
+	REQUIRE(h, harness_submit(h, TARGET, 63, 16384, 0));
+	harness_snapshot_queue(h);
 	REQUIRE(h, harness_kick(h));
 	/* Reports race with writes: each must be in one of them. */
 	for (int i = 0; i < 8; i++) {

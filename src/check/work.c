@@ -320,6 +320,11 @@ void harness_snapshot(struct harness *h)
 	memcpy(h->shadow + MEMORY_SIZE, h->peer, PEER_SIZE);
 }
 
+void harness_snapshot_queue(struct harness *h)
+{
+	memcpy(h->shadow + MEMORY_QUEUE, h->memory + MEMORY_QUEUE, QSC_CHECK_QUEUE_SIZE);
+}
+
 static uint64_t first_difference(const uint8_t *a, const uint8_t *b, uint64_t size)
 {
 	if (memcmp(a, b, size) == 0)
