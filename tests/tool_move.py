@@ -760,9 +760,9 @@ def check_cancelled_receiver(here):
 
 
 def check_timeout(here):
-    host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "1s")
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "4s")
     sender.end(1)
-    assert "1000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
+    assert "4000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
     there = json.loads(receiver.end(1))
     # What was cut short is seen as what went through is.
     cut = [phase for phase in there["phases"]
