@@ -760,9 +760,10 @@ def check_cancelled_receiver(here):
 
 
 def check_timeout(here):
-    host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "4s")
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "10s",
+                                        "--bandwidth", "500K")
     sender.end(1)
-    assert "4000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
+    assert "10000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
     there = json.loads(receiver.end(1))
     # What was cut short is seen as what went through is.
     cut = [phase for phase in there["phases"]
@@ -774,7 +775,7 @@ def check_timeout(here):
 
 def check_silent(here):
     """A destination that says nothing more; the option for how long that may be is named."""
-    host, sender, receiver, _ = slow_move(here, "pre-copy", "--stall-timeout", "1s")
+    host, sender, receiver, _ = slow_move(here, "pre-copy", "--stall-timeout", "5s")
     receiver.signal(signal.SIGSTOP)
     sender.end(1)
     assert "--stall-timeout" in sender.error, sender.error
@@ -1198,13 +1199,13 @@ def read_until(client, words):
     return data
 
 
-CHECKS = (check_usage, check_unseen, check_killed_device, check_anonymous, check_own_hosts,
-          check_mismatch, check_waiting_on, check_short_memory, check_frozen_device,
-          check_cancelled_silence, check_busy, check_control, check_ends_once, check_false_host, check_plaintext, check_plan_asks,
-          check_file, check_bad_file, check_pipe, check_no_pipe, check_full_pipe, check_full_disk,
-          check_file_limit, check_few_descriptors,
-          check_killed_command, check_host_told_to_end, check_cancelled_receiver, check_timeout,
-          check_silent, check_unproved_commands, check_lost_device, check_watching)
+CHECKS = (check_usage, check_timeout, check_silent, check_unseen, check_killed_device,
+          check_anonymous, check_own_hosts, check_mismatch, check_waiting_on, check_short_memory,
+          check_frozen_device, check_cancelled_silence, check_busy, check_control,
+          check_ends_once, check_false_host, check_plaintext, check_plan_asks, check_file,
+          check_bad_file, check_pipe, check_no_pipe, check_full_pipe, check_full_disk,
+          check_file_limit, check_few_descriptors, check_killed_command, check_host_told_to_end,
+          check_cancelled_receiver, check_unproved_commands, check_lost_device, check_watching)
 IN_PHASES = (check_killed_destination, check_killed_source, check_cancelled)
 
 
