@@ -571,11 +571,11 @@ def check_short_memory(here):
 def check_frozen_device(here):
     """A device server that answers no more is given up after --device-timeout, by its name."""
     devices = here.devices()
-    host = here.host(devices, "--device-timeout", "500ms", "--memory", "1M")
+    host = here.host(devices, "--device-timeout", "2s", "--memory", "1M")
     frozen = here.processes[1]
     frozen.signal(signal.SIGSTOP)
     began = time.monotonic()
-    done = run("save", "--to", here.fresh("s"), "--host", host.control, "--timeout", "1s", code=1)
+    done = run("save", "--to", here.fresh("s"), "--host", host.control, "--timeout", "4s", code=1)
     assert "'d1'" in done.stderr, done.stderr
     assert time.monotonic() - began < 20, "it waited for long"
     frozen.signal(signal.SIGCONT)
