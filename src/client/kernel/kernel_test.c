@@ -695,6 +695,33 @@ static void test_log_of_iommu(void **unused)
 	end(dev);
 }
 
+/* LOG-1 where pages and ranges do not agree: a log within pages, a report as large as can be. */
+static void test_log_within_pages(void **unused)
+{
+	const struct qsc_dma_range range = {MEMORY_IOVA + 0x1800, 0x1000};
+	struct qsc_device *dev;
+	uint64_t page_size = 4096;
+	uint64_t bitmap[MEMORY_SIZE / QSC_PAGE_SIZE / 64] = {0};
+	int fd = qsc_fd_memory("memory", MEMORY_SIZE);
+
+	(void)unused;
+	fake_begin();
+	fake.tracks = true;
+	assert_int_equal(open_fake(&dev, NULL, false), 0);
+	assert_int_equal(fake_map(dev, MEMORY_IOVA, fd), 0);
+	assert_int_equal(qsc_device_log_start(dev, &page_size, &range, 1), 0);
+	fake.dirty_iova = MEMORY_IOVA + 0x2000;
+	assert_int_equal(qsc_device_log_report(dev, 0, UINT64_MAX, 1ULL << 63, bitmap), 0);
+	assert_int_equal(bitmap[0], 1);
+	bitmap[0] = 0;
+	assert_int_equal(qsc_device_dma_unmap(dev, MEMORY_IOVA, MEMORY_SIZE), 0);
+	assert_int_equal(qsc_device_log_report(dev, MEMORY_IOVA, MEMORY_SIZE, 4096, bitmap), 0);
+	assert_int_equal(bitmap[0], 3 << 1);
+	assert_int_equal(qsc_device_log_stop(dev), 0);
+	close(fd);
+	end(dev);
+}
+
 static bool has_log(void)
 {
 	struct qsc_migration_info info;
@@ -816,6 +843,7 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_mapping),
 		cmocka_unit_test(test_log_of_iommu),
+		cmocka_unit_test(test_log_within_pages),
 		cmocka_unit_test(test_log_proved),
 		cmocka_unit_test(test_no_log),
 		cmocka_unit_test(test_bind_refused),

@@ -140,14 +140,13 @@ static int report_iommu(struct qsc_kernel *kernel, uint64_t iova, uint64_t size,
 			uint64_t *bitmap)
 {
 	qsc_autofree uint64_t *scratch = malloc(PIECE_BITS / 8);
-	uint64_t whole = qsc_align_up(size, QSC_PAGE_SIZE);
 	int result = 0;
 
 	if (!scratch)
 		return -ENOMEM;
 	for (size_t i = 0; i < kernel->table.count && !result; i++) {
 		const struct qsc_dma_mapping *entry = &kernel->table.entries[i];
-		struct qsc_dma_range part = common(iova, whole, entry->iova, entry->size);
+		struct qsc_dma_range part = common(iova, size, entry->iova, entry->size);
 
 		for (size_t j = 0; j < kernel->num_logged && part.size && !result; j++) {
 			const struct qsc_dma_range *range = &kernel->logged[j];
@@ -209,9 +208,13 @@ int qsc_kernel_log_carry(struct qsc_kernel *kernel, uint64_t iova, uint64_t size
 	for (size_t i = 0; i < kernel->num_logged; i++) {
 		struct qsc_dma_range part = common(iova, size, kernel->logged[i].iova,
 						   kernel->logged[i].size);
+		uint64_t end = qsc_align_up(part.iova + part.size, QSC_PAGE_SIZE);
 
 		if (!part.size)
 			continue;
+		/* Whole pages, as they are reported: a log may begin and end within one. */
+		part.iova &= ~(QSC_PAGE_SIZE - 1);
+		part.size = end - part.iova;
 		grown = reallocarray(kernel->carried, kernel->num_carried + 1, sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
