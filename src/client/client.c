@@ -278,17 +278,27 @@ static int handshake(struct qsc_client *client, struct qsc_error *err)
 	return result;
 }
 
-/* What the device was left in: a server may keep the state of the one who held it before. */
-static void learn_state(struct qsc_client *client)
+/*
+ * What the device was left in: a server may keep the state of the one who held it before. One that
+ * has no states says so; with a connection that ended over this there is no device.
+ */
+static int learn_state(struct qsc_client *client, struct qsc_error *err)
 {
 	enum qsc_state state;
+	int result = qsc_client_get_state(&client->dev, &state);
 
-	if (qsc_client_get_state(&client->dev, &state) < 0)
+	if (result < 0 && qsc_rpc_broken(client->rpc))
+		return qsc_error_set(err, -result, NULL,
+				     "the connection ended after the handshake, when the device "
+				     "was asked for its state: %s; look at what its server says",
+				     strerrordesc_np(-result));
+	if (result < 0)
 		state = QSC_STATE_RUNNING;
 	client->state = state;
 	client->state_known = true;
 	if (!qsc_state_is_active(state))
 		(void)qsc_mappings_revoke(&client->mappings);
+	return 0;
 }
 
 static struct qsc_client_options resolve(const struct qsc_client_options *options)
@@ -322,15 +332,16 @@ int qsc_client_open_fd(int fd, const struct qsc_client_options *options, struct 
 			(void)qsc_error_set(err, -result, NULL, "the socket takes no timeout: %s",
 					    strerror(-result));
 	}
-	if (result < 0) {
-		client_close(&client->dev);
-		return result;
+	if (!result) {
+		if (client->caps.quiesce)
+			qsc_rpc_promise_plain(client->rpc);
+		result = learn_state(client, err);
 	}
-	if (client->caps.quiesce)
-		qsc_rpc_promise_plain(client->rpc);
-	learn_state(client);
-	*dev = &client->dev;
-	return 0;
+	if (result < 0)
+		client_close(&client->dev);
+	else
+		*dev = &client->dev;
+	return result;
 }
 
 static int connect_to(const char *path, uint32_t timeout_ms, struct qsc_error *err)

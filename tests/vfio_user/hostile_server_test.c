@@ -211,6 +211,32 @@ static void test_handshake_unanswered(void **state)
 	stop(&liar);
 }
 
+/* A server that is gone, or answers what cannot be, as soon as the handshake is over. */
+static void test_gone_after_handshake(void **state)
+{
+	static const struct {
+		int how;
+		int expected;
+	} cases[] = {{CLOSE, -ENOTCONN}, {WRONG_ID, -EPROTO}, {SILENCE, -ETIMEDOUT}};
+	const struct qsc_client_options options = {.request_timeout_ms = 50};
+	size_t i;
+
+	for (i = 0; i < QSC_ARRAY_SIZE(cases); i++) {
+		struct liar liar = {.caps = "{}",
+				    .command = QSC_WIRE_FEATURE,
+				    .how = (__typeof__(liar.how))cases[i].how,
+				    .size = 16};
+		struct qsc_error err = QSC_ERROR_NONE;
+		struct qsc_device *dev;
+
+		assert_int_equal(qsc_client_open_fd(start(&liar), &options, &dev, &err),
+				 cases[i].expected);
+		assert_int_equal(err.number, -cases[i].expected);
+		assert_non_null(strstr(err.text, "after the handshake"));
+		stop(&liar);
+	}
+}
+
 static void test_replies(void **state)
 {
 	static const struct {
@@ -471,6 +497,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_handshakes),
 		cmocka_unit_test(test_handshake_unanswered),
+		cmocka_unit_test(test_gone_after_handshake),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_implausible_bodies),
 		cmocka_unit_test(test_region_info),
