@@ -186,6 +186,7 @@ class Device:
         self.tool, self.path = world.tool, world.fresh("dev")
         self.uri = f"vfio-user:{self.path}"
         self.trace = f"{self.path}.trace"
+        self.killed = False
         self.process = subprocess.Popen(
             [world.tool, "serve", spec, "--socket", self.path,
              *(["--trace", self.trace] if world.traced else [])],
@@ -198,17 +199,26 @@ class Device:
         trace = pathlib.Path(self.trace).read_text(encoding="utf-8")
         return trace.count(" set-state ") + trace.count(" session-write ")
 
+    def lives(self):
+        """Whether nobody killed it. That it ends by itself is never right: what others then say of
+        it would hide that.
+        """
+        code = self.process.poll()
+        assert code is None or self.killed, f"the server of {self.uri} ended by itself: {code}"
+        return code is None
+
     def wait_free(self):
         """Until its server has noticed that the last user is gone, which takes it a moment."""
         deadline = time.monotonic() + HANG
-        while time.monotonic() < deadline:
+        while self.lives():
             info = subprocess.run([self.tool, "info", self.uri], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.PIPE, text=True, check=False)
-            if "another client holds the device" not in info.stderr:
+            if info.returncode == 0:
                 return
-        raise AssertionError(f"{self.uri} is never let go of")
+            assert time.monotonic() < deadline, f"{self.uri} is never let go of: {info.stderr}"
 
     def kill(self):
+        self.killed = True
         self.process.kill()
         self.process.wait(HANG)
 
@@ -230,12 +240,17 @@ class World:
 
     def host(self, where, *args):
         """A host with the devices of that side, as many of which are made as have died."""
-        alive = [device for device in self.devices[where] if device.process.poll() is None]
+        alive = [device for device in self.devices[where] if device.lives()]
         for device in alive:
             device.wait_free()
         alive += [Device(self, self.spec) for _ in range(self.count - len(alive))]
         self.devices[where] = alive
-        host = Host(self, where, [device.uri for device in alive], "--memory", self.memory, *args)
+        try:
+            host = Host(self, where, [device.uri for device in alive], "--memory", self.memory,
+                        *args)
+        except AssertionError:
+            assert all(device.lives() for device in alive)
+            raise
         self.open.append(host)
         return host
 
@@ -249,6 +264,8 @@ class World:
         self.net.bandwidth(None)
         while self.open:
             self.open.pop().close()
+        for device in self.devices["source"] + self.devices["destination"]:
+            device.lives()
 
 
 @contextlib.contextmanager
