@@ -4,6 +4,7 @@
 finding to the same finding."""
 import contextlib
 import json
+import os
 import pathlib
 import shlex
 import signal
@@ -32,7 +33,7 @@ class Served:
         command = [TOOL, "serve", spec, "--socket", str(path)]
         self.process = subprocess.Popen(command + (["--fault", fault] if fault else []),
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True)
+                                        text=True, errors="surrogateescape")
         self.uri = f"vfio-user:{path}"
         assert self.process.stdout.readline().startswith("serving ")
 
@@ -241,6 +242,25 @@ def check_fault(folder):
         assert done.returncode == 1 and found["ARC-2"]["text"] in done.stdout, done
 
 
+def check_names(folder):
+    """A path may have any byte in it: what is written stays well-formed, and a failure a failure."""
+    out, junit = folder / "names.json", folder / "names.xml"
+    path = os.fsencode(folder) + b"/\xff<&\"\x01 \xc3\xa9 # SKIP\nok 2 - s"
+    with Served(os.fsdecode(path), "set-state:RUNNING/RUNNING=EINVAL") as uri:
+        args = [TOOL, "check", uri, "--clause", "ARC-2"]
+        done = subprocess.run([*args, "--json", str(out), "--junit", str(junit)], capture_output=True, check=False,
+                              timeout=120)
+        tap = subprocess.run([*args, "--tap"], capture_output=True, check=False, timeout=120)
+    assert done.returncode == tap.returncode == 1, (done, tap)
+    (device,) = json.loads(out.read_text("utf-8"))["devices"]
+    assert device["uri"].endswith("/?<&\"\x01 é # SKIP\nok 2 - s") and device["verdict"] == "broken", device
+    suite = xml.parse(junit).getroot().find("testsuite")
+    assert '/?<&"? é # SKIP' in suite.get("name") and suite.find("testcase").find("failure") is not None, suite
+    lines = tap.stdout.split(b"\n")
+    assert b' \xc3\xa9 \\# SKIP?ok 2 - s ARC-2: a request' in lines[0] and lines[0].startswith(b"not ok 1 "), lines
+    assert lines[-2:] == [b"1..1", b""] and all(line.startswith(b"# ") for line in lines[1:-2]), lines
+
+
 def check_partly(folder):
     """What holds only as far as it was tried is marked and counted."""
     _, found = look(folder / "partly.json", "model:dmacopy,memory=64K", code=0)
@@ -268,8 +288,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for check in (check_conforming, check_nvme, check_flags, check_broken, check_walk, check_unknown,
-                      check_destination, check_gone, check_killed, check_refusing, check_fault, check_partly,
-                      check_usage):
+                      check_destination, check_gone, check_killed, check_refusing, check_fault, check_names,
+                      check_partly, check_usage):
             check(folder)
             print(f"{check.__name__}: ok")
 

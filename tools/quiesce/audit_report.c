@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text.h"
 #include "tool.h"
 
 static const char *clause_name(const struct qsc_finding *finding)
@@ -167,29 +168,15 @@ int audit_report_json(struct qsc_audit *audit, const char *profile, int code, FI
 
 /* ---- JUnit ---- */
 
-static void print_xml(const char *text, FILE *out)
-{
-	for (; *text; text++) {
-		if (*text == '<')
-			(void)fputs("&lt;", out);
-		else if (*text == '&')
-			(void)fputs("&amp;", out);
-		else if (*text == '"')
-			(void)fputs("&quot;", out);
-		else
-			(void)fputc(*text, out);
-	}
-}
-
 static void print_failure(const struct qsc_finding *f, FILE *out)
 {
 	(void)fputs("    <failure message=\"", out);
-	print_xml(f->device, out);
+	text_xml(out, f->device);
 	(void)fputs(": ", out);
-	print_xml(f->text, out);
+	text_xml(out, f->text);
 	(void)fputs("\">", out);
 	for (uint32_t i = 0; i < f->num_context; i++) {
-		print_xml(f->context[i], out);
+		text_xml(out, f->context[i]);
 		(void)fputc('\n', out);
 	}
 	(void)fputs("</failure>\n", out);

@@ -9,6 +9,7 @@
 #include <json-c/json.h>
 
 #include "check.h"
+#include "text.h"
 #include "tool.h"
 
 /* ---- JSON ---- */
@@ -99,31 +100,13 @@ int check_write_json(const struct check_report *report, FILE *out)
 
 /* ---- JUnit ---- */
 
-static void xml(FILE *out, const char *text)
-{
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '&')
-			(void)fputs("&amp;", out);
-		else if (c == '<')
-			(void)fputs("&lt;", out);
-		else if (c == '>')
-			(void)fputs("&gt;", out);
-		else if (c == '"')
-			(void)fputs("&quot;", out);
-		else
-			(void)fputc(c < 0x20 && c != '\n' && c != '\t' ? '?' : c, out);
-	}
-}
-
 static void case_xml(const struct check_report *report, const struct check_device *device,
 		     const struct check_finding *f, FILE *out)
 {
 	char *again;
 
 	(void)fprintf(out, "    <testcase classname=\"");
-	xml(out, device->uri);
+	text_xml(out, device->uri);
 	(void)fprintf(out, "\" name=\"%s\" time=\"%.6f\"", f->item.id, (double)f->took_us / 1e6);
 	if (f->result == QSC_CHECK_HOLDS) {
 		(void)fputs("/>\n", out);
@@ -133,7 +116,7 @@ static void case_xml(const struct check_report *report, const struct check_devic
 		      f->result == QSC_CHECK_BROKEN ? "failure" : "skipped");
 	if (f->result != QSC_CHECK_BROKEN)
 		(void)fprintf(out, "%s: ", qsc_check_result_name(f->result));
-	xml(out, f->text);
+	text_xml(out, f->text);
 	if (f->result != QSC_CHECK_BROKEN) {
 		(void)fputs("\"/>\n    </testcase>\n", out);
 		return;
@@ -143,11 +126,11 @@ static void case_xml(const struct check_report *report, const struct check_devic
 		      : f->clause == QSC_CLAUSE_COUNT ? f->item.id
 						      : qsc_clause_id(f->clause));
 	for (size_t i = 0; i < f->num_steps; i++) {
-		xml(out, f->steps[i]);
+		text_xml(out, f->steps[i]);
 		(void)fputc('\n', out);
 	}
 	again = check_again(report, device, f);
-	xml(out, again);
+	text_xml(out, again);
 	free(again);
 	(void)fputs("\n      </failure>\n    </testcase>\n", out);
 }
@@ -159,7 +142,7 @@ int check_write_junit(const struct check_report *report, FILE *out)
 		const struct check_device *device = &report->devices[d];
 
 		(void)fputs("  <testsuite name=\"", out);
-		xml(out, device->uri);
+		text_xml(out, device->uri);
 		(void)fprintf(out,
 			      "\" tests=\"%zu\" failures=\"%zu\" errors=\"%d\" skipped=\"%zu\" "
 			      "time=\"%.6f\">\n",
@@ -172,7 +155,7 @@ int check_write_junit(const struct check_report *report, FILE *out)
 			case_xml(report, device, &device->findings[i], out);
 		if (device->error[0]) {
 			(void)fputs("    <testcase name=\"open\">\n      <error message=\"", out);
-			xml(out, device->error);
+			text_xml(out, device->error);
 			(void)fputs("\"/>\n    </testcase>\n", out);
 		}
 		(void)fputs("  </testsuite>\n", out);
@@ -182,23 +165,48 @@ int check_write_junit(const struct check_report *report, FILE *out)
 
 /* ---- TAP ---- */
 
+/* In a line: a '#' begins what makes readers look away from a failure. */
+static void tap(const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '#' || *text == '\\')
+			(void)putchar('\\');
+		(void)putchar((unsigned char)*text < 0x20 ? '?' : *text);
+	}
+}
+
+/* Lines of a comment. */
+static void tap_comment(const char *before, const char *text)
+{
+	printf("# %s", before);
+	for (; *text; text++) {
+		(void)putchar(*text);
+		if (*text == '\n')
+			(void)fputs("# ", stdout);
+	}
+	(void)putchar('\n');
+}
+
 static void tap_finding(const struct check_report *report, const struct check_device *device,
 			const struct check_finding *f, size_t number)
 {
 	char *again;
 
-	printf("%sok %zu - %s %s", f->result == QSC_CHECK_BROKEN ? "not " : "", number, device->uri,
-	       f->item.id);
+	printf("%sok %zu - ", f->result == QSC_CHECK_BROKEN ? "not " : "", number);
+	tap(device->uri);
+	printf(" %s", f->item.id);
 	if (f->result == QSC_CHECK_NOT_PROMISED || f->result == QSC_CHECK_NOT_TRIED)
-		printf(" # SKIP %s: %s\n", qsc_check_result_name(f->result), f->text);
+		printf(" # SKIP %s: ", qsc_check_result_name(f->result));
 	else
-		printf(": %s\n", f->text);
+		printf(": ");
+	tap(f->text);
+	(void)putchar('\n');
 	if (f->result != QSC_CHECK_BROKEN)
 		return;
 	for (size_t i = 0; i < f->num_steps; i++)
-		printf("#   %s\n", f->steps[i]);
+		tap_comment("  ", f->steps[i]);
 	again = check_again(report, device, f);
-	printf("# again: %s\n", again);
+	tap_comment("again: ", again);
 	free(again);
 }
 
@@ -211,8 +219,13 @@ void check_write_tap(const struct check_report *report)
 
 		for (size_t i = 0; i < device->num_findings; i++)
 			tap_finding(report, device, &device->findings[i], ++number);
-		if (device->error[0])
-			printf("not ok %zu - %s: %s\n", ++number, device->uri, device->error);
+		if (!device->error[0])
+			continue;
+		printf("not ok %zu - ", ++number);
+		tap(device->uri);
+		printf(": ");
+		tap(device->error);
+		(void)putchar('\n');
 	}
 	printf("1..%zu\n", number);
 }

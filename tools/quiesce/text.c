@@ -170,3 +170,36 @@ void text_shell(FILE *out, const char *word)
 			(void)fputc(*word, out);
 	(void)fputc('\'', out);
 }
+
+/* The next character, or '?'. Returns how many bytes it has. */
+static size_t write_one(FILE *out, const char *text)
+{
+	int length = text_next(text);
+
+	if (length > 0)
+		(void)fwrite(text, 1, (size_t)length, out);
+	else
+		(void)fputc(*text == '\n' || *text == '\t' ? *text : '?', out);
+	return length > 0 ? (size_t)length : 1;
+}
+
+void text_write(FILE *out, const char *text)
+{
+	while (*text)
+		text += write_one(out, text);
+}
+
+void text_xml(FILE *out, const char *text)
+{
+	while (*text) {
+		const char *entity = *text == '&'   ? "&amp;"
+				     : *text == '<' ? "&lt;"
+				     : *text == '>' ? "&gt;"
+				     : *text == '"' ? "&quot;"
+						    : NULL;
+
+		if (entity)
+			(void)fputs(entity, out);
+		text += entity ? 1 : write_one(out, text);
+	}
+}

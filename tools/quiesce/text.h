@@ -34,6 +34,12 @@ void text_clean(char *to, size_t size, const char *from, bool utf8);
  * quotes gets none.
  */
 void text_shell(FILE *out, const char *word);
+/*
+ * Text to a stream, in lines as it is, with '?' for what no reader of UTF-8 takes: JSON, and, with
+ * what stands for markup written as such, XML.
+ */
+void text_write(FILE *out, const char *text);
+void text_xml(FILE *out, const char *text);
 /* Cut clean text to so many characters. Returns how many it has. */
 size_t text_cut(char *text, size_t columns);
 

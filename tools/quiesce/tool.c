@@ -14,6 +14,8 @@
 
 #include <json-c/json.h>
 
+#include "text.h"
+
 char tool_name[64] = "quiesce";
 bool tool_code_stands;
 
@@ -242,8 +244,11 @@ int tool_write_json(struct json_object *object, FILE *out)
 		text = json_object_to_json_string_ext(
 			object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 					JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (text)
-		result = fprintf(out, "%s\n", text) < 0 ? -errno : 0;
+	if (text) {
+		/* json-c takes the bytes of a name for UTF-8, which they need not be. */
+		text_write(out, text);
+		result = fputc('\n', out) < 0 || ferror(out) ? -errno : 0;
+	}
 	json_object_put(object);
 	return result;
 }
