@@ -261,6 +261,20 @@ def check_names(folder):
     assert lines[-2:] == [b"1..1", b""] and all(line.startswith(b"# ") for line in lines[1:-2]), lines
 
 
+def check_missing(folder):
+    """Where one of several devices cannot be had, the others have been checked and reported."""
+    out, junit = folder / "missing.json", folder / "missing.xml"
+    for missing, why in ((f"vfio-user:{folder}/none", "cannot connect"), ("nothing:x", "is no device"),
+                         ("model:none", "none"), ("model:nvme", "needs either file")):
+        done = run("model:dmacopy,memory=64K", missing, "model:dmacopy,memory=64K", "--clause", "ARC-1",
+                   "--json", str(out), "--junit", str(junit), code=3)
+        assert why in done.stderr and done.stdout.count(" conforms\n") == 2, done
+        devices = json.loads(out.read_text())["devices"]
+        assert [d["verdict"] for d in devices] == ["conforms", "could not be tried", "conforms"], devices
+        assert why in devices[1]["error"] and devices[1]["uri"] == missing, devices[1]
+        assert [s.get("errors") for s in xml.parse(junit).getroot()] == ["0", "1", "0"]
+
+
 def check_partly(folder):
     """What holds only as far as it was tried is marked and counted."""
     _, found = look(folder / "partly.json", "model:dmacopy,memory=64K", code=0)
@@ -289,7 +303,7 @@ def main():
         folder = pathlib.Path(name)
         for check in (check_conforming, check_nvme, check_flags, check_broken, check_walk, check_unknown,
                       check_destination, check_gone, check_killed, check_refusing, check_fault, check_names,
-                      check_partly, check_usage):
+                      check_missing, check_partly, check_usage):
             check(folder)
             print(f"{check.__name__}: ok")
 

@@ -50,7 +50,8 @@ struct holder {
 	char *struck;	   /* its rules that have struck so far, each once */
 	pthread_mutex_t lock;
 	_Atomic uint64_t violations;
-	bool wrong; /* the URI is at fault */
+	bool opened; /* once at least */
+	bool wrong;  /* the URI is at fault */
 };
 
 static void count_violation(void *ctx, enum qsc_clause clause, const char *text)
@@ -87,8 +88,11 @@ static int hold_sound(struct holder *holder, struct qsc_device **dev, struct qsc
 {
 	int result;
 
-	if (!holder->rt)
-		return tool_try_device(holder->uri, NULL, dev, &holder->wrong, err);
+	if (!holder->rt) {
+		result = tool_try_device(holder->uri, NULL, dev, &holder->wrong, err);
+		holder->opened |= !result;
+		return result;
+	}
 	result = qsc_runtime_open(holder->rt, dev);
 	return result < 0 ? qsc_error_set(err, -result, NULL, "%s", strerror(-result)) : 0;
 }
@@ -111,24 +115,22 @@ static int hold(void *ctx, struct qsc_device **dev, struct qsc_error *err)
 }
 
 /* A model is made once, so that it is the same device that is opened again. */
-static void make(struct holder *holder, const char *name, const char *uri, const char *fault)
+static int make(struct holder *holder, const char *name, const char *uri, const char *fault,
+		struct qsc_error *err)
 {
 	const struct models_options options = {
 		.violation = count_violation,
 		.violation_ctx = holder,
 	};
-	struct qsc_error err = QSC_ERROR_NONE;
 	int result;
 
 	*holder = (struct holder){
 		.uri = uri, .name = name, .fault = fault, .lock = PTHREAD_MUTEX_INITIALIZER};
 	if (strncmp(uri, "model:", 6) != 0)
-		return;
-	result = models_create(uri + 6, &options, &holder->rt, &err);
-	if (result < 0 && tool_path_is_wrong(-result))
-		tool_usage("%s", err.text);
-	if (result < 0)
-		exit(tool_fail_error(&err, "cannot make %s", uri));
+		return 0;
+	result = models_create(uri + 6, &options, &holder->rt, err);
+	holder->wrong = result < 0 && tool_path_is_wrong(-result);
+	return result;
 }
 
 static void unmake(struct holder *holder)
@@ -205,13 +207,19 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U;
 }
 
+/* One that was there, and is no more, is not the command line's fault. */
+static bool is_no_device(const struct holder *holder)
+{
+	return holder->wrong && !holder->opened;
+}
+
 static void check_one(struct request *request, struct check_device *device,
 		      const struct check_report *report)
 {
 	const struct qsc_exerciser *exercisers[16] = {NULL};
 	struct collector collector = {request, device, report};
 	struct qsc_error err = QSC_ERROR_NONE;
-	struct holder holder, to;
+	struct holder holder, to = {0};
 	struct qsc_check_options options = {
 		.device = {.open = hold, .ctx = &holder},
 		.items = request->some_items ? request->items : NULL,
@@ -226,6 +234,7 @@ static void check_one(struct request *request, struct check_device *device,
 	};
 	uint64_t start = now_us();
 	size_t n = 0;
+	int result;
 
 	while (n < 14 && models_exercisers[n]) {
 		exercisers[n] = models_exercisers[n];
@@ -233,22 +242,24 @@ static void check_one(struct request *request, struct check_device *device,
 	}
 	if (request->reg.register_size)
 		exercisers[n] = &request->reg;
-	make(&holder, "device", device->uri, request->fault);
+	device->findings = several(MAX_ITEMS, sizeof(*device->findings));
+	result = make(&holder, "device", device->uri, request->fault, &err);
+	if (!result && request->to) {
+		result = make(&to, "destination", request->to, request->fault, &err);
+		options.to = (struct qsc_check_opener){.open = hold, .ctx = &to};
+	}
 	if (holder.rt) {
 		options.violations = violations;
 		options.violations_ctx = &holder;
 	}
-	to = (struct holder){0};
-	if (request->to) {
-		make(&to, "destination", request->to, request->fault);
-		options.to = (struct qsc_check_opener){.open = hold, .ctx = &to};
-	}
-	device->findings = several(MAX_ITEMS, sizeof(*device->findings));
-	if (qsc_check_run(&options, &device->subject, &err) < 0) {
-		if (holder.wrong || to.wrong)
-			tool_usage("%s", err.text);
+	if (!result)
+		result = qsc_check_run(&options, &device->subject, &err);
+	/* Once something has been tried, what came of it is worth more. */
+	if (result < 0 && device == request->devices &&
+	    (is_no_device(&holder) || is_no_device(&to)))
+		tool_usage("%s", err.text);
+	if (result < 0)
 		memcpy(device->error, err.text, sizeof(device->error));
-	}
 	device->took_us = now_us() - start;
 	unmake(&to);
 	unmake(&holder);
