@@ -202,7 +202,7 @@ static uint64_t doorbell_write(struct controller *ctrl, uint64_t offset, uint32_
 	uint64_t number = (offset - NVME_REG_DOORBELL) / 4;
 	uint32_t qid = (uint32_t)(number / 2);
 
-	if (!(ctrl->state->csts & NVME_CSTS_RDY))
+	if (ctrl->resetting || !(ctrl->state->csts & NVME_CSTS_RDY))
 		return 0;
 	if (qid > ctrl->queues) {
 		nvme_event(ctrl, NVME_EVENT_ERROR, NVME_ERROR_INVALID_DOORBELL);
@@ -220,7 +220,7 @@ static int region_write(void *ctx, uint32_t region, uint64_t offset, const void 
 	if (count < sizeof(value))
 		return 0;
 	pthread_mutex_lock(&ctrl->lock);
-	for (size_t i = 0; i < count && !ctrl->resetting; i += sizeof(value)) {
+	for (size_t i = 0; i < count; i += sizeof(value)) {
 		memcpy(&value, (const uint8_t *)buf + i, sizeof(value));
 		if (offset + i >= NVME_REG_DOORBELL)
 			kicks |= doorbell_write(ctrl, offset + i, value);

@@ -286,7 +286,7 @@ void nvme_event(struct controller *ctrl, uint32_t type, uint32_t information);
 
 /* ---- queues.c: the work ---- */
 
-/* Back to a disabled controller; with the lock and no step under way. */
+/* Back to a controller without queues, which CC governs; with the lock and no step under way. */
 void nvme_reset_finish(struct controller *ctrl);
 /* Set the INTx line by what is in the completion queues; with the lock. */
 void nvme_update_line(struct controller *ctrl);

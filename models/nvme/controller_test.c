@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The controller towards a driver that sets it up, asks, gets it wrong, and goes. */
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -391,6 +394,42 @@ static void ignores_accesses_that_mean_nothing(void **unused)
 	end(&world);
 }
 
+/* While it waits for its file it is not ready, so a driver may change its mind, and again. */
+static void is_enabled_again_before_it_was_ready(void **unused)
+{
+	struct nvme_options options = rig_options(7);
+	struct world world = {.driver = {{{0}}}};
+	struct rig *rig = &world.rig;
+	int fd;
+
+	options.manual = false;
+	options.ram = 0;
+	options.file = file_make(RAM_SIZE);
+	/* Who opens the file waits until the lease is given back. */
+	assert_ptr_not_equal(signal(SIGIO, SIG_IGN), SIG_ERR);
+	fd = open(options.file, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_SETLEASE, F_WRLCK), 0);
+	rig_make(rig, &options, memory_make(), &world.driver);
+	rig_set_irqs(rig);
+	driver_ask(rig);
+	while (fcntl(fd, F_GETLEASE) == F_WRLCK)
+		sched_yield();
+	rig_write(rig, NVME_REG_CC, 0);
+	assert_int_equal(rig_read(rig, NVME_REG_CSTS), 0);
+	rig_write(rig, NVME_REG_ASQ, 0);
+	driver_ask(rig);
+	assert_int_equal(rig_read(rig, NVME_REG_CC), CC_ENABLE);
+	assert_int_equal(close(fd), 0);
+	while (!rig_read(rig, NVME_REG_CSTS))
+		sched_yield();
+	assert_int_equal(rig_read(rig, NVME_REG_CSTS), NVME_CSTS_RDY);
+	assert_int_equal(driver_create(rig, 1), NVME_SC_SUCCESS);
+	assert_int_equal(driver_do(rig, 1, driver_rw(NVME_IO_READ, 0, 8, DATA_OFFSET), NULL),
+			 NVME_SC_SUCCESS);
+	end(&world);
+}
+
 static uint64_t line_interrupts(struct rig *rig)
 {
 	uint64_t count = 0;
@@ -477,6 +516,7 @@ int main(void)
 		cmocka_unit_test(tells_of_events),
 		cmocka_unit_test(fails_where_it_cannot_go_on),
 		cmocka_unit_test(ignores_accesses_that_mean_nothing),
+		cmocka_unit_test(is_enabled_again_before_it_was_ready),
 		cmocka_unit_test(holds_the_line),
 		cmocka_unit_test(serial_numbers_differ),
 	};

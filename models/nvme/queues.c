@@ -38,7 +38,7 @@ void nvme_reset_finish(struct controller *ctrl)
 {
 	struct state *state = ctrl->state;
 
-	state->cc &= ~NVME_CC_EN;
+	/* CC is what the driver wrote last: who saw it not ready may have enabled it again. */
 	state->csts = 0;
 	state->intms = 0;
 	nvme_features_reset(state);

@@ -193,7 +193,7 @@ static void driver_queue_init(struct rig *rig, uint32_t qid)
 	rig->driver->queues[qid] = (struct driver_queue){.entries = ENTRIES, .tag = 1, .cid = 1};
 }
 
-void driver_enable(struct rig *rig)
+void driver_ask(struct rig *rig)
 {
 	driver_queue_init(rig, 0);
 	rig_write(rig, NVME_REG_AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1));
@@ -202,6 +202,11 @@ void driver_enable(struct rig *rig)
 	rig_write(rig, NVME_REG_ACQ, (uint32_t)MEMORY_IOVA + 4096);
 	rig_write(rig, NVME_REG_ACQ + 4, (uint32_t)(MEMORY_IOVA >> 32));
 	rig_write(rig, NVME_REG_CC, CC_ENABLE);
+}
+
+void driver_enable(struct rig *rig)
+{
+	driver_ask(rig);
 	if (!rig->threads)
 		rig_settle(rig);
 	while (rig->threads && !rig_read(rig, NVME_REG_CSTS))

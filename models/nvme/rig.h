@@ -86,7 +86,9 @@ void rig_write(struct rig *rig, uint32_t reg, uint32_t value);
 
 #define CC_ENABLE (NVME_CC_EN | 6U << NVME_CC_IOSQES_SHIFT | 4U << NVME_CC_IOCQES_SHIFT)
 
-/* Admin queues in place, and enabled. */
+/* Admin queues in place, and CC.EN set. */
+void driver_ask(struct rig *rig);
+/* The same, and enabled. */
 void driver_enable(struct rig *rig);
 /* The same, with all queues made. */
 void driver_start(struct rig *rig);
