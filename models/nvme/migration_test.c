@@ -582,6 +582,8 @@ static const struct {
 	PART(cqs[1].interrupts, 2),
 	PART(cqs[1].base, 4095),
 	PART(slots[0].sqid, 1),
+	PART(slots[0].done, 4),
+	PART(slots[0].list, 0x1008 | LIST_VALID),
 	PART(slots[1].phase, PHASE_COUNT),
 	PART(slots[1].phase, PHASE_IDLE),
 	PART(slots[1].sqid, 0),
@@ -604,7 +606,10 @@ static const struct {
 	PART(slots[1 + IO_QUEUES + HELPERS].phase, PHASE_DONE),
 };
 
-/* A queue at work: one command half done, two that have their entries and are to write them. */
+/*
+ * Queues at work: an admin command, one that is half done, and two that have their entries and are
+ * to write them.
+ */
 static void state_make(struct state *state)
 {
 	memset(state, 0, sizeof(*state));
@@ -616,6 +621,7 @@ static void state_make(struct state *state)
 	state->sqs[1] = (struct sq){.size = ENTRIES, .cqid = 1, .head = 5, .tail = 2, .base = 8192};
 	state->cqs[0] = (struct cq){.size = ENTRIES, .tag = 1, .interrupts = 1};
 	state->cqs[1] = (struct cq){.size = ENTRIES, .head = 3, .tail = 5, .vector = IO_QUEUES};
+	state->slots[0] = (struct slot){.phase = PHASE_RUN, .words = {NVME_ADMIN_GET_LOG_PAGE}};
 	state->slots[1] = (struct slot){.phase = PHASE_RUN,
 					.sqid = 1,
 					.words = {NVME_IO_READ, 0, 0, 0, 0, 0, 7},

@@ -178,6 +178,8 @@ static const char *slot_problem(const struct controller *ctrl, const struct stat
 	if (slot->sqid >= QUEUES || !state->sqs[slot->sqid].size || !slot->sqid != !number ||
 	    (number && number <= ctrl->queues && slot->sqid != number))
 		return "works for a queue that it cannot work for";
+	if (!number && (slot->done || slot->list || slot->range))
+		return "has done a part of what is done at once";
 	if (slot->status >= 0x8000 || (slot->list && (slot->list & 7) != LIST_VALID))
 		return "has a status or a PRP list that cannot be";
 	if (slot->phase == PHASE_RUN &&
