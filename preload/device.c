@@ -23,6 +23,24 @@ static bool in_use[HANDOVER_MAX_DEVICES];
 static pthread_mutex_t trace_lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *trace_file;
 
+void pl_devices_fork_prepare(void)
+{
+	pthread_mutex_lock(&trace_lock);
+	pthread_mutex_lock(&open_lock);
+}
+
+void pl_devices_fork_parent(void)
+{
+	pthread_mutex_unlock(&open_lock);
+	pthread_mutex_unlock(&trace_lock);
+}
+
+void pl_devices_fork_child(void)
+{
+	memset(in_use, 0, sizeof(in_use));
+	pl_devices_fork_parent();
+}
+
 int pl_devices_init(struct qsc_error *err)
 {
 	int result;

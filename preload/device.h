@@ -56,6 +56,11 @@ int pl_dev_open(uint32_t index, struct pl_dev **out);
 void pl_dev_close(struct pl_dev *dev);
 void pl_dev_put(struct pl_dev *dev);
 
+/* Around fork(): a child has none of its parent's devices open. */
+void pl_devices_fork_prepare(void);
+void pl_devices_fork_parent(void);
+void pl_devices_fork_child(void);
+
 /* One more action of the user's, for `quiesce run` to tell of. */
 static inline void pl_dev_count(struct pl_dev *dev, enum qsc_action action)
 {

@@ -213,6 +213,22 @@ static const struct pl_file_ops group_ops = {
 	.release = group_release,
 };
 
+void pl_groups_fork_prepare(void)
+{
+	pthread_mutex_lock(&opened_lock);
+}
+
+void pl_groups_fork_parent(void)
+{
+	pthread_mutex_unlock(&opened_lock);
+}
+
+void pl_groups_fork_child(void)
+{
+	memset(opened, 0, sizeof(opened));
+	pl_groups_fork_parent();
+}
+
 int pl_group_new(uint32_t index, struct pl_file **file)
 {
 	struct group *group;

@@ -24,6 +24,7 @@
 #include "bar.h"
 #include "device.h"
 #include "file.h"
+#include "group.h"
 #include "ioas.h"
 #include "paths.h"
 #include "say.h"
@@ -43,23 +44,29 @@ void *pl_next(_Atomic(void *) *known, const char *name)
 
 /* The C library has names of its own for the parameters. */
 /* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
-/* Mappings hold files, so theirs is the outer lock. */
+/* Mappings hold files, so theirs is an outer lock; groups are opened within that of files. */
 static void fork_prepare(void)
 {
+	pl_devices_fork_prepare();
 	pl_bar_fork_prepare();
 	pl_file_fork_prepare();
+	pl_groups_fork_prepare();
 }
 
 static void fork_parent(void)
 {
+	pl_groups_fork_parent();
 	pl_file_fork_parent();
 	pl_bar_fork_parent();
+	pl_devices_fork_parent();
 }
 
 static void fork_child(void)
 {
+	pl_groups_fork_child();
 	pl_file_fork_child();
 	pl_bar_fork_child();
+	pl_devices_fork_child();
 }
 
 __attribute__((constructor)) static void init(void)

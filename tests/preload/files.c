@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -85,6 +86,35 @@ void test_files(void)
 	vmm_end(&vmm);
 }
 
+/* What its parent had open when it was made is the child's to open once the parent has let go. */
+static void child_takes_over(void)
+{
+	int go = eventfd(0, EFD_CLOEXEC);
+	uint64_t count = 1;
+	struct vmm vmm;
+	pid_t child;
+	int status;
+	int group;
+
+	CHECK(go >= 0);
+	vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+	group = vmm_open("/dev/vfio/1");
+	child = fork();
+	CHECK(child >= 0);
+	if (!child) {
+		CHECK(read(go, &count, sizeof(count)) == sizeof(count));
+		vmm_start(&vmm, "/dev/vfio/devices/vfio0");
+		CHECK(vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
+		vmm_end(&vmm);
+		CHECK(close(vmm_open("/dev/vfio/1")) == 0);
+		_exit(0);
+	}
+	vmm_end(&vmm);
+	CHECK(close(group) == 0);
+	CHECK(write(go, &count, sizeof(count)) == sizeof(count) && close(go) == 0);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* A child has no device of its parent's, and says so; opening one itself would do. */
 void test_fork(void)
 {
@@ -129,6 +159,7 @@ void test_fork(void)
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	CHECK(vmm_read(vmm.device, DMACOPY_REG_ID) == DMACOPY_ID);
 	vmm_end(&vmm);
+	child_takes_over();
 }
 
 /* Calls that say the same in another way. */
