@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -101,6 +102,7 @@ static int begin_session(struct vfio_device_feature_mig_state *data)
 		return -errno;
 	fake.session = ends[saves];
 	data->data_fd = ends[!saves];
+	fake.handed = data->data_fd;
 	return 0;
 }
 
@@ -356,6 +358,32 @@ static int on_group(unsigned long request, void *arg)
 	}
 }
 
+/* ---- its sessions ---- */
+
+/* With errno, where calls on the session fail. */
+static bool is_refused(int fd)
+{
+	if (!fake.session_fail || fd != fake.handed)
+		return false;
+	errno = fake.session_fail;
+	return true;
+}
+
+/* By calls that the thread sanitizer sees. */
+ssize_t read(int fd, void *buf, size_t nbytes)
+{
+	const struct iovec iov = {.iov_base = buf, .iov_len = nbytes};
+
+	return is_refused(fd) ? -1 : readv(fd, &iov, 1);
+}
+
+ssize_t write(int fd, const void *buf, size_t n)
+{
+	const struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = n};
+
+	return is_refused(fd) ? -1 : writev(fd, &iov, 1);
+}
+
 /* ---- its files ---- */
 
 int ioctl(int fd, unsigned long request, ...)
@@ -368,6 +396,8 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
+	if (is_refused(fd))
+		return -1;
 	if (!kind)
 		return (int)syscall(SYS_ioctl, fd, request, arg);
 	result = stumble();
@@ -449,6 +479,7 @@ void fake_begin(void)
 {
 	memset(&fake, 0, sizeof(fake));
 	fake.state = QSC_STATE_RUNNING;
+	fake.handed = -1;
 	fake.device = fake.session = -1;
 }
 

@@ -60,9 +60,11 @@ struct fake {
 	int fail;	     /* errno of the next request for a state */
 	int reset_fail;	     /* errno of every reset */
 	_Atomic int resets;
-	int session;	 /* the test's end of the session that was handed out */
-	bool no_session; /* it hands out none, and says that all is well */
-	bool obliging;	 /* every number is a state, into which it goes with a session */
+	int session;		  /* the test's end of the session that was handed out */
+	_Atomic int handed;	  /* the other one, which the client has */
+	_Atomic int session_fail; /* errno of every call on that */
+	bool no_session;	  /* it hands out none, and says that all is well */
+	bool obliging;		  /* every number is a state, into which it goes with a session */
 
 	/* ---- its log, and the IOMMU's ---- */
 	bool device_log;

@@ -145,6 +145,33 @@ static void test_gone(void **unused)
 	end(dev);
 }
 
+/* The driver has ended a session, or is gone together with its device: it has one word for both. */
+static void test_gone_in_session(void **unused)
+{
+	static const int expected[] = {-ENODEV, -ENOTCONN};
+	struct qsc_precopy_info info;
+	char buf[4] = "some";
+
+	(void)unused;
+	for (int gone = 0; gone < 2; gone++) {
+		struct qsc_device *dev = begin();
+		uint64_t session = enter(dev, QSC_STATE_PRE_COPY);
+
+		fake.session_fail = ENODEV;
+		fake.gone = gone;
+		assert_int_equal(qsc_device_session_precopy_info(dev, session, &info),
+				 expected[gone]);
+		assert_int_equal(qsc_device_session_read(dev, session, buf, 4), expected[gone]);
+		fake.gone = false;
+		assert_int_equal(qsc_device_set_state(dev, QSC_STATE_RUNNING, &session), 0);
+		session = enter(dev, QSC_STATE_RESUMING);
+		fake.gone = gone;
+		assert_int_equal(qsc_device_session_write(dev, session, buf, 4), expected[gone]);
+		fake.gone = false;
+		end(dev);
+	}
+}
+
 /* ORD-4: after a failure the device is where it says, and the session goes with it. */
 static void test_failure_is_read(void **unused)
 {
@@ -827,6 +854,7 @@ int main(void)
 		cmocka_unit_test(test_lost_session_of_load),
 		cmocka_unit_test(test_unrestored_mapping),
 		cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_gone_in_session),
 		cmocka_unit_test(test_failure_is_read),
 		cmocka_unit_test(test_drained),
 		cmocka_unit_test(test_refused_load),

@@ -25,10 +25,18 @@ static int check(struct qsc_kernel *kernel, uint64_t session, bool reading)
 	return (atomic_load(&kernel->state) != QSC_STATE_RESUMING) == reading ? 0 : -ENODEV;
 }
 
-/* A descriptor is for one direction only; the other one is no such session for its user. */
-static int failure(void)
+/*
+ * State lock held. What the driver answered to a session call. With ENODEV it has ended the
+ * session, or the device is gone: its state tells which.
+ */
+static int failure(struct qsc_kernel *kernel, int number)
 {
-	return errno == EBADF ? ENODEV : errno;
+	enum qsc_state state;
+
+	if (number == ENODEV && qsc_kernel_get_state(&kernel->dev, &state) == -ENOTCONN)
+		return -ENOTCONN;
+	/* A descriptor is for one direction only; the other one is no such session for its user. */
+	return number == EBADF ? -ENODEV : -number;
 }
 
 /* After EAGAIN: until the driver says that it is worth another try. 0, or -errno. */
@@ -56,7 +64,7 @@ ssize_t qsc_kernel_session_read(struct qsc_device *dev, uint64_t session, void *
 			break;
 		n = read(kernel->session_fd, buf, size);
 		if (n < 0)
-			n = -failure();
+			n = failure(kernel, errno);
 		if (n == 0 && !kernel->raw && atomic_load(&kernel->state) != QSC_STATE_STOP_COPY)
 			n = -ENOMSG;
 		if (n != -EINTR && n != -EAGAIN)
@@ -89,7 +97,7 @@ static int write_all(struct qsc_kernel *kernel, uint64_t session, const char *bu
 			if (!result)
 				result = check(kernel, session, false);
 		} else if (errno != EINTR) {
-			result = -failure();
+			result = failure(kernel, errno);
 		}
 	}
 	return result;
@@ -121,8 +129,11 @@ int qsc_kernel_session_precopy_info(struct qsc_device *dev, uint64_t session,
 	result = qsc_kernel_verdict(kernel, QSC_ACTION_PRECOPY_INFO);
 	if (!result && (session != kernel->session || kernel->session_fd < 0))
 		result = -ENODEV;
-	if (!result)
+	if (!result) {
 		result = qsc_kernel_ioctl(kernel->session_fd, ABI_MIG_GET_PRECOPY_INFO, &query);
+		if (result < 0)
+			result = failure(kernel, -result);
+	}
 	pthread_mutex_unlock(&kernel->state_lock);
 	/* One of RESUMING knows no such question. */
 	if (result == -ENOTTY)
