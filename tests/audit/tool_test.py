@@ -157,6 +157,20 @@ def check_full(folder):
     assert done.stderr == "quiesce audit: cannot write to /dev/full: No space left on device\n", done
 
 
+def check_names(folder):
+    """A device may have any name: the reports stay well-formed, and tell of it."""
+    report, junit = folder / "names.json", folder / "names.xml"
+    done = subprocess.run([TOOL, "audit", "--device", b'\xffx<&"\x01\xc3\xa9=' + DEVICE.encode(),
+                           "--json", str(report), "--junit", str(junit), "--",
+                           "sh", "-c", '"$1" check vfio-user:{socket0} --clause ARC-1', "sh", TOOL],
+                          capture_output=True, check=False, timeout=100)
+    assert done.returncode in (0, 1), done
+    found = json.loads(report.read_text("utf-8"))["findings"]
+    assert found and {f["device"] for f in found} == {'?x<&"\x01é'}, found
+    failures = list(xml.etree.ElementTree.parse(junit).getroot().iter("failure"))
+    assert failures and all(f.get("message").startswith('?x<&"?é: ') for f in failures), failures
+
+
 def check_leaves(folder):
     """Who a recipe leaves behind, with its output, is not waited for."""
     fifo = folder / "fifo"
@@ -202,7 +216,7 @@ def main():
         check_usage(pathlib.Path(name))
         check_socket(pathlib.Path(name))
         check_provoke(pathlib.Path(name))
-        for check in (check_context, check_full, check_leaves, check_stops, check_own_engine):
+        for check in (check_context, check_full, check_names, check_leaves, check_stops, check_own_engine):
             check(pathlib.Path(name))
 
 
