@@ -293,6 +293,7 @@ def check_usage(folder):
         done = run(*args, code=2)
         assert not done.stdout and done.stderr.count("\n") == 1, done
         assert done.stderr.endswith("--help'\n"), done
+    assert "steps '100001' is no number from 1 to 100000;" in run("model:dmacopy", "--steps", "100001", code=2).stderr
     # Whole, however long it is.
     assert "or vfio:/dev/vfio/12, each with ,via=cdev or ,via=legacy where it matters; see" in \
         run("vfio:nothing", code=2).stderr

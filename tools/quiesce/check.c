@@ -465,10 +465,12 @@ static void set_register(struct request *request, const char *text)
 static void set_number(struct request *request, int key, const char *text)
 {
 	bool seed = key == OPT_SEED;
+	uint64_t most = seed ? UINT64_MAX : MAX_STEPS;
 	uint64_t number;
 
-	if (tool_parse_number(text, 1, seed ? UINT64_MAX : MAX_STEPS, &number) < 0)
-		tool_usage("%s '%s' is no number from 1 on", seed ? "seed" : "steps", text);
+	if (tool_parse_number(text, 1, most, &number) < 0)
+		tool_usage("%s '%s' is no number from 1 to %" PRIu64, seed ? "seed" : "steps", text,
+			   most);
 	if (!seed) {
 		request->steps = (uint32_t)number;
 		add_setting(request, "steps", text);
