@@ -188,10 +188,8 @@ migrate() {
 	if [ "$WAY" = cdev ]; then
 		guest move "vfio:${ONE}1,via=legacy" "vfio:${ONE}2,via=legacy"
 		guest dma "vfio:$EDU,via=legacy"
-		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 1000
-	else
-		guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 100
 	fi
+	guest rounds "vfio:${TWO}1" "vfio:${TWO}2" 1000
 	checked
 	guest raw "vfio:${ONE}1"
 	guest crash "vfio:${ONE}2"
