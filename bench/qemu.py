@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Figures of an unmodified QEMU on our devices, under software emulation: compare those of one run with
-each other, not with another machine's. Usage: qemu.py BUILD [downtime|overhead]..."""
+each other, not with another machine's. Usage: qemu.py BUILD [downtime|overhead|nvme]..."""
 import os
 import statistics
 import sys
@@ -12,9 +12,18 @@ from vm import debian, initramfs, machine
 
 MIB = 1 << 20
 ROUNDS = 7
-# Obeys one line after the other.
+DEPTHS = (1, 8, 32)
+# Obeys one line after the other. Which NVMe disk is ours, its model tells.
 INIT = initramfs.INIT + """
 dmesg -n 1
+disks() {
+	for disk in /sys/block/nvme*n1; do
+		case $(cat $disk/device/model) in
+		Quiesce*) ours=/dev/${disk##*/};;
+		*) theirs=/dev/${disk##*/};;
+		esac
+	done
+}
 echo "GUEST ready"
 while read line; do eval "$line"; done
 """
@@ -30,7 +39,7 @@ class Bench:
         self.reads = os.path.join(build, "tests/qemu/qemu-reads")
         self.qemu, self.kernel = debian.qemu(), debian.kernel()
 
-    def start(self, guest, arguments, devices=(), more=(), environment=None):
+    def start(self, guest, arguments, devices=(), more=(), environment=None, cpus=1):
         """A QEMU with these devices of ours."""
         initrd = guest.path("initrd")
         if not os.path.exists(initrd):
@@ -50,7 +59,8 @@ class Bench:
                           "enable-migration=on,migration-events=on"]
         vm = guest.start(self.qemu, ["-kernel", self.kernel.unpacked, "-initrd", initrd,
                                      "-append", APPEND, *arguments, *more],
-                         wrapper=[*wrapper, "--"] if devices else [], environment=environment)
+                         wrapper=[*wrapper, "--"] if devices else [], environment=environment,
+                         cpus=cpus)
         vm.capabilities(events=True)
         return vm
 
@@ -142,9 +152,31 @@ def overhead(bench):
               flush=True)
 
 
+def nvme(bench):
+    """Our NVMe in the QEMU process beside QEMU's own: one image, in one guest, in turn."""
+    rates = {}
+    with machine.Guest() as guest:
+        path = image(guest)
+        vm = bench.start(guest, [
+            "-drive", f"file={path},if=none,id=theirs,format=raw,file.locking=off",
+            "-device", "nvme,drive=theirs,serial=theirs"],
+            [f"nvme,file={path},readonly=on"], cpus=2)
+        guest.console.wait("GUEST ready")
+        vm.send(f"disks; /bin/reads $theirs $ours {ROUNDS} 4000 {' '.join(map(str, DEPTHS))}")
+        for _ in range(ROUNDS * len(DEPTHS) * 2):
+            found = guest.console.wait(r"^READS (\d) (\d+) (\d+) (\d+)$", refuse="WRONG")
+            number, depth, reads, took_us = map(int, found.groups())
+            rates.setdefault((depth, number), []).append(reads * 1e6 / took_us)
+    print(f"random reads of 4 KiB from one image, medians of {ROUNDS} rounds:")
+    for depth in DEPTHS:
+        theirs, ours = (statistics.median(rates[depth, number]) for number in (0, 1))
+        print(f"  {depth} at a time: QEMU's own NVMe {theirs:.0f}, ours {ours:.0f} a second; "
+              f"ours to QEMU's {ours / theirs:.2f} (aim 0.85)", flush=True)
+
+
 def main():
     build, *names = sys.argv[1:]
-    kinds = {"downtime": downtime, "overhead": overhead}
+    kinds = {"downtime": downtime, "overhead": overhead, "nvme": nvme}
     if unknown := set(names) - set(kinds):
         sys.exit(f"qemu.py: there is no '{unknown.pop()}'; there are {', '.join(kinds)}")
     bench = Bench(build)
