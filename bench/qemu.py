@@ -13,6 +13,8 @@ from vm import debian, initramfs, machine
 MIB = 1 << 20
 ROUNDS = 7
 DEPTHS = (1, 8, 32)
+# What a driver that waits in vain, or a kernel in trouble, says: figures beside that mean nothing.
+BAD = r"WRONG|nvme\S* .*(timeout|polled|abort|reset|invalid id|dead)|I/O error|BUG:|Oops|Call Trace"
 # Obeys one line after the other. Which NVMe disk is ours, its model tells.
 INIT = initramfs.INIT + """
 dmesg -n 1
@@ -162,9 +164,10 @@ def nvme(bench):
             "-device", "nvme,drive=theirs,serial=theirs"],
             [f"nvme,file={path},readonly=on"], cpus=2)
         guest.console.wait("GUEST ready")
+        vm.send("dmesg -n 6")
         vm.send(f"disks; /bin/reads $theirs $ours {ROUNDS} 4000 {' '.join(map(str, DEPTHS))}")
         for _ in range(ROUNDS * len(DEPTHS) * 2):
-            found = guest.console.wait(r"^READS (\d) (\d+) (\d+) (\d+)$", refuse="WRONG")
+            found = guest.console.wait(r"^READS (\d) (\d+) (\d+) (\d+)$", refuse=BAD)
             number, depth, reads, took_us = map(int, found.groups())
             rates.setdefault((depth, number), []).append(reads * 1e6 / took_us)
     print(f"random reads of 4 KiB from one image, medians of {ROUNDS} rounds:")

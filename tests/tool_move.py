@@ -761,7 +761,7 @@ def check_cancelled_receiver(here):
 
 def check_timeout(here):
     host, sender, receiver, _ = slow_move(here, "pre-copy", "--timeout", "10s",
-                                        "--bandwidth", "500K")
+                                          "--bandwidth", "500K")
     sender.end(1)
     assert "10000 ms" in sender.error and "(--timeout, " in sender.error, sender.error
     there = json.loads(receiver.end(1))

@@ -131,7 +131,7 @@ def cut_past_deadline(phase):
     """The deadline of all ends the wait, long before silence would."""
     def check(here):
         timeout_ms = 4000
-        send, receive = begin(here, stall_timeout_ms=10 * STALL_MS, timeout_ms=timeout_ms,
+        send, receive = begin(here, stall_timeout_ms=10 * timeout_ms, timeout_ms=timeout_ms,
                               **STAY[phase])
         send.until(phase)
         here.net.cable("loss 1000")
