@@ -59,14 +59,15 @@ static void release_slot(struct qsc_rpc *rpc, const struct qsc_call *call)
 static int follow(struct qsc_rpc *rpc, struct qsc_call *call, uint64_t deadline_us)
 {
 	struct timespec until = qsc_rpc_timespec(deadline_us);
-	int result;
+	bool late;
 
 	rpc->waiting |= 1ULL << call->slot;
-	result = pthread_cond_timedwait(&rpc->turn[call->slot], &rpc->lock, &until);
-	if (result == ETIMEDOUT && !call->done)
+	late = pthread_cond_timedwait(&rpc->turn[call->slot], &rpc->lock, &until) == ETIMEDOUT &&
+	       qsc_rpc_overdue(rpc, call);
+	if (late)
 		qsc_rpc_break_off(rpc);
 	rpc->waiting &= ~(1ULL << call->slot);
-	return result == ETIMEDOUT && !call->done ? -ETIMEDOUT : 0;
+	return late ? -ETIMEDOUT : 0;
 }
 
 /* Lock held. Whoever receives into a call's memory must be out of it before it is given back. */

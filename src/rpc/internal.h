@@ -86,6 +86,13 @@ void qsc_rpc_close_fds(int *fds, size_t count);
 /* Lock held. Everybody who waits wakes up and finds it broken. */
 void qsc_rpc_break_off(struct qsc_rpc *rpc);
 
+/*
+ * Lock held. Whether a call's time is over and it is not done. Once it gets a little more when
+ * something has come that nobody here has had the time to look at, as in a process that did not run
+ * for a while.
+ */
+bool qsc_rpc_overdue(struct qsc_rpc *rpc, struct qsc_call *call);
+
 /* Lock held. deadline_us 0: for as long as it takes. Nonzero when it has passed. */
 int qsc_rpc_wait_idle(struct qsc_rpc *rpc, uint64_t deadline_us);
 

@@ -7,12 +7,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "rpc/internal.h"
+
+/* For what has come to be looked at. */
+#define EXTENSION_US 1000000U
 
 _Static_assert(QSC_RPC_CALLS == 64, "slots are bits of a word, and the low bits of a number");
 
@@ -65,18 +69,31 @@ void qsc_rpc_break_off(struct qsc_rpc *rpc)
 	pthread_cond_broadcast(&rpc->idle);
 }
 
+bool qsc_rpc_overdue(struct qsc_rpc *rpc, struct qsc_call *call)
+{
+	struct pollfd unread = {.fd = rpc->fd, .events = POLLIN};
+	uint64_t now = qsc_rpc_now_us();
+
+	if (call->done || now < call->deadline_us)
+		return false;
+	if (call->extended || poll(&unread, 1, 0) <= 0)
+		return true;
+	call->extended = true;
+	call->deadline_us = now + EXTENSION_US;
+	return false;
+}
+
 /* Lock held. End a connection on which a call is overdue, and say when to look again. */
 static uint64_t look_after_calls(struct qsc_rpc *rpc)
 {
-	uint64_t now = qsc_rpc_now_us();
-	uint64_t next = now + (uint64_t)rpc->call_timeout_ms * 1000;
+	uint64_t next = qsc_rpc_now_us() + (uint64_t)rpc->call_timeout_ms * 1000;
 	uint64_t busy = rpc->busy;
 	bool expired = false;
 
 	for (; busy; busy &= busy - 1) {
 		struct qsc_call *call = rpc->calls[__builtin_ctzll(busy)];
 
-		call->expired = !call->done && call->deadline_us <= now;
+		call->expired = qsc_rpc_overdue(rpc, call);
 		expired |= call->expired;
 		if (!call->done && !call->expired)
 			next = qsc_min_u64(next, call->deadline_us);

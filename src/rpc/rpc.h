@@ -42,6 +42,7 @@ struct qsc_call {
 	uint64_t deadline_us;
 	bool done;
 	bool expired;
+	bool extended; /* its deadline, once: see qsc_rpc_overdue() */
 	bool diverted; /* its data are being received straight into place */
 };
 
