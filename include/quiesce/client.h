@@ -51,7 +51,7 @@ struct qsc_client_options {
 	 * milliseconds; then the connection is given up and every call answers -ETIMEDOUT, later
 	 * ones -ENOTCONN. 0: default, 60000. */
 	uint32_t request_timeout_ms;
-	uint32_t connect_timeout_ms; /* connect and handshake; 0: default, 5000 */
+	uint32_t connect_timeout_ms; /* connect and handshake; 0: default, 30000 */
 	bool posted_writes;  /* region writes do not wait for a reply; errors are not seen */
 	bool no_fds;	     /* never pass memory by fd: all DMA goes over the socket */
 	bool no_twin_socket; /* do not offer a second socket for the server's commands */

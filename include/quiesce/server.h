@@ -35,7 +35,7 @@ struct qsc_server_options {
 	int (*open)(void *ctx, struct qsc_device **dev, struct qsc_error *err);
 	void *open_ctx;
 	/* Deadlines in milliseconds; 0 takes the default. */
-	uint32_t handshake_timeout_ms; /* VERSION must have come whole (default 5000) */
+	uint32_t handshake_timeout_ms; /* VERSION must have come whole (default 30000) */
 	uint32_t message_timeout_ms;   /* from a message's first byte to its last (default 10000) */
 	uint32_t reply_timeout_ms;     /* for the client to answer DMA_READ/WRITE (default 10000) */
 	uint32_t max_connections;      /* at once, handshakes included (default 16) */

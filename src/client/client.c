@@ -310,7 +310,7 @@ static struct qsc_client_options resolve(const struct qsc_client_options *option
 	if (!resolved.request_timeout_ms)
 		resolved.request_timeout_ms = 60000;
 	if (!resolved.connect_timeout_ms)
-		resolved.connect_timeout_ms = 5000;
+		resolved.connect_timeout_ms = 30000;
 	return resolved;
 }
 

@@ -56,7 +56,7 @@ int qsc_server_resolve(const struct qsc_server_options *options, struct qsc_serv
 		return qsc_error_set(err, EINVAL, NULL,
 				     "server: options.open is NULL; it must open the device that "
 				     "is to be served");
-	out->handshake_timeout_ms = or_default(options->handshake_timeout_ms, 5000);
+	out->handshake_timeout_ms = or_default(options->handshake_timeout_ms, 30000);
 	out->message_timeout_ms = or_default(options->message_timeout_ms, 10000);
 	out->reply_timeout_ms = or_default(options->reply_timeout_ms, 10000);
 	out->max_connections = or_default(options->max_connections, 16);
