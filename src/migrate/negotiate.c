@@ -14,7 +14,7 @@
 #define MAX_WAVE_US 3600000000ULL /* no set takes longer than an hour; what says so is wrong */
 /* Neither whoever only asks nor one that offers nothing must keep the source away. */
 #define ASKING_MS   2000U
-#define OFFERING_MS 3000U
+#define OFFERING_MS 8000U
 /* Where one comes after the other, from the fourth on: a source waits behind them. */
 #define PATIENT_WITH 3U
 #define HURRY_MS     300U
