@@ -22,7 +22,7 @@ import urllib.request
 TOOL = sys.argv[1]
 MANUAL = pathlib.Path(__file__).parent.parent / "docs"
 TIMEOUT = 120
-WORKERS = 4  # side by side: much of it is waiting
+WORKERS = int(sys.argv[2])  # side by side
 
 
 def run(*args, code=0, **options):
