@@ -269,6 +269,8 @@ int harness_start(struct harness *h)
 	const struct qsc_exerciser *ex = h->exerciser;
 	int r;
 
+	/* Until it is let go of the device before may still write. */
+	harness_close(h);
 	memset(h->memory, 0, MEMORY_SOURCE);
 	if (h->used) {
 		memset(h->memory + MEMORY_TARGET, 0, TARGET_SIZE);
