@@ -13,10 +13,10 @@
 
 #define MAX_WAVE_US 3600000000ULL /* no set takes longer than an hour; what says so is wrong */
 /* Neither whoever only asks nor one that offers nothing must keep the source away. */
-#define ASKING_MS   2000U
+#define ASKING_MS   5000U
 #define OFFERING_MS 8000U
-/* Where one comes after the other, from the fourth on: a source waits behind them. */
-#define PATIENT_WITH 3U
+/* Where one after the other takes longer than HURRY_MS, from the third on: a source waits. */
+#define PATIENT_WITH 2U
 #define HURRY_MS     300U
 #define ROW_US	     100000U /* who comes later than that after the one before is no row */
 
@@ -303,16 +303,17 @@ void qsc_negotiate_answer(struct qsc_engine *engine, const struct qsc_error *ref
 	free(items.bytes);
 }
 
-/* Those who were dismissed, one right after the other. */
+/* Those who came one right after the other and were dismissed. */
 struct row {
-	uint32_t count;
+	uint32_t slow; /* how many of them have kept this side waiting */
+	uint64_t begin_us;
 	uint64_t end_us;
 };
 
 /* Until it has offered a set a candidate has a time of its own. */
 static void limit(struct qsc_engine *engine, const struct row *row, uint32_t ms)
 {
-	ms = row->count < PATIENT_WITH ? ms : HURRY_MS;
+	ms = row->slow < PATIENT_WITH ? ms : HURRY_MS;
 	ms = (uint32_t)qsc_min_u64(ms, engine->options.stall_timeout_ms);
 	qsc_link_set_limits(&engine->link, ms, qsc_engine_now(engine) + ms * 1000ULL);
 }
@@ -344,6 +345,8 @@ static void dismiss(struct qsc_engine *engine, struct row *row, const struct can
 	qsc_link_close(&engine->link);
 	qsc_link_set_limits(&engine->link, engine->options.stall_timeout_ms, 0);
 	row->end_us = qsc_engine_now(engine);
+	if (row->end_us - row->begin_us >= HURRY_MS * 1000ULL)
+		row->slow++;
 }
 
 /* Whether nobody else is to be waited for. */
@@ -365,7 +368,9 @@ static int await_candidate(struct qsc_engine *engine, struct qsc_link_wait *wait
 
 	if (result < 0)
 		return result;
-	row->count = qsc_engine_now(engine) - row->end_us < ROW_US ? row->count + 1 : 0;
+	row->begin_us = qsc_engine_now(engine);
+	if (row->begin_us - row->end_us >= ROW_US)
+		row->slow = 0;
 	if (!engine->link.kept)
 		limit(engine, row, OFFERING_MS);
 	result = hear_offer(engine, &candidate);

@@ -122,7 +122,7 @@ static void make_side(struct fixture *f, uint32_t index, const uint32_t *flags, 
 	assert_int_equal(qsc_timeline_create(&side->timeline), 0);
 	side->options = (struct qsc_migrate_options){
 		.timeline = side->timeline,
-		.stall_timeout_ms = 5000,
+		.stall_timeout_ms = 60000,
 		/* The machine may be busy. */
 		.exceed_downtime = true,
 		.progress = on_progress,
