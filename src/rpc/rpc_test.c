@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include <quiesce/base.h>
+
 #include "base/cleanup.h"
 #include "wire/wire.h"
 
@@ -22,6 +24,8 @@ struct ends {
 	int peer;
 	unsigned int calls; /* that are under way while a command is dealt with */
 	bool answered;
+	uint64_t begin_us;
+	uint64_t answered_us; /* the last of them */
 };
 
 /*
@@ -33,16 +37,18 @@ static int dawdle(void *ctx, struct qsc_rpc *rpc, const struct qsc_message *mess
 	struct ends *ends = ctx;
 	unsigned int i;
 
+	ends->answered_us = UINT64_MAX;
 	for (i = 0; i < ends->calls; i++) {
 		struct qsc_wire_header header;
 
-		assert_int_equal(recv(ends->peer, &header, sizeof(header), MSG_WAITALL),
-				 sizeof(header));
+		/* One that came much later than the other finds it has given up. */
+		if (recv(ends->peer, &header, sizeof(header), MSG_WAITALL) != sizeof(header))
+			return 0;
 		header.flags = QSC_WIRE_TYPE_REPLY;
 		if (ends->answered)
-			assert_int_equal(send(ends->peer, &header, sizeof(header), 0),
-					 sizeof(header));
+			(void)send(ends->peer, &header, sizeof(header), MSG_NOSIGNAL);
 	}
+	ends->answered_us = qsc_env_real()->now_us(NULL);
 	usleep((LIMIT_MS + 200) * 1000);
 	return 0;
 }
@@ -78,6 +84,7 @@ static void begin(struct ends *ends, bool watchdog)
 	};
 
 	ends->peer = pair[1];
+	ends->begin_us = qsc_env_real()->now_us(NULL);
 	assert_int_equal(qsc_rpc_create(&options, &ends->rpc), 0);
 	assert_int_equal(send(ends->peer, &command, sizeof(command), 0), sizeof(command));
 }
@@ -88,25 +95,38 @@ static void end(struct ends *ends)
 	close(ends->peer);
 }
 
+/* Whether the replies came in time. */
+static bool reply_in_time(bool watchdog)
+{
+	struct ends ends = {.calls = 2, .answered = true};
+	pthread_t threads[2];
+	void *results[2];
+	bool in_time;
+	size_t i;
+
+	begin(&ends, watchdog);
+	for (i = 0; i < QSC_ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, call, &ends), 0);
+	for (i = 0; i < QSC_ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_join(threads[i], &results[i]), 0);
+	in_time = ends.answered_us - ends.begin_us < LIMIT_MS * 1000ULL;
+	for (i = 0; in_time && i < QSC_ARRAY_SIZE(threads); i++)
+		assert_int_equal((intptr_t)results[i], 0);
+	assert_true(!in_time || !qsc_rpc_broken(ends.rpc));
+	end(&ends);
+	return in_time;
+}
+
 static void test_reply_that_waits(void **state)
 {
 	int watchdog;
+	int tries;
 
 	for (watchdog = 0; watchdog < 2; watchdog++) {
-		struct ends ends = {.calls = 2, .answered = true};
-		pthread_t threads[2];
-		void *result;
-		size_t i;
-
-		begin(&ends, watchdog);
-		for (i = 0; i < QSC_ARRAY_SIZE(threads); i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, call, &ends), 0);
-		for (i = 0; i < QSC_ARRAY_SIZE(threads); i++) {
-			assert_int_equal(pthread_join(threads[i], &result), 0);
-			assert_int_equal((intptr_t)result, 0);
-		}
-		assert_false(qsc_rpc_broken(ends.rpc));
-		end(&ends);
+		/* A machine that has too much to do shows nothing. */
+		for (tries = 0; tries < 10 && !reply_in_time(watchdog); tries++)
+			;
+		assert_true(tries < 10);
 	}
 }
 

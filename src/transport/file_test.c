@@ -85,11 +85,11 @@ static struct qsc_channel *open_channel(const char *what, enum qsc_transport_rol
 		fail_msg("%s: %s", what, err.text);
 	assert_int_equal(transport->ops->max_channels, 1);
 	do
-		result = transport->ops->open(transport, 100, &ch, &err);
+		result = transport->ops->open(transport, PATIENCE_MS, &ch, &err);
 	while (result == -EINPROGRESS);
 	if (result < 0)
 		fail_msg("%s: %s", what, err.text);
-	assert_int_equal(transport->ops->open(transport, 100, &ch, &err), -EBUSY);
+	assert_int_equal(transport->ops->open(transport, PATIENCE_MS, &ch, &err), -EBUSY);
 	/* The channel outlives it. */
 	qsc_transport_close(transport);
 	return ch;
@@ -109,7 +109,7 @@ static void save(const char *name, size_t size)
 	struct qsc_channel *ch = open_channel(uri(name), QSC_TRANSPORT_SOURCE, NULL);
 
 	assert_null(ch->ops->recv);
-	ch->ops->set_limits(ch, 1000, 0);
+	ch->ops->set_limits(ch, PATIENCE_MS, 0);
 	assert_int_equal(send_bytes(ch, content, size), 0);
 	if (ch->ops->settle(ch, &err) < 0)
 		fail_msg("%s", err.text);
@@ -215,7 +215,7 @@ static void test_what_is_saved_is_restored_once(void **state)
 		assert_int_equal(info.st_size, sizes[i] + HEAD + TAIL);
 		assert_int_equal(info.st_mode & 0777, 0600);
 		ch = open_channel(uri("set"), QSC_TRANSPORT_DESTINATION, NULL);
-		ch->ops->set_limits(ch, 1000, 0);
+		ch->ops->set_limits(ch, PATIENCE_MS, 0);
 		expect_content(ch, sizes[i]);
 		assert_int_equal(stat(at("set"), &info), 0);
 		assert_int_equal(ch->ops->settle(ch, &err), 0);

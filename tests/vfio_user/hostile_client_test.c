@@ -645,7 +645,8 @@ static void test_silence_before_the_handshake(void **state)
 	pair_join(&pair);
 	/* Also byte by byte: the deadline is for the whole of it. */
 	pair_serve(&pair, &options, &fd);
-	assert_int_equal(send(fd, "\1", 1, 0), 1);
+	/* It fails where this side was too late. */
+	(void)send(fd, "\1", 1, MSG_NOSIGNAL);
 	assert_int_equal(raw_receive(fd, &reply, NULL, NULL), 0);
 	close(fd);
 	pair_join(&pair);
