@@ -276,7 +276,7 @@ static int look_at(const struct lie *lie, const struct device_config *config, bo
 	uint32_t await_ms = all ? AWAIT_OTHER_MS : AWAIT_LIAR_MS;
 	int r = look_once(lie, config, all, await_ms, v);
 
-	if ((!v->caught && strstr(v->text, late)) || strstr(v->unfair, late))
+	if (!v->caught && strstr(v->text, late))
 		r = look_once(lie, config, all, await_ms * AGAIN_FACTOR, v);
 	return r;
 }
